@@ -1,7 +1,7 @@
 package adapt
 
-// The batch size is the slow loop, and the limit is the fast one. A new size voids the baseline, so
-// a new size always begins with a probe.
+// The batch size changes slowly, and the limit changes fast. Latencies of another batch size cannot
+// be compared, so after each change of the size a probe begins.
 
 // shrinkBatch halves the batch size after a failure of a batch of the present size.
 func (c *Controller) shrinkBatch(now int64, a Answer, reason Reason) {
@@ -17,7 +17,7 @@ func (c *Controller) shrinkBatch(now int64, a Answer, reason Reason) {
 	c.startProbe(now)
 }
 
-// judgeBatch changes the batch size by the length of a batch at the smallest limit. It tells
+// judgeBatch changes the batch size by the latency of a batch at the smallest limit. It reports
 // whether it began a new probe.
 func (c *Controller) judgeBatch(now, length int64) bool {
 	switch {

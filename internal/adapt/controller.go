@@ -5,30 +5,30 @@ import "math"
 // Outcome is the end of a job.
 type Outcome uint8
 
-// The outcomes. Only Success is a latency. Every outcome but Timeout is a sign of life: something
-// came back.
+// The outcomes. Only the latency of a Success is measured. Every outcome except Timeout is a sign
+// of life of the target.
 const (
 	Success    Outcome = iota
-	BadMessage         // the message is at fault
-	BadBatch           // a batch with a bad row: it includes the search for the row, so it is no latency
+	BadMessage         // the message causes the failure
+	BadBatch           // the batch has a bad row; its time includes the search for the row, so it is not measured
 	Timeout            // a deadline passed without an answer
 	TooLarge           // a batch was refused as too large, or the target ran out of memory
-	Throttle           // the target asked for less, as with HTTP 429 and 503 and SQLSTATE 53300
+	Throttle           // the target asked for less load, as with HTTP 429 and 503 and SQLSTATE 53300
 	Down               // the target cannot be reached; the breaker handles it
-	Returned           // the consumer returned the job without an attempt, or went away
+	Returned           // the consumer returned the job without an attempt, or disconnected
 )
 
 // Answer is the end of one job.
 type Answer struct {
 	HandedAt   int64 // the time of the call to Handed
 	Latency    int64 // nanoseconds at the target, as the consumer measured them
-	Rows       int   // rows of a batch; 0 and 1 are the same
-	Partial    bool  // a batch that waited for rows in vain; its latency per row says nothing
+	Rows       int   // rows of a batch; 0 means 1
+	Partial    bool  // the batch was sent before it was full, so its latency per row is not measured
 	Outcome    Outcome
-	RetryAfter int64 // of Throttle: nanoseconds without any job; 0 if the target did not say
+	RetryAfter int64 // with Throttle: the pause in nanoseconds that the target asked for; 0 if none
 }
 
-// Phase is what a Controller does at the moment.
+// Phase is the present phase of a Controller.
 type Phase uint8
 
 // The phases.
@@ -48,46 +48,46 @@ func (p Phase) String() string {
 const (
 	second = 1_000_000_000
 
-	IdleAfter     = 60 * second   // an idle controller begins low again
+	IdleAfter     = 60 * second   // after this idle time the controller starts again at the smallest limit
 	RetryAfterMax = 3600 * second // a longer Retry-After is cut
 
 	latencyMax = 24 * 3600 * second // a longer latency is cut
 
-	probeLeast   = 6    // samples of a probe, at least
-	probeMost    = 30   // samples of a probe, at most
+	probeLeast   = 6    // fewest samples of a probe
+	probeMost    = 30   // most samples of a probe
 	probeSpread  = 0.12 // a probe ends when quartile range ÷ (median × √samples) is at most this
-	variedSpread = 3    // above this quartile range ÷ median, latency is no signal
+	variedSpread = 3    // above this quartile range ÷ median, latency is too varied to compare
 
-	longJob       = 10 * second // jobs from this length are probed rarely
+	longJob       = 10 * second // jobs of at least this length are probed rarely
 	longJobProbe  = 3           // samples of a probe of long jobs
 	longJobsALoad = 50          // answers between two probes of long jobs
 
 	loadTimes   = 9             // length of a load phase in probes
 	loadLeast   = second / 2    // shortest load phase
 	windowTime  = second / 10   // shortest window
-	windowLeast = 8             // samples of a window, at least
-	lawWindows  = 3             // windows that the law needs
-	lawProbes   = 2             // probes that the law needs
-	lawDown     = 0.75          // strongest step down
-	lawUp       = 1.33          // strongest step up
-	lawBand     = 0.05          // no step within this share of the tolerance
-	usedShare   = 0.75          // a limit that is used less is never raised
-	overTimes   = 3             // windows above this × tolerance are an overload
-	overWindows = 3             // windows in sequence that halve the limit
-	exceeded    = 2             // windows in sequence that end slow start
-	stallLeast  = second        // shortest silence that is a stall
-	stallTimes  = 10            // a stall, in latencies of a probe
-	batchSlow   = second        // a batch should not last longer
-	batchCycles = 10            // good cycles before a larger batch
-	never       = math.MaxInt64 // of a time: no such event
+	windowLeast = 8             // fewest samples of a window
+	lawWindows  = 3             // fewest windows for a change by the law (see doc.go)
+	lawProbes   = 2             // fewest probes for a change by the law
+	lawDown     = 0.75          // smallest factor of one change of the limit
+	lawUp       = 1.33          // largest factor of one change of the limit
+	lawBand     = 0.05          // no change if the ratio differs from the tolerance by at most this share
+	usedShare   = 0.75          // a limit of which a smaller share is used is never raised
+	overTimes   = 3             // a window above this × tolerance shows an overload
+	overWindows = 3             // this many consecutive windows of overload halve the limit
+	exceeded    = 2             // this many consecutive windows above the tolerance end slow start
+	stallLeast  = second        // the shortest time without a sign of life that is a stall
+	stallTimes  = 10            // the time of a stall, as a multiple of the latency in probes
+	batchSlow   = second        // a batch that lasts longer is made smaller
+	batchCycles = 10            // good cycles (probe and load phase) before the batch size grows
+	never       = math.MaxInt64 // as a time: never
 )
 
-// Controller is the state of one target or queue. It needs about 2.6 KB and never allocates after
+// Controller sets the limit of one target or queue. It needs about 2.6 KB and never allocates after
 // New. One goroutine may use it at a time.
 //
-// The owner reports Handed and Answered for each job, and hands out a job only while InFlight is
-// below Limit. When the time Next has come, the owner calls Tick first. A late Tick is harmless:
-// each report does the work of a Tick too.
+// The owner calls Handed and Answered for each job, and hands out a job only while InFlight is
+// below Limit. When the time Next has come, the owner calls Tick first. A late Tick is harmless,
+// because Handed, Answered and Extended also do the work of a Tick.
 type Controller struct {
 	set Settings
 
@@ -98,42 +98,42 @@ type Controller struct {
 
 	inFlight   int
 	sign       int64 // the last sign of life of a job
-	idleSince  int64 // with nothing in flight: since when
-	low        bool  // began low, and no job was handed out since
+	idleSince  int64 // the start of the time without jobs in flight
+	low        bool  // the limit was set to the smallest one, and no job was handed out since
 	stalled    bool  // jobs are in flight, and none returned
-	pausedTill int64 // Throttle with RetryAfter
-	cutAt      int64 // the last halving: older jobs do not halve again
+	pausedTill int64 // the end of the pause of a Throttle with RetryAfter
+	cutAt      int64 // the last halving of the limit; jobs handed out earlier do not halve it again
 
-	// A probe waits for jobs that are older. Stragglers are jobs of which a probe tired. They are
-	// added to the limit.
+	// older counts the jobs handed out before the probe; the probe waits for them. Stragglers are
+	// old jobs for which a probe no longer waits. They are added to the limit.
 	older, olderAtStart int
 	stragglers          int
-	stragglersTill      int64 // they were handed out before
-	drain               int64 // the time that older jobs cost this probe
-	busy                int64 // the sum of latencies of this probe
+	stragglersTill      int64 // stragglers were handed out before this time
+	drain               int64 // the time for which this probe waited for older jobs
+	busy                int64 // the sum of the latencies of this probe
 	probe               sorted
 
 	probes  recent // medians of probes
 	base    float64
-	latency int64 // a job at the smallest limit, in nanoseconds; 0 if unknown
-	slowest int64 // a slow job of late; it shrinks by a tenth per probe
+	latency int64 // the latency of a job at the smallest limit, in nanoseconds; 0 if unknown
+	slowest int64 // the latency of a recent slow job; it shrinks by a tenth in each probe
 	wide    bool  // the latencies of the last probe are far apart
-	varied  bool  // those of the last two probes are, so latency is no signal
+	varied  bool  // the last two probes were wide, so latency is not used
 
 	loadEnd     int64
-	answers     int   // in this load phase
-	sampleFrom  int64 // jobs that were handed out before do not count
-	skip        int   // answers until the window begins
+	answers     int   // answers in this load phase
+	sampleFrom  int64 // jobs that were handed out before this time are not measured
+	skip        int   // answers to ignore before the window begins
 	window      sample
 	windowBegun int64
 	lost        int    // answers of the window that timed out, or did not reach the target
 	windows     recent // medians of windows since the last change
-	ramped      int    // windows since it began low
-	used, usedN int64  // jobs in flight, added up at each job of this load phase
+	ramped      int    // windows since the controller last started at the smallest limit
+	used, usedN int64  // sum and number of the values of inFlight at each job of this load phase
 	slowStart   bool
-	exceeded    int  // windows in sequence above the tolerance
-	over        int  // windows in sequence far above
-	errors      bool // in this cycle
+	exceeded    int  // consecutive windows above the tolerance
+	over        int  // consecutive windows of overload
+	errors      bool // there were errors in this cycle
 	ratio       float64
 
 	batch, nextBatch int
@@ -145,7 +145,8 @@ type Controller struct {
 	history [HistorySize]Change
 }
 
-// New returns a controller that begins low. Settings out of bounds are moved into them.
+// New returns a controller that starts at the smallest limit. Settings out of bounds are set to the
+// nearest bound.
 func New(now int64, set Settings) *Controller {
 	c := &Controller{set: set.bounded(), now: now}
 	c.probes.size, c.windows.size = 5, 32
@@ -155,8 +156,8 @@ func New(now int64, set Settings) *Controller {
 	return c
 }
 
-// Configure changes the settings. A changed Min makes older probes void. A changed BatchMax also
-// sets the batch size to it.
+// Configure changes the settings. If Min changes, earlier probes are forgotten. If BatchMax
+// changes, the batch size is set to BatchMax.
 func (c *Controller) Configure(now int64, set Settings) {
 	now = c.advance(now)
 	set = set.bounded()
@@ -191,7 +192,7 @@ func (c *Controller) Handed(now int64, n int) {
 	}
 }
 
-// Extended reports that a consumer extended the lease of a job. It is a sign of life.
+// Extended reports that a consumer extended the lease of a job. This is a sign of life.
 func (c *Controller) Extended(now int64) {
 	now = c.advance(now)
 	c.alive(now)
@@ -234,7 +235,7 @@ func (c *Controller) Answered(now int64, a Answer) {
 	}
 }
 
-// skipped tells whether the answer belongs to the round before the window begins.
+// skipped reports whether the answer must be ignored, because the window has not begun.
 func (c *Controller) skipped(now int64, a Answer) bool {
 	if c.skip == 0 || c.phase != Load || a.HandedAt < c.sampleFrom {
 		return false
@@ -245,7 +246,7 @@ func (c *Controller) skipped(now int64, a Answer) bool {
 	return true
 }
 
-// left counts a job out.
+// left removes a job from the jobs in flight.
 func (c *Controller) left(now, handedAt int64) {
 	if c.inFlight == 0 {
 		return // the owner reported an answer without a job
@@ -290,7 +291,8 @@ func (c *Controller) succeeded(now int64, a Answer) {
 	c.closeWindow(now)
 }
 
-// throttled halves the limit once per round trip and pauses if the target asked for a pause.
+// throttled halves the limit, at most once per round trip. It pauses if the target asked for a
+// pause.
 func (c *Controller) throttled(now int64, a Answer) {
 	c.errors = true
 	if a.HandedAt >= c.cutAt {
@@ -306,7 +308,8 @@ func (c *Controller) throttled(now int64, a Answer) {
 	}
 }
 
-// Reset begins low. Call it with Resumed after a pause, and with BreakerOpen when a breaker opens.
+// Reset sets the limit to the smallest one and forgets all measurements. Call it with Resumed after
+// a pause, and with BreakerOpen when a breaker opens.
 func (c *Controller) Reset(now int64, reason Reason) {
 	now = c.advance(now)
 	c.restart(now, reason)
@@ -328,7 +331,7 @@ func (c *Controller) beginLow(now int64) {
 	c.startProbe(now)
 }
 
-// forget makes all measurements void.
+// forget forgets all measurements.
 func (c *Controller) forget() {
 	c.probes.clear()
 	c.windows.clear()
@@ -338,7 +341,8 @@ func (c *Controller) forget() {
 	c.exceeded, c.over = 0, 0
 }
 
-// Limit returns how many jobs may be in flight. It is 0 during a pause that the target asked for.
+// Limit returns the most jobs that may be in flight now. It is 0 during a pause that the target
+// asked for.
 func (c *Controller) Limit(now int64) int {
 	if now < c.pausedTill {
 		return 0
@@ -353,7 +357,7 @@ func (c *Controller) Limit(now int64) int {
 // Working returns the limit of load phases.
 func (c *Controller) Working() int { return int(c.limit) }
 
-// BatchSize returns how many rows the next batches should have. It is 0 without batches.
+// BatchSize returns the number of rows for the next batches. It is 0 without batches.
 func (c *Controller) BatchSize() int { return c.batch }
 
 // InFlight returns the number of jobs without an answer.
@@ -362,10 +366,11 @@ func (c *Controller) InFlight() int { return c.inFlight }
 // PausedUntil returns the end of the last pause that the target asked for, or 0.
 func (c *Controller) PausedUntil() int64 { return c.pausedTill }
 
-// RampWindows returns how many windows passed since the controller began low. A breaker uses it.
+// RampWindows returns the number of measuring windows since the controller last started at the
+// smallest limit. A breaker uses it.
 func (c *Controller) RampWindows() int { return c.ramped }
 
-// change sets the working limit. Windows that were measured before are void.
+// change sets the working limit and forgets the windows that were measured before.
 func (c *Controller) change(now int64, limit float64, reason Reason, ratio float64) {
 	from := c.Working()
 	c.limit = min(max(limit, float64(c.set.Min)), float64(c.set.Max))

@@ -8,14 +8,15 @@ import (
 
 const ms = second / 1000
 
-// rig runs jobs of a controller in fake time. Each job lasts latency(in flight, its number).
+// rig runs jobs of a controller in simulated time. latency returns how long a job lasts, for the
+// number of jobs in flight and the job's number.
 type rig struct {
 	t       *testing.T
 	c       *Controller
 	now     int64
 	latency func(inFlight, n int) int64
 	outcome func(n int) Answer // Success if nil
-	want    int                // jobs in flight that the load asks for; 0 is no bound
+	want    int                // the most jobs in flight that the load can fill; 0 means no bound
 	rows    int
 	handed  int
 	events  items
@@ -69,7 +70,7 @@ func (r *rig) hand() {
 	r.c.Handed(at, 1)
 	d := r.latency(r.c.InFlight(), n)
 	if d < 0 {
-		return // it never ends
+		return // a job with a negative latency never ends
 	}
 	r.events.push(item{float64(at + d), func() {
 		a := Answer{}
@@ -112,7 +113,7 @@ func (r *rig) expect(want ...Reason) {
 	}
 }
 
-// usl is the latency of 40 ms slowed down by the Universal Scalability Law.
+// usl returns a latency of 40 ms, increased by the Universal Scalability Law.
 func usl(inFlight, _ int) int64 {
 	n := float64(inFlight)
 	return int64(40 * ms * (1 + sigma*(n-1) + kappa*n*(n-1)))
@@ -134,7 +135,7 @@ func TestConvergesToTheToleranceOfAKnownTarget(t *testing.T) {
 
 func TestLaw(t *testing.T) {
 	for _, x := range []struct{ tolerance, ratio, want float64 }{
-		{1.5, 1.5, 1}, {1.5, 1.57, 1}, {1.5, 1.43, 1}, // the band
+		{1.5, 1.5, 1}, {1.5, 1.57, 1}, {1.5, 1.43, 1}, // ratios within lawBand of the tolerance change nothing
 		{1.5, 1.6, math.Sqrt(1.5 / 1.6)}, {1.5, 1.2, math.Sqrt(1.25)},
 		{1.5, 1, math.Sqrt(1.5)}, {2, 1, 1.33}, {1.5, 3, 0.75}, {1.5, 1e9, 0.75}, {1.5, 1e-9, 1.33}, {1.5, 0, 1.33},
 	} {
@@ -221,7 +222,7 @@ func TestAnUnusedLimitIsLoweredToItsUseOnly(t *testing.T) {
 	r := newRig(t, Settings{}, constant(40*ms))
 	r.run(10 * second)
 	r.want = 20
-	r.latency = func(n, _ int) int64 { return pickInt(n > 1, 44*ms, 20*ms) } // ratio 2.2, from others
+	r.latency = func(n, _ int) int64 { return pickInt(n > 1, 44*ms, 20*ms) } // ratio 2.2, caused by other programs' load
 	r.run(30 * second)
 	if got := r.c.Working(); got > 20 {
 		t.Fatalf("limit %d, used 20, ratio 2.2", got)
@@ -247,7 +248,7 @@ func TestThrottleHalvesOncePerRoundTripAndPauses(t *testing.T) {
 	for r.c.phase != Load || r.c.InFlight() < 64 {
 		r.run(ms)
 	}
-	for range 64 { // one round trip: all were handed out before
+	for range 64 { // the answers of one round trip: all these jobs were handed out before the first answer
 		r.c.Answered(r.now, Answer{HandedAt: r.now - 10*ms, Outcome: Throttle, RetryAfter: 3 * second})
 	}
 	if got := r.c.Working(); got != 32 {
@@ -316,12 +317,12 @@ func TestStall(t *testing.T) {
 
 func TestAStragglerDoesNotBlockProbes(t *testing.T) {
 	r := newRig(t, Settings{}, constant(40*ms))
-	r.latency = func(_, n int) int64 { return pickInt(n == 100, -1, 40*ms) } // a consumer keeps one message for ever
+	r.latency = func(_, n int) int64 { return pickInt(n == 100, -1, 40*ms) } // a consumer never answers for one message
 	r.run(5 * second)
 	probes := r.c.probes.n
 	for range 60 {
 		r.run(second / 2)
-		r.c.Extended(r.now) // its lease is extended
+		r.c.Extended(r.now) // the consumer extends the lease of that message
 	}
 	if r.c.stragglers != 1 || r.c.probes.n <= probes || r.c.Working() != 64 {
 		t.Fatalf("stragglers %d, probes %d, limit %d", r.c.stragglers, r.c.probes.n, r.c.Working())
@@ -344,7 +345,7 @@ func TestBeginsLow(t *testing.T) {
 			t.Fatalf("%d windows", r.c.RampWindows())
 		}
 	}
-	for len(r.events) > 0 { // no new jobs
+	for len(r.events) > 0 { // let the jobs end, without new ones
 		r.now = int64(r.events[0].at)
 		r.events.pop().do()
 	}
@@ -360,7 +361,7 @@ func TestBeginsLow(t *testing.T) {
 
 func TestTinyLoadHolds(t *testing.T) {
 	r := newRig(t, Settings{}, constant(40*ms))
-	r.want = -1 // only the jobs below
+	r.want = -1 // hand out only the jobs of this test
 	for range 600 {
 		r.hand()
 		r.run(100 * ms)
@@ -421,7 +422,7 @@ func TestOneLane(t *testing.T) {
 func TestBatchSize(t *testing.T) {
 	r := newRig(t, Settings{BatchMax: 1000}, constant(100*ms))
 	r.run(5 * second)
-	r.c.Handed(r.now, 3) // for the answers below
+	r.c.Handed(r.now, 3) // for the three answers below
 	r.c.Answered(r.now, Answer{HandedAt: r.now, Rows: 1000, Outcome: Timeout})
 	if r.c.BatchSize() != 500 {
 		t.Fatalf("batch %d after a time-out", r.c.BatchSize())
@@ -513,13 +514,13 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestRivalsFollowTheirLaws checks the other controllers of the scenarios by hand-made numbers.
+// TestRivalsFollowTheirLaws checks the other controllers of the scenarios against computed numbers.
 func TestRivalsFollowTheirLaws(t *testing.T) {
 	a := &aimd{l: 1}
 	for range 1 + 2 + 3 + 4 {
 		a.answered(0, Answer{})
 	}
-	if a.l < 4.3 || a.l > 5 { // + 1 per round
+	if a.l < 4.3 || a.l > 5 { // grows by 1 in each round trip
 		t.Errorf("AIMD: %g", a.l)
 	}
 	l := a.l

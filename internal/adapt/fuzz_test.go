@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzAnyOrder passes any reports in any order: the limit stays within its bounds, nothing panics,
-// and a second controller with the same reports agrees.
+// FuzzAnyOrder passes any reports in any order. The limit must stay within its bounds, no call may
+// panic, and a second controller with the same reports must have the same state.
 func FuzzAnyOrder(f *testing.F) {
 	f.Add([]byte{1, 0, 9, 200, 3, 2, 9, 1, 1, 4, 7, 0, 250, 9, 9, 3, 6, 1, 100, 3, 7, 200, 1})
 	f.Add([]byte("\x00\x10\x02\x0a\x03\x20\x03\xff\x05\xff\x06\xff\x07\xff\x08\xff\x09\x01\x01\x80\x02\x40\x04\x11\x21\x31"))
@@ -62,8 +62,8 @@ func FuzzAnyOrder(f *testing.F) {
 
 func byteOf(r Reason) int64 { return int64(r) }
 
-// FuzzSteadyTargetIsUsed serves a steady target that has no congestion, with any latency, noise,
-// settings and share of failures. The limit does not stay at the smallest one.
+// FuzzSteadyTargetIsUsed simulates a steady target without congestion, with any latency, noise,
+// settings and share of failures. The limit must grow above the smallest one.
 func FuzzSteadyTargetIsUsed(f *testing.F) {
 	f.Add(uint64(1), uint16(40), uint8(1), uint8(64), uint8(0), uint8(0))
 	f.Add(uint64(2), uint16(1), uint8(4), uint8(200), uint8(30), uint8(80))
@@ -120,7 +120,7 @@ func BenchmarkAnswered(b *testing.B) {
 	}
 }
 
-// TestNothingIsAllocated holds the promise of the benchmark.
+// TestNothingIsAllocated: a controller allocates no memory after New.
 func TestNothingIsAllocated(t *testing.T) {
 	c, now := New(0, Settings{BatchMax: 100}), int64(0)
 	if n := testing.AllocsPerRun(10_000, func() {

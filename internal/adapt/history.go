@@ -8,25 +8,26 @@ import (
 // Reason says why the limit or the batch size changed.
 type Reason uint8
 
-// The reasons. Those from BatchTimedOut on are of the batch size, the others of the limit.
+// The reasons. Those from BatchTimedOut on are for changes of the batch size, the earlier ones for
+// changes of the limit.
 const (
 	Started           Reason = iota // the controller is new
 	Resumed                         // the queue was paused
 	BreakerOpen                     // the breaker opened
-	Idle                            // nothing was in flight for IdleAfter
+	Idle                            // no job was in flight for IdleAfter
 	Stalled                         // jobs are in flight, and none returned
 	SlowStart                       // a window of slow start was within the tolerance
 	SlowStartEnd                    // two windows of slow start exceeded the tolerance
 	RoomLeft                        // the ratio is below the tolerance
 	TooSlow                         // the ratio is above the tolerance
-	Overload                        // three windows exceeded the tolerance three times, or had no result
-	Throttled                       // the target asked for less
+	Overload                        // in three windows the ratio was above three times the tolerance, or too few jobs had a result
+	Throttled                       // the target asked for less load
 	NoErrors                        // latency is too varied, and a cycle passed without errors
 	Reconfigured                    // the settings changed
 	BatchTimedOut                   // a batch timed out
 	BatchTooLarge                   // the target refused a batch as too large, or ran out of memory
 	BatchSlow                       // a batch lasts longer than a second at the smallest limit
-	BatchGood                       // ten good cycles
+	BatchGood                       // ten cycles passed without a failure of a batch
 	BatchReconfigured               // the settings changed
 	reasons
 )
@@ -71,7 +72,7 @@ func (r Reason) Sentence() string {
 	return r.String()
 }
 
-// OfBatch tells whether the change is one of the batch size.
+// OfBatch reports whether the reason is for a change of the batch size.
 func (r Reason) OfBatch() bool { return r >= BatchTimedOut && r < reasons }
 
 // Change is one change of the limit, or of the batch size if Reason.OfBatch. Ratio is the latency
@@ -99,13 +100,13 @@ func (c Change) String() string {
 // HistorySize is the number of changes that a Controller remembers.
 const HistorySize = 64
 
-// record adds a change to the history. A change to the same number is left out, except for a start.
+// record adds a change to the history. If the number does not change, record adds only a start.
 func (c *Controller) record(now int64, from, to int, reason Reason, ratio float64) {
 	if from == to && reason != Started {
 		return
 	}
 	if math.IsInf(ratio, 1) {
-		ratio = 0 // there is no latency, so there is no ratio
+		ratio = 0 // an infinite ratio means that no latency was measured
 	}
 	c.history[c.changes%HistorySize] = Change{At: now, From: int32(from), To: int32(to), Ratio: float32(ratio), Reason: reason}
 	c.changes++

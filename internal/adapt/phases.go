@@ -2,14 +2,15 @@ package adapt
 
 import "math"
 
-// stallAfter returns the silence that is a stall. Slow jobs of late count too. Otherwise each rare
-// slow job of a target with mixed costs would look like a stall.
+// stallAfter returns the time without a sign of life after which a target is stalled. Recent slow
+// jobs make it longer. Otherwise each rare slow job of a target with mixed costs would look like a
+// stall.
 func (c *Controller) stallAfter() int64 {
 	return max(stallLeast, stallTimes*c.latency, 3*c.slowest)
 }
 
-// tired tells whether a probe stops waiting for the older jobs after stallAfter. A probe waits for
-// jobs that are slow together, and does not wait for the last few.
+// tired reports whether a probe may stop waiting for the older jobs after stallAfter. It may if
+// only a quarter of them is left. If most older jobs are slow, the probe waits.
 func (c *Controller) tired() bool {
 	return c.phase == Probe && c.older > 0 && c.latency > 0 && (c.older == 1 || 4*c.older <= c.olderAtStart)
 }
@@ -27,7 +28,7 @@ func (c *Controller) Next() int64 {
 	return at
 }
 
-// due returns the time of the next change that is not caused by a report.
+// due returns the time of the next change of state without a report.
 func (c *Controller) due() int64 {
 	at := int64(never)
 	if c.inFlight == 0 {
@@ -52,7 +53,8 @@ func (c *Controller) Tick(now int64) { c.advance(now) }
 // advance does what is due and returns the time, which never runs backwards.
 func (c *Controller) advance(now int64) int64 {
 	c.now = max(c.now, now)
-	// One event can make another one due: a load phase ends, and then the queue is idle.
+	// One event can make another one due: for example, a load phase ends, and then the controller
+	// is idle.
 	for range 4 {
 		if c.now < c.due() {
 			break
@@ -96,7 +98,7 @@ func (c *Controller) startProbe(now int64) {
 	c.nextBatch = 0
 }
 
-// endProbe ends the probe if the samples are enough.
+// endProbe ends the probe if there are enough samples.
 func (c *Controller) endProbe(now int64, rows int) {
 	n := c.probe.n
 	median, spread := c.probe.median()
@@ -122,7 +124,7 @@ func (c *Controller) endProbe(now int64, rows int) {
 	c.law(now)
 	c.errors = false
 	if c.set.Min == c.set.Max {
-		c.startProbe(now) // the limit cannot move, so there is nothing to compare
+		c.startProbe(now) // Min equals Max, so the limit cannot change and no load phase is needed
 		return
 	}
 	c.startLoad(now)
@@ -148,8 +150,8 @@ func (c *Controller) law(now int64) {
 		case want < c.limit && busy:
 			c.change(now, want, TooSlow, c.ratio)
 		case want < c.limit && c.usedN > 0:
-			// Lowering the unused part costs nothing, and a burst finds a limit near the load that
-			// the target knows.
+			// Lowering an unused limit to the used part costs nothing. A later burst then begins
+			// near the load that the target is known to process.
 			if want = max(want, math.Ceil(float64(c.used)/float64(c.usedN))); want < c.limit {
 				c.change(now, want, TooSlow, c.ratio)
 			}
@@ -176,7 +178,7 @@ func (c *Controller) startLoad(now int64) {
 	c.used, c.usedN = 0, 0
 	if c.window.n == 0 && c.lost == 0 {
 		c.startWindow(now)
-	} else { // the limit is the same, so the window continues
+	} else { // the limit did not change, so the window continues
 		c.warmUp(now)
 	}
 	if c.slowStart && c.limit == float64(c.set.Min) {
@@ -192,8 +194,9 @@ func (c *Controller) startWindow(now int64) {
 	c.warmUp(now)
 }
 
-// warmUp makes jobs void that were handed out before. Of the jobs that are handed out together, the
-// short ones end first. So a whole round of answers is skipped, or mixed costs would look cheap.
+// warmUp excludes jobs that were handed out before now. It also skips the first answers, as many as
+// the limit. Of jobs that are handed out together, the short ones end first, so the first answers
+// would make the latency look too low.
 func (c *Controller) warmUp(now int64) {
 	if c.phase == Load {
 		c.sampleFrom = now
@@ -201,19 +204,21 @@ func (c *Controller) warmUp(now int64) {
 	}
 }
 
-// closeWindow ends the window if it is long enough, and does what cannot wait for the law.
+// closeWindow ends the window if it is long enough. It makes the changes that cannot wait for the
+// end of the load phase.
 func (c *Controller) closeWindow(now int64) {
 	n := c.window.seen + c.lost
 	if n < windowLeast || now-c.windowBegun < windowTime {
 		return
 	}
 	value, ratio := 0.0, math.Inf(1)
-	late := 5*c.lost > n // more than a fifth had no result
+	late := 5*c.lost > n // more than a fifth of the answers had no result
 	if !late {
 		value = c.window.median()
 		ratio = value / c.base
 	}
-	// The next window keeps jobs that are out: only a change makes them void.
+	// The next window also measures jobs that are in flight now. Only a change of the limit
+	// excludes them.
 	from := c.sampleFrom
 	c.startWindow(now)
 	c.sampleFrom, c.skip = from, 0
@@ -247,15 +252,15 @@ func (c *Controller) closeWindow(now int64) {
 	}
 }
 
-// grow is a step of slow start. An unused limit does not grow.
+// grow raises the limit in slow start. An unused limit does not grow.
 func (c *Controller) grow(now int64, ratio float64) {
 	if c.usedN > 0 && float64(c.used) < usedShare*float64(c.usedN)*float64(c.Working()) {
 		return
 	}
 	if c.limit >= float64(c.set.Max) {
-		c.slowStart = false // the law takes over
+		c.slowStart = false // from now on the law changes the limit
 		return
 	}
-	c.change(now, float64(c.limit*1.5)+0.5, SlowStart, ratio) // rounded twice on every processor
+	c.change(now, float64(c.limit*1.5)+0.5, SlowStart, ratio) // float64 prevents a fused operation, so every processor rounds alike
 	c.used, c.usedN = 0, 0
 }

@@ -2,7 +2,8 @@ package adapt
 
 import "testing"
 
-// TestPlantedMistakes checks that the bounds of the scenarios see two well-known mistakes.
+// TestPlantedMistakes checks that the scenarios fail for controllers with one of two well-known
+// mistakes.
 func TestPlantedMistakes(t *testing.T) {
 	for _, m := range []struct {
 		mistake, scenario string

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/breaker"
 )
 
-// limiter is a rule that sets the limit in flight. The scenarios compare several.
+// limiter is a rule that sets the limit of batches in flight. The scenarios compare several rules.
 type limiter interface {
 	limit(now int64) int
 	handed(now int64)
@@ -23,7 +23,8 @@ func (naive) handed(int64)           {}
 func (naive) answered(int64, Answer) {}
 func (naive) tick(int64)             {}
 
-// aimd follows errors only: +1 per round of successes, half after an error, once per round trip.
+// aimd uses errors only. It adds 1 to the limit after a round trip of successes. It halves the
+// limit after an error, at most once per round trip.
 type aimd struct {
 	naive
 	l   float64
@@ -46,7 +47,7 @@ type windowed struct {
 	begun int64
 }
 
-// add returns the mean and the median of a window that ends now.
+// add adds an answer. If the window ends, it returns the window's mean and median.
 func (w *windowed) add(now int64, a Answer, length int64) (mean, median float64, ends bool) {
 	if a.Outcome != Success {
 		return 0, 0, false
@@ -67,7 +68,7 @@ func (w *windowed) add(now int64, a Answer, length int64) (mean, median float64,
 	return mean, median, true
 }
 
-// gradient2 follows Netflix's Gradient2Limit with its WindowedLimit: a long average of latency, a
+// gradient2 imitates Netflix's Gradient2Limit with its WindowedLimit: a long average of latency, a
 // tolerance, and a queue of 4.
 type gradient2 struct {
 	naive
@@ -96,8 +97,8 @@ func (r *gradient2) answered(now int64, a Answer) {
 	r.l = min(max(r.l*0.8+want*0.2, 1), 64)
 }
 
-// vegas follows Netflix's VegasLimit: the queue is limit × (1 − minimum ÷ latency). Now and then
-// the minimum is measured anew, under load.
+// vegas imitates Netflix's VegasLimit: the estimated queue is limit × (1 − minimum ÷ latency). From
+// time to time the minimum is measured again, under load.
 type vegas struct {
 	naive
 	windowed
@@ -127,16 +128,16 @@ func (r *vegas) answered(now int64, a Answer) {
 	r.l = min(max(r.l, 1), 64)
 }
 
-// pair is a Controller and a Breaker. Its flaws are mistakes that the scenarios must notice.
+// pair is a Controller with a Breaker. Its flaws are mistakes that the scenarios must detect.
 type pair struct {
 	c *Controller
 	b *breaker.Breaker
 
-	ownLoad         bool // flaw: probes run at the working limit, so the baseline has the own load
-	failuresLatency bool // flaw: failures are latencies
+	ownLoad         bool // flaw: probes run at the working limit, so the reference latency includes the controller's own load
+	failuresLatency bool // flaw: the latency of failures is measured
 
 	seq    uint64
-	failed int // rows
+	failed int // failed rows
 }
 
 func newPair(now int64) *pair {

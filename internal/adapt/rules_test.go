@@ -2,8 +2,8 @@ package adapt
 
 import "testing"
 
-// loaded returns a controller in a load phase, with slow start or after it. A job of the probes
-// lasts 40 ms.
+// loaded returns a controller in a load phase, during slow start or after it. Its probes measured
+// 40 ms.
 func loaded(limit float64, slowStart bool) *Controller {
 	c := New(0, Settings{})
 	c.phase, c.limit, c.slowStart = Load, limit, slowStart
@@ -15,7 +15,7 @@ func loaded(limit float64, slowStart bool) *Controller {
 	return c
 }
 
-// feed is a window of jobs with a latency. It uses the whole limit.
+// feed runs one window of jobs with a latency, at the whole limit.
 func feed(c *Controller, latency int64) {
 	n := c.Working()
 	c.skip = 0
@@ -111,7 +111,8 @@ func TestRareSlowJobsAreNoStall(t *testing.T) {
 	}
 }
 
-// Of jobs that are handed out together, the short ones end first.
+// TestWindowsAreNotOfShortJobsOnly: of jobs that are handed out together, the short ones end first.
+// They must not make the latency look low.
 func TestWindowsAreNotOfShortJobsOnly(t *testing.T) {
 	r := newRig(t, Settings{}, func(_, n int) int64 { return int64(20+2*(n*37%101)) * ms })
 	r.run(60 * second)
@@ -142,7 +143,7 @@ func TestSlowJobsTogetherAreNoStragglers(t *testing.T) {
 	for r.c.phase != Load {
 		r.run(ms)
 	}
-	r.latency = constant(-1) // the target locks up, and the consumers extend their leases
+	r.latency = constant(-1) // the target hangs, and the consumers extend their leases
 	for range 300 {
 		r.run(100 * ms)
 		r.c.Extended(r.now)
@@ -165,7 +166,8 @@ func TestTimeoutsAreNoSignOfLife(t *testing.T) {
 	}
 }
 
-// Failures are no latency, so a window with few successes lasts for several load phases.
+// TestFewSuccessesFillAWindow: the latency of failures is not measured, so a window with few
+// successes lasts for several load phases.
 func TestFewSuccessesFillAWindow(t *testing.T) {
 	r := newRig(t, Settings{}, constant(40*ms))
 	r.outcome = func(n int) Answer {

@@ -2,7 +2,7 @@ package adapt
 
 import "slices"
 
-// sorted holds up to 30 latencies in order. It is the memory of one probe.
+// sorted contains up to 30 latencies of one probe, in order.
 type sorted struct {
 	n int
 	v [probeMost]float32
@@ -29,7 +29,7 @@ func (s *sorted) median() (median, spread float64) {
 	return m, float64(s.v[s.n*3/4]-s.v[s.n/4]) / m
 }
 
-// middle returns the median of a sorted list, and 0 for an empty one.
+// middle returns the median of a sorted list, and 0 for an empty list.
 func middle(v []float32) float64 {
 	n := len(v)
 	switch {
@@ -41,9 +41,9 @@ func middle(v []float32) float64 {
 	return (float64(v[n/2-1]) + float64(v[n/2])) / 2
 }
 
-// sample is a list of latencies with a bounded memory. When the memory is full, every second
-// latency is dropped, and from then on only every second, fourth, eighth and so on is added. So the
-// list always covers the whole window evenly.
+// sample is a list of latencies with a limited size. When it is full, every second latency is
+// removed, and from then on only every second new latency is added; the next time every fourth, and
+// so on. So the list always covers the whole window evenly.
 type sample struct {
 	seen int
 	skip int // add every skip+1st

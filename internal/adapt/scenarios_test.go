@@ -8,16 +8,16 @@ import (
 	"testing"
 )
 
-// scenario is a drain of a backlog by batches, while a foreground uses the same target. Times are
-// in seconds.
+// scenario is a test in which batches drain a backlog, while other requests (the foreground) use
+// the same target. Times are in seconds.
 type scenario struct {
 	name    string
 	jobs    int
 	queues  int
 	work    float64 // seconds of work of a batch
-	sigma   float64 // of the lognormal factor of a batch's work
+	sigma   float64 // sigma of the lognormal factor of a batch's work
 	bad     float64 // share of batches with a bad row
-	fast    float64 // share of batches that are refused at once, each for a reason of its own
+	fast    float64 // share of batches that are refused at once, each for another reason
 	seeds   int
 	disturb func(*world)
 	// Bounds for pair: foreground p99 ÷ undisturbed p99, and drain time ÷ that of 64 workers.
@@ -29,7 +29,7 @@ const (
 	batchWork  = 0.004 + rows*0.0002
 	rowWork    = 0.002
 	pool       = 100 // connections of the foreground; other requests wait for one
-	foreground = 400 // a second
+	foreground = 400 // requests a second
 	refuse     = 0.012
 )
 
@@ -81,7 +81,7 @@ type world struct {
 	out      int // requests of the foreground that have a connection
 	waiting  []float64
 	failed   int
-	drained  float64 // when
+	drained  float64 // the time at which the backlog was drained
 	limiters []limiter
 	inFlight []int
 	todo     []int
@@ -93,7 +93,7 @@ func (w *world) between(from, to float64, f func(on bool)) {
 }
 
 // run drains the backlog and returns p99 of the foreground, the time of the drain and the failed
-// rows. Without limiters it runs the foreground alone for the time.
+// rows. Without limiters it runs only the foreground, until the time until.
 func run(s scenario, seed uint64, limiters []limiter, until float64) (p99, took float64, failed int) {
 	w := &world{scenario: s, t: newTarget(seed), rate: foreground, limiters: limiters}
 	w.inFlight = make([]int, len(limiters))
@@ -121,7 +121,7 @@ func run(s scenario, seed uint64, limiters []limiter, until float64) (p99, took 
 	return w.times[len(w.times)*99/100], w.t.now, w.failed
 }
 
-// request is a request of the foreground, and the next one.
+// request makes a request of the foreground and schedules the next request.
 func (w *world) request() {
 	w.t.after(w.t.rng.ExpFloat64()/w.rate, w.request)
 	if w.refuses {
@@ -131,7 +131,7 @@ func (w *world) request() {
 	w.serve()
 }
 
-// serve starts the requests that find a connection.
+// serve starts waiting requests while a connection is free.
 func (w *world) serve() {
 	for w.out < pool && len(w.waiting) > 0 {
 		start := w.waiting[0]
@@ -184,7 +184,7 @@ func (w *world) pump(i int) {
 		}
 		work, outcome := w.work*w.t.lognormal(w.sigma)/math.Exp(w.sigma*w.sigma/2), Success
 		if w.bad > 0 && w.t.rng.Float64() < w.bad {
-			work, outcome = 2*work, BadBatch // the search for the bad row
+			work, outcome = 2*work, BadBatch // includes the search for the bad row
 		}
 		w.t.process(work, func() { end(outcome) })
 	}
@@ -238,7 +238,7 @@ var rivals = []struct {
 // this package's rule.
 func TestScenarios(t *testing.T) {
 	all := rivals
-	if !testing.Verbose() { // 64 workers and pair are enough for the bounds
+	if !testing.Verbose() { // the bounds need only the rules "64 workers" and pair
 		all = append(rivals[:1:1], rivals[len(rivals)-1])
 	}
 	var table strings.Builder
@@ -249,7 +249,7 @@ func TestScenarios(t *testing.T) {
 	for _, s := range scenarios {
 		s = s.withDefaults()
 		if !testing.Verbose() && s.work > 1 {
-			continue // hours of simulated time need half of the test's time
+			continue // skip the scenarios that need half of the test's time
 		}
 		fmt.Fprintf(&table, "\n%-24s", s.name)
 		var first, last result

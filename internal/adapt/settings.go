@@ -9,11 +9,11 @@ const (
 	DefaultTolerance = 1.5
 
 	LimitMax     = 65535 // the largest Settings.Max
-	ToleranceMin = 1.2   // below, a target with unsteady latency is drained several times slower
+	ToleranceMin = 1.2   // below this, a backlog for a target with unsteady latency is drained several times slower
 	ToleranceMax = 10
 )
 
-// Settings bounds a Controller. A zero field has its default.
+// Settings are the bounds of a Controller. A zero field means its default.
 type Settings struct {
 	Min       int     // the limit during probes, and the smallest limit
 	Max       int     // the largest limit
@@ -21,8 +21,8 @@ type Settings struct {
 	BatchMax  int     // the largest batch of a sink in rows; 0 if jobs are single messages
 }
 
-// WithDefaults returns the settings with defaults in place of zero fields. If only Min is set and
-// above DefaultMax, Max is Min.
+// WithDefaults returns the settings with defaults in place of zero fields. If Max is zero and Min
+// is above DefaultMax, Max is set to Min.
 func (s Settings) WithDefaults() Settings {
 	if s.Min == 0 {
 		s.Min = DefaultMin

@@ -1,15 +1,15 @@
 package adapt
 
-// Status is what users see of a controller.
+// Status is the state of a controller as users see it.
 type Status struct {
 	Phase       Phase
 	Limit       int     // the working limit
 	Now         int     // the limit in force: Limit, or less in a probe or a pause
 	InFlight    int     // jobs without an answer
-	Latency     int64   // nanoseconds of a job at the smallest limit; 0 if not measured yet
+	Latency     int64   // latency of a job at the smallest limit, in nanoseconds; 0 if not measured yet
 	Ratio       float64 // latency under load ÷ latency in probes, as last measured; 0 if unknown
 	SlowStart   bool    // the limit grows fast
-	TooVaried   bool    // latency is too varied to compare: only errors and stalls count
+	TooVaried   bool    // latency is too varied to compare, so only errors and stalls change the limit
 	Stalled     bool    // jobs are in flight, and none returned
 	PausedUntil int64   // the end of a pause that the target asked for; 0 without a pause
 	BatchSize   int     // rows of the next batches; 0 without batches

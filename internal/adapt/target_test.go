@@ -5,11 +5,12 @@ import (
 	"math/rand/v2"
 )
 
-// target is a simulated database: processor sharing whose total speed follows the Universal
-// Scalability Law. With n tasks, each runs 1 + σ(n−1) + κn(n−1) times slower than alone.
+// target is a simulated database. All its tasks run at the same time, and share a speed that
+// follows the Universal Scalability Law: with n tasks, each runs 1 + σ(n−1) + κn(n−1) times slower
+// than alone.
 type target struct {
 	now     float64 // seconds
-	virtual float64 // the work that a task has got that was there from the start, in seconds
+	virtual float64 // seconds of work that a task would have received that was present from the start
 	speed   float64 // 1 is normal
 	queue   items
 	events  items
@@ -78,7 +79,7 @@ func (t *target) process(work float64, done func()) {
 	t.queue.push(item{t.virtual + work, done})
 }
 
-// rate is the share of its normal speed that each task runs at.
+// rate returns the speed of each task, as a share of the speed of a single task.
 func (t *target) rate() float64 {
 	n := float64(len(t.queue) + t.foreign)
 	if n == 0 {
@@ -110,5 +111,5 @@ func (t *target) step() bool {
 	return true
 }
 
-// lognormal returns a factor of median 1.
+// lognormal returns a random factor with median 1.
 func (t *target) lognormal(s float64) float64 { return math.Exp(s * t.rng.NormFloat64()) }

@@ -25,12 +25,12 @@ type Outcome uint8
 // The outcomes.
 const (
 	Success    Outcome = iota
-	BadMessage         // the target refused the message: it is up
-	Failed             // a nack that does not tell whose fault it is
+	BadMessage         // the target refused the message, so the target is up
+	Failed             // a nack that does not say whether the target or the message caused the failure
 	Timeout            // the deadline of the lease passed
 	Down               // the consumer reports that the target is down
-	Throttle           // the target asked for less: no evidence, except for a probe
-	Returned           // an uncounted return, or the consumer went away: no evidence
+	Throttle           // the target asked for less load; ignored, except for a probe
+	Returned           // an uncounted return, or the consumer disconnected; ignored
 )
 
 func (o Outcome) failure() bool { return o == Failed || o == Timeout || o == Down }
@@ -43,22 +43,22 @@ type Answer struct {
 	HandedAt   int64
 	Latency    int64 // nanoseconds; used for the deadline of probes
 	Outcome    Outcome
-	RetryAfter int64 // of Down and Throttle: the pause that the target asked for
+	RetryAfter int64 // with Down and Throttle: the pause that the target asked for
 }
 
-// Verdict is what the owner must do about an answer.
+// Verdict tells the owner how to handle an answer.
 type Verdict struct {
-	Uncounted bool // the failure costs no attempt and parks nothing
+	Uncounted bool // the failure costs no attempt and parks no message
 	Opened    bool // the breaker opened: return the attempts of Refunds
 }
 
-// Allowance is how many messages may be handed out.
+// Allowance says how many messages may be handed out.
 type Allowance uint8
 
 // The allowances.
 const (
 	All Allowance = iota // up to the limits of the queue, and to RampLimit
-	One                  // one probe, whatever else is in flight
+	One                  // one message as a probe, even if other messages are in flight
 	None
 )
 
@@ -70,18 +70,18 @@ const (
 	PauseMax      = 30 * second
 	RetryAfterMax = 3600 * second // a longer Retry-After is cut
 
-	downAnswers   = 5 // answers without a sign of life, the Down report included
+	downAnswers   = 5 // consecutive answers without a sign of life, including the Down report
 	shareSeconds  = 10
 	shareAnswers  = 20
 	shareGroups   = 5
-	shareSilent   = 10 // answers without a sign of life
+	shareSilent   = 10 // consecutive answers without a sign of life
 	probeLeast    = 5 * second
-	probeTimes    = 10 // deadline of a probe, in usual latencies
+	probeTimes    = 10 // deadline of a probe, as a multiple of the usual latency
 	rampWindows   = 3  // windows of the controller that close the breaker
 	rampTime      = 60 * second
 	windowTime    = second / 10
 	windowAnswers = 8
-	rampTop       = 64 // the end of the own ramp if the queue has no limit
+	rampTop       = 64 // the breaker's own ramp ends at this limit if the queue has no limit
 	latencyMax    = 24 * 3600 * second
 
 	parkWait  = 10 * second
@@ -90,15 +90,16 @@ const (
 
 // Settings says how the load grows after an outage.
 type Settings struct {
-	Adaptive bool // an adaptive limit does the slow start; call Ramped
+	Adaptive bool // an adaptive limit raises the load; call Ramped
 	Limit    int  // the queue's own limit in flight; 0 if it has none
 
 	// ReportsOnly: only Down reports and commands open the breaker, not error share and silence.
 	ReportsOnly bool
 }
 
-// Breaker is the state of one target or queue. It needs about 5.3 KB and never allocates. The zero
-// value is a closed breaker without an adaptive limit. One goroutine may use it at a time.
+// Breaker decides whether the target of one queue is down. It needs about 5.3 KB and never
+// allocates. The zero value is a closed breaker without an adaptive limit. One goroutine may use it
+// at a time.
 type Breaker struct {
 	set   Settings
 	now   int64
@@ -108,12 +109,12 @@ type Breaker struct {
 	by    string
 	why   string
 
-	openedAt int64 // the last change to open or held; older leases are no evidence
+	openedAt int64 // the last change to open or held; answers of older leases are ignored
 	opened   bool  // openedAt has a value
 	pause    int64 // the pause of this outage; 0 while closed
 	until    int64 // the end of the pause
 
-	probing      bool // a probe is out
+	probing      bool // a probe was handed out and has no answer
 	probe        uint64
 	probeAt      int64
 	probeTill    int64
@@ -125,7 +126,7 @@ type Breaker struct {
 	rampFails  int
 	rampTill   int64
 	rampClean  bool // no failure since the ramp began, or since its last extension
-	rampAlive  bool // a sign of life in the ramp
+	rampAlive  bool // there was a sign of life in the ramp
 	rampWindow int64
 
 	evidence
@@ -155,7 +156,8 @@ func (b *Breaker) MayHand() Allowance {
 	return None
 }
 
-// RampLimit returns the limit in flight of the own ramp. It is 0 if there is no such limit.
+// RampLimit returns the breaker's own limit of messages in flight during a ramp. It is 0 if there
+// is no such limit.
 func (b *Breaker) RampLimit() int {
 	if b.state == Ramp && !b.set.Adaptive {
 		return b.rampLimit
@@ -167,7 +169,7 @@ func (b *Breaker) RampLimit() int {
 func (b *Breaker) State() State { return b.state }
 
 // AvoidProbe returns the message that failed as the last probe. The next probe should be another
-// message, and one with no attempts, so that a bad message cannot keep the breaker open.
+// message, without failed attempts, so that a bad message cannot keep the breaker open.
 func (b *Breaker) AvoidProbe() (seq uint64, ok bool) { return b.avoid, b.avoidIsValid }
 
 // ProbeHanded reports that a message was handed out as a probe. Call it only if MayHand is One.
@@ -190,7 +192,7 @@ func (b *Breaker) Extended(now int64, seq uint64) {
 	if b.probing && seq == b.probe {
 		b.probeTill = now + b.probeWait()
 	}
-	b.silent = false // somebody works on a message
+	b.silent = false // a consumer works on a message
 }
 
 // Answered reports the end of a lease.
@@ -201,7 +203,8 @@ func (b *Breaker) Answered(now int64, a Answer) Verdict {
 	}
 	old := b.opened && a.HandedAt < b.openedAt
 	if old || b.state != Closed && b.state != Ramp {
-		// Leased messages may finish. They tell nothing about the present.
+		// Messages leased before can still end. Their answers say nothing about the present state
+		// of the target.
 		return Verdict{Uncounted: a.Outcome.failure()}
 	}
 	if a.Outcome == Throttle || a.Outcome == Returned {
@@ -210,7 +213,7 @@ func (b *Breaker) Answered(now int64, a Answer) Verdict {
 	}
 	b.note(now, a)
 	if cause, down := b.judge(a); down {
-		b.unnote() // the owner does not count this one, so it needs no refund
+		b.unnote() // the owner does not count this failure, so it needs no refund
 		b.open(now, cause, a.RetryAfter)
 		return Verdict{Uncounted: true, Opened: true}
 	}
@@ -220,7 +223,7 @@ func (b *Breaker) Answered(now int64, a Answer) Verdict {
 	return Verdict{}
 }
 
-// judge tells whether the last answer shows that the target is down.
+// judge reports whether the last answer shows that the target is down.
 func (b *Breaker) judge(a Answer) (cause Cause, down bool) {
 	switch {
 	case !a.Outcome.failure():
@@ -235,12 +238,12 @@ func (b *Breaker) judge(a Answer) (cause Cause, down bool) {
 	return 0, false
 }
 
-// probed is the end of the probe.
+// probed handles the end of the probe.
 func (b *Breaker) probed(now int64, a Answer) Verdict {
 	b.probing = false
 	switch {
 	case a.Outcome == Returned:
-		return Verdict{} // another message may be the probe
+		return Verdict{} // the next probe can be any message
 	case a.Outcome == Success || a.Outcome == BadMessage:
 		b.startRamp(now)
 		return Verdict{}
@@ -250,7 +253,7 @@ func (b *Breaker) probed(now int64, a Answer) Verdict {
 	return Verdict{Uncounted: true, Opened: true}
 }
 
-// open starts an outage, or continues it out of a ramp.
+// open starts an outage, or continues the outage if the breaker was in a ramp.
 func (b *Breaker) open(now int64, cause Cause, retryAfter int64) {
 	b.collect(now)
 	if b.state == Closed {
@@ -292,7 +295,7 @@ func (b *Breaker) startRamp(now int64) {
 	b.everUp = true
 }
 
-// climb is an answer in the ramp.
+// climb handles an answer in the ramp.
 func (b *Breaker) climb(now int64, o Outcome) {
 	if o.failure() {
 		b.rampFails++
@@ -305,7 +308,7 @@ func (b *Breaker) climb(now int64, o Outcome) {
 	if b.set.Adaptive || n < min(b.rampLimit, windowAnswers) || now-b.rampWindow < windowTime {
 		return
 	}
-	if b.rampUps > 0 { // a window without a sign of life does not grow
+	if b.rampUps > 0 { // without a sign of life in the window, the limit does not grow
 		b.rampLimit = min(2*b.rampLimit, math.MaxInt32)
 	}
 	b.rampUps, b.rampFails, b.rampWindow = 0, 0, now
@@ -318,8 +321,8 @@ func (b *Breaker) climb(now int64, o Outcome) {
 	}
 }
 
-// Ramped reports the windows of slow start since the ramp began. Three of them close the breaker.
-// It is for owners with an adaptive limit.
+// Ramped is for owners with an adaptive limit. windows is the number of the controller's windows
+// since the ramp began. Three windows close the breaker.
 func (b *Breaker) Ramped(now int64, windows int) {
 	now = b.advance(now)
 	if b.state == Ramp && b.set.Adaptive && windows >= rampWindows {
@@ -333,8 +336,8 @@ func (b *Breaker) close(now int64) {
 	b.pause, b.cause, b.by, b.why = 0, 0, "", ""
 }
 
-// OpenBy opens the breaker by a command, until CloseBy. It tells whether the state changed. If so,
-// return the attempts of Refunds.
+// OpenBy opens the breaker by a command, until CloseBy. It reports whether the state changed. If it
+// changed, the owner must return the attempts of Refunds.
 func (b *Breaker) OpenBy(now int64, by, why string) bool {
 	now = b.advance(now)
 	was := b.state
@@ -358,8 +361,8 @@ func (b *Breaker) OpenBy(now int64, by, why string) bool {
 	return true
 }
 
-// CloseBy ends an outage by a command: the ramp begins without a probe. It tells whether the state
-// changed.
+// CloseBy ends an outage by a command: the ramp begins without a probe. It reports whether the
+// state changed.
 func (b *Breaker) CloseBy(now int64, by, why string) bool {
 	now = b.advance(now)
 	if b.state == Closed || b.state == Ramp {
@@ -383,15 +386,15 @@ func (b *Breaker) Next() int64 {
 	return 0
 }
 
-// Tick does what is due. It tells whether the state changed. A breaker that opens again by a Tick
-// has no Refunds.
+// Tick makes the change of state that is due. It reports whether the state changed. If a Tick opens
+// the breaker again, there are no Refunds.
 func (b *Breaker) Tick(now int64) bool {
 	was := b.state
 	b.advance(now)
 	return b.state != was
 }
 
-// advance does what is due and returns the time, which never runs backwards.
+// advance makes the change of state that is due. It returns the time, which never runs backwards.
 func (b *Breaker) advance(now int64) int64 {
 	b.now = max(b.now, now)
 	at := b.Next()
@@ -405,7 +408,8 @@ func (b *Breaker) advance(now int64) int64 {
 		b.avoid, b.avoidIsValid = b.probe, true
 		b.reopen(b.now, ProbeSilent, 0)
 	case Ramp:
-		// A queue with little load never fills the windows.
+		// Close the breaker without full windows, because a queue with little load never fills
+		// them.
 		if b.rampAlive && b.rampClean {
 			b.close(b.now)
 		} else {

@@ -8,7 +8,7 @@ import (
 
 const ms = second / 1000
 
-// rig drives a breaker in fake time.
+// rig runs a breaker in simulated time.
 type rig struct {
 	t    *testing.T
 	b    *Breaker
@@ -121,14 +121,14 @@ func TestErrorShare(t *testing.T) {
 	}
 
 	r = newRig(t, Settings{})
-	r.answers(19, Failed).state(Closed) // too few answers
+	r.answers(19, Failed).state(Closed) // 19 answers are too few
 	r.after(10*second).answers(19, Failed).state(Closed)
 
 	r = newRig(t, Settings{})
-	r.answers(11, Success).answers(10, Failed).state(Closed) // below one half
+	r.answers(11, Success).answers(10, Failed).state(Closed) // less than half of the answers are failures
 	r.answers(1, Failed).state(Open)
 
-	r = newRig(t, Settings{}) // too few groups
+	r = newRig(t, Settings{}) // the failures are of too few groups
 	for i := range 100 {
 		r.seq++
 		r.b.Answered(r.now, Answer{Seq: r.seq, Group: uint64(i%4) + 1, HandedAt: r.now, Outcome: Failed})
@@ -136,14 +136,14 @@ func TestErrorShare(t *testing.T) {
 	r.state(Closed)
 	r.answers(1, Failed).state(Open)
 
-	r = newRig(t, Settings{}) // without groups each message counts
+	r = newRig(t, Settings{}) // each message without a group counts as a group
 	for range 20 {
 		r.seq++
 		r.b.Answered(r.now, Answer{Seq: r.seq, HandedAt: r.now, Outcome: Failed})
 	}
 	r.state(Open)
 
-	r = newRig(t, Settings{}) // one message without a group, again and again
+	r = newRig(t, Settings{}) // one message without a group fails repeatedly
 	for range 100 {
 		r.b.Answered(r.now, Answer{Seq: 7, HandedAt: r.now, Outcome: Failed})
 	}
@@ -168,7 +168,7 @@ func TestErrorShareCountsRecentGroupsAndNoDownReports(t *testing.T) {
 func TestOnlyTheProbeEndsTheProbe(t *testing.T) {
 	r := newRig(t, Settings{}).down().after(second)
 	r.b.ProbeHanded(r.now, 7)
-	r.b.Answered(r.now, Answer{Seq: 7, HandedAt: r.now - 20*second, Outcome: Down}) // its lease from before
+	r.b.Answered(r.now, Answer{Seq: 7, HandedAt: r.now - 20*second, Outcome: Down}) // a lease from before the outage
 	r.state(Probing)
 	r.b.Answered(r.now, Answer{Seq: 8, HandedAt: r.now, Outcome: Success})
 	r.state(Probing)
@@ -190,7 +190,7 @@ func TestSilence(t *testing.T) {
 	}
 	r := newRig(t, Settings{})
 	timeout(r, 1, r.now-30*second)
-	r.state(Closed) // one message can hang its consumer
+	r.state(Closed) // one message that times out can be the message's fault
 	timeout(r, 1, r.now-30*second)
 	r.state(Closed)
 	timeout(r, 2, r.now-30*second)
@@ -203,7 +203,7 @@ func TestSilence(t *testing.T) {
 		r = newRig(t, Settings{})
 		timeout(r, 1, r.now-30*second)
 		r.after(second).answers(1, o)
-		timeout(r, 2, r.now-30*second) // something came back after they were handed out
+		timeout(r, 2, r.now-30*second) // an answer came after both messages were handed out
 		timeout(r, 3, r.now-30*second)
 		r.state(Closed)
 	}
@@ -242,7 +242,7 @@ func TestPausesGrow(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	// The scripts of the design: a probe meets a bad message.
+	// The probe's message is bad: the target is up, so the ramp begins.
 	r := newRig(t, Settings{}).down().after(second)
 	r.probe(BadMessage, 0).state(Ramp)
 	if r.last.Uncounted {
@@ -278,7 +278,7 @@ func TestAProbeHasADeadline(t *testing.T) {
 	if r.b.Status().Cause != ProbeSilent || r.b.Next()-r.now != 1500*ms {
 		t.Fatalf("%+v", r.b.Status())
 	}
-	// The late answer is no evidence, and costs no attempt.
+	// The late answer is ignored, and costs no attempt.
 	if v := r.b.Answered(r.now, Answer{Seq: 99, HandedAt: r.now - 39*second, Outcome: Down}); !v.Uncounted || v.Opened {
 		t.Fatalf("%+v", v)
 	}
@@ -351,7 +351,7 @@ func TestAdaptiveRamp(t *testing.T) {
 
 func TestARampOfAQuietQueueEnds(t *testing.T) {
 	r := newRig(t, Settings{Adaptive: true}).down().after(second).probe(Success, 0)
-	r.after(60 * second).state(Ramp) // no answers
+	r.after(60 * second).state(Ramp) // no answers came
 	r.answers(1, Success).answers(1, Failed).after(60 * second).state(Ramp)
 	r.after(60 * second).state(Closed)
 }
@@ -394,7 +394,7 @@ func TestCommands(t *testing.T) {
 	if len(h) != 1 || h[0].By != "ann" || h[0].ClosedBy != "bob" || h[0].ClosedWhy != "done" {
 		t.Fatalf("%+v", h)
 	}
-	// From every state.
+	// The commands must work in every state.
 	for _, prepare := range []func(*rig){
 		func(r *rig) {},
 		func(r *rig) { r.down() },
@@ -428,13 +428,13 @@ func TestParkDelay(t *testing.T) {
 
 func TestRefundsAreRecentAndBounded(t *testing.T) {
 	r := newRig(t, Settings{})
-	r.answers(3, Failed).answers(1, Success).after(10*second+1).answers(1, Success) // old poison
-	r.answers(2, Failed).answers(1, Success)                                        // in the last 10 s
+	r.answers(3, Failed).answers(1, Success).after(10*second+1).answers(1, Success) // failures older than ten seconds, followed by a sign of life
+	r.answers(2, Failed).answers(1, Success)                                        // failures in the last ten seconds
 	r.answers(4, Failed).answers(1, Down).state(Open)
 	if got, want := r.refunded(), []uint64{6, 7, 9, 10, 11, 12}; !reflect.DeepEqual(got, want) {
 		t.Fatalf("refunds %v, want %v", got, want)
 	}
-	// A slow outage: failures since the last sign of life count, however old.
+	// In a slow outage, all failures since the last sign of life are refunded, even old ones.
 	r = newRig(t, Settings{}).answers(1, Success)
 	for range 5 {
 		r.after(60*second).answers(1, Down)
@@ -442,7 +442,7 @@ func TestRefundsAreRecentAndBounded(t *testing.T) {
 	if r.state(Open); len(r.b.Refunds()) != 4 {
 		t.Fatalf("refunds %v", r.b.Refunds())
 	}
-	// At most the last 64. Few groups keep the breaker closed.
+	// At most the last 64 failures are refunded. Few groups keep the breaker closed before.
 	r = newRig(t, Settings{}).answers(1, Success)
 	for range 200 {
 		r.seq++

@@ -1,6 +1,6 @@
-// Package breaker decides whether a queue's target is down. It tells a target that is down from a
-// message that is bad. While a breaker is open, its owner hands out no messages and counts no
-// attempts.
+// Package breaker decides whether a queue's target is down. It distinguishes a target that is down
+// from a message that is bad. While a breaker is open, its owner hands out no messages and counts
+// no attempts.
 //
 //	state    event                                                          next
 //	-------  -------------------------------------------------------------  -----------------------
@@ -17,21 +17,21 @@
 // Error share means that all of these are true:
 //
 //   - There were at least 20 answers in 10 seconds.
-//   - At least half of them are failures without a class.
-//   - The failures are of at least 5 groups. Each message without a group counts as one.
+//   - At least half of these answers are failures without a known cause (Failed).
+//   - The failures are of at least 5 groups. Each message without a group counts as a group.
 //   - The last 10 answers have no sign of life.
 //
 // With Settings.ReportsOnly, only Down reports and commands open a breaker.
 //
-// A sign of life is a success or a message that the target refused as bad. Bad messages leave signs
-// of life between failures. A target that is down leaves none.
+// A sign of life is a success or a message that the target refused as bad. If only messages are
+// bad, there are signs of life between the failures. If the target is down, there are none.
 //
 // # Attempts
 //
 // A breaker remembers the last 64 failures. When it opens, its owner returns the attempts of the
 // failures that led to it (Refunds). An answer with Verdict.Uncounted costs no attempt either. A
-// failed last attempt would park its message before the breaker can open. So its owner lets such a
-// message wait for ParkDelay first.
+// failed last attempt would park its message before the breaker can open. So the owner delays such
+// a message for ParkDelay before it parks the message.
 //
 // # Use
 //
@@ -40,5 +40,5 @@
 // probe, and Answered for the end of each lease. It calls Tick when the time Next has come.
 //
 // A half-open circuit breaker without a deadline can wait for ever (resilience4j issue 903), so a
-// probe has one. Decision 0174 has the reasons for the rules.
+// probe has a deadline. Decision 0174 has the reasons for the rules.
 package breaker

@@ -17,30 +17,30 @@ type failure struct {
 
 type tally struct{ answers, failures, unclassified int }
 
-// evidence is the memory of answers. Only answers of leases that began after the last opening
-// count.
+// evidence contains counts of recent answers. It ignores answers of leases that began before the
+// last opening.
 type evidence struct {
-	latency  int64 // the usual latency of a success; it outlives outages
-	lastBack int64 // the last answer that came back
+	latency  int64 // the usual latency of a success; forget does not reset it
+	lastBack int64 // the time of the last answer other than a timeout
 
-	everUp  bool // a sign of life since the last opening
+	everUp  bool // there was a sign of life since the last opening
 	sinceUp int  // answers since the last sign of life
 
-	silent    bool // a message timed out, and nothing came back since
+	silent    bool // a message timed out, and no answer came since
 	silentSeq uint64
 
-	// The last ten seconds, and their sum.
+	// The answers of each of the last ten seconds, and their sums.
 	head                            int64 // the second of the newest entry
 	seconds                         [shareSeconds]tally
 	answers, failures, unclassified int
 
 	ring   [failuresKept]failure
-	ringN  uint64 // failures ever
+	ringN  uint64 // number of all failures
 	upMark uint64 // ringN at the last sign of life
-	base   uint64 // older entries of the ring are void
+	base   uint64 // entries of the ring before this number are forgotten
 }
 
-// forget makes all evidence void, except for the usual latency.
+// forget forgets all evidence except the usual latency.
 func (e *evidence) forget() {
 	e.everUp, e.sinceUp, e.silent = false, 0, false
 	e.seconds = [shareSeconds]tally{}
@@ -48,7 +48,7 @@ func (e *evidence) forget() {
 	e.base, e.upMark = e.ringN, e.ringN
 }
 
-// roll moves the ten seconds to the present.
+// roll makes the ten seconds end now.
 func (e *evidence) roll(now int64) {
 	sec := now / second
 	if sec-e.head >= shareSeconds {
@@ -71,7 +71,7 @@ func (e *evidence) bucket() *tally {
 	return &e.seconds[uint64(e.head)%shareSeconds]
 }
 
-// returned notes that something came back.
+// returned records that an answer came.
 func (e *evidence) returned(now int64) {
 	e.lastBack = now
 	e.silent = false
@@ -110,7 +110,8 @@ func (e *evidence) note(now int64, a Answer) {
 	e.ringN++
 }
 
-// unnote removes the last failure from the list. Its slot was that of the oldest one.
+// unnote removes the last failure from the ring. The oldest failure, which it had overwritten, is
+// lost.
 func (e *evidence) unnote() {
 	e.ringN--
 	if e.ringN-e.base >= failuresKept {
@@ -118,7 +119,7 @@ func (e *evidence) unnote() {
 	}
 }
 
-// first returns the number of the oldest failure of the list.
+// first returns the number of the oldest failure in the ring.
 func (e *evidence) first() uint64 {
 	if e.ringN-e.base > failuresKept {
 		return e.ringN - failuresKept
@@ -126,8 +127,8 @@ func (e *evidence) first() uint64 {
 	return e.base
 }
 
-// silence tells whether a second message timed out while nothing came back. One message alone can
-// hang its consumer again and again without any fault of the target.
+// silence reports whether a second message timed out and no answer came in between. A single
+// message is not enough, because it can make its consumer hang repeatedly while the target is up.
 func (e *evidence) silence(a Answer) bool {
 	if e.lastBack > a.HandedAt {
 		return false
@@ -140,7 +141,7 @@ func (e *evidence) silence(a Answer) bool {
 }
 
 // sources counts the groups of the recent failures, up to shareGroups. Each message without a group
-// counts as one.
+// counts as a group.
 func (e *evidence) sources() int {
 	var found [shareGroups]failure
 	n := 0
@@ -162,7 +163,8 @@ next:
 }
 
 // ParkDelay returns how long a message that failed its last attempt waits before it is parked. In
-// this time the breaker can open and return the attempt. It is 0 while few answers fail.
+// this time the breaker can open and return the attempt. ParkDelay is 0 while few answers are
+// failures.
 func (b *Breaker) ParkDelay(now int64) int64 {
 	now = b.advance(now)
 	b.roll(now)
@@ -176,8 +178,8 @@ func (b *Breaker) ParkDelay(now int64) int64 {
 	return 0
 }
 
-// collect fills the refunds: the failures since the last sign of life, and those of the last ten
-// seconds.
+// collect sets the refunds to the failures since the last sign of life and the failures of the last
+// ten seconds.
 func (b *Breaker) collect(now int64) {
 	b.refundsN = 0
 	for i := b.first(); i < b.ringN; i++ {

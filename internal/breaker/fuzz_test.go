@@ -125,7 +125,7 @@ func BenchmarkAnswered(b *testing.B) {
 	}
 }
 
-// TestNothingIsAllocated holds the promise of the benchmark, through whole outages.
+// TestNothingIsAllocated: a breaker allocates no memory, even during whole outages.
 func TestNothingIsAllocated(t *testing.T) {
 	b, now, n := New(Settings{Limit: 4}), int64(0), uint64(0)
 	if got := testing.AllocsPerRun(10_000, func() {

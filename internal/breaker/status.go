@@ -7,11 +7,11 @@ type Cause uint8
 
 // The causes.
 const (
-	NoCause      Cause = iota // it is closed
+	NoCause      Cause = iota // the breaker is closed
 	DownReported              // consumers reported that the target is down
 	ErrorShare                // most answers of many groups are failures
-	Silence                   // messages timed out, and nothing came back
-	Command                   // a command opened it
+	Silence                   // messages timed out, and no answer came
+	Command                   // a command opened the breaker
 	ProbeFailed               // the probe failed
 	ProbeSilent               // the probe had no answer in time
 	causes
@@ -37,7 +37,7 @@ func (c Cause) String() string {
 	return fmt.Sprintf("cause_%d", uint8(c))
 }
 
-// Sentence explains the cause to a user. It fits into brackets.
+// Sentence explains the cause to a user, as a text to put in brackets.
 func (c Cause) Sentence() string {
 	if c < causes {
 		return causeSentences[c]
@@ -53,32 +53,32 @@ type Opening struct {
 	At        int64
 	Ended     int64 // 0 while the outage lasts
 	Cause     Cause
-	By, Why   string // of the command that opened
-	ClosedBy  string // of the command that closed
+	By, Why   string // user and reason of the command that opened the breaker
+	ClosedBy  string // user of the command that closed the breaker
 	ClosedWhy string
 	Probes    int
 	Refunds   int
 }
 
-// Counts is for metrics. The numbers only grow.
+// Counts are totals for metrics. They only grow.
 type Counts struct {
 	Openings uint64 // outages
 	Probes   uint64
 	Refunds  uint64 // attempts that were returned
 }
 
-// Status is what users see of a breaker.
+// Status is the state of a breaker as users see it.
 type Status struct {
 	State     State
 	Since     int64 // the start of the state
 	Down      int64 // the start of the outage; 0 while closed
-	Cause     Cause // of the last opening
+	Cause     Cause // cause of the last opening
 	By, Why   string
 	NextProbe int64  // when the pause ends; 0 if the breaker is not open
-	ProbeOut  bool   // a probe is out
+	ProbeOut  bool   // a probe was handed out and has no answer
 	Probe     uint64 // the message of the probe
-	ProbeTill int64  // its deadline
-	RampLimit int    // the limit of the own ramp; 0 without one
+	ProbeTill int64  // the deadline of the probe
+	RampLimit int    // the breaker's own limit during a ramp; 0 if there is none
 }
 
 // Status returns the state for users.
@@ -117,5 +117,5 @@ func (b *Breaker) begin(now int64, cause Cause) {
 // current returns the last outage.
 func (b *Breaker) current() *Opening { return &b.history[(b.counts.Openings-1)%HistorySize] }
 
-// end notes the end of an outage.
+// end records the end of an outage.
 func (b *Breaker) end(now int64) { b.current().Ended = now }

@@ -12,7 +12,7 @@ import (
 )
 
 // BenchmarkPublishMemory measures the loop and the machine without a disk: 8 publishers, each with
-// 1,000 messages under way.
+// 1,000 unconfirmed messages.
 func BenchmarkPublishMemory(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {
@@ -50,7 +50,7 @@ func BenchmarkPublishMemory(b *testing.B) {
 }
 
 // BenchmarkPublishBesideScan measures how long a lone publisher waits for its confirm while another
-// call searches a queue of five million messages, again and again, for a message that is not there.
+// call repeatedly searches a queue of five million messages for a message that is not in the queue.
 func BenchmarkPublishBesideScan(b *testing.B) {
 	br, err := embedded.Memory(embedded.Options{})
 	if err != nil {

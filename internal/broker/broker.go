@@ -4,16 +4,17 @@
 //	   ▲                          │ outputs, pending                               │ ticket
 //	   └──────── release ◀────────┴────────────────◀───────────────────────────────┘
 //
-// One goroutine, the loop, owns the machine. A turn takes the commands in the mailbox and makes one
-// entry of them. Every output of a turn, even of a command that wrote nothing, is pending: it waits
-// for the newest entry that existed when it was decided, and is released when that entry is
+// One goroutine, the loop, owns the machine. A turn runs the commands in the mailbox and makes one
+// entry of their records. Every output of a turn is pending, even if its command wrote nothing. The
+// output waits for the newest entry at the time of the decision, and is sent when that entry is
 // durable. So no caller ever sees a fact that a crash could erase.
 //
-// Group commit needs no more than this: one entry is with the log at a time, and new commands
-// gather in the mailbox meanwhile. Only full entries may be more than one. An entry for which no
-// caller waits, such as acks without an answer, is held for a moment and written with the next one.
+// This gives group commit: the log writes one entry at a time, and new commands gather in the
+// mailbox meanwhile. If commands wait for several full entries, the log gets more than one. An
+// entry for which no caller waits, such as acks without an answer, is kept for a moment and written
+// with the next entry.
 //
-// The first failure of the log is final. Nothing is rolled back. Everything pending is answered
+// The first failure of the log is final. Nothing is rolled back. Every pending command is answered
 // with CodeUncertain, and the broker must be opened again.
 package broker
 
@@ -43,41 +44,42 @@ import (
 type Options struct {
 	// OpenLog opens the log for a replay of the entries after from. The log calls the hooks.
 	OpenLog   func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error)
-	Snapshots commitlog.Snapshots // nil: the broker takes no snapshots
+	Snapshots commitlog.Snapshots // nil: the broker stores no snapshots
 	Clock     clock.Clock         // nil: the real clock
 	Logger    *slog.Logger        // nil: discarded
-	Seed      uint64              // of back-off jitter
-	// Incarnation is that of this opening: random and never used before. 0: Open draws it from
-	// crypto/rand.
+	Seed      uint64              // seed of the random part of back-off delays
+	// Incarnation is the incarnation of this opening, random and never used before. If it is 0,
+	// Open draws it from crypto/rand.
 	Incarnation uint64
 	Limits      queue.Limits
 
 	MailboxBytes  int64 // bytes of waiting commands; 0: 32 MiB
 	MailboxOps    int   // number of waiting commands; 0: 16,384
-	SnapshotBytes int64 // bytes logged between two snapshots, at least; 0: 128 MiB
+	SnapshotBytes int64 // the fewest bytes logged between two snapshots; 0: 128 MiB
 	SnapshotPiece int   // bytes of a snapshot that are encoded between two turns; 0: 256 KiB
-	QuickReplay   int64 // bytes of log after the newest snapshot that Close does not store in another one; 0: 1 MiB
-	// Hold is how long an entry for which no caller waits may be held, to share the sync of the
-	// next one. 0: 5 ms, or not at all with Manual.
+	QuickReplay   int64 // Close stores no snapshot if at most this many bytes follow the newest one; 0: 1 MiB
+	// Hold is the longest time that an entry for which no caller waits is kept, to share the sync
+	// of the next entry. 0 means 5 ms, or with Manual not at all.
 	Hold time.Duration
-	// Manual: there is no goroutine. The caller runs the broker with Tick, and the log with Pump.
+	// Manual means that the broker starts no goroutine. The caller runs the broker with Tick, and
+	// the log with Pump.
 	Manual bool
-	// Drive, with Manual, is called while a call waits for its outcome, for callers with only one
-	// goroutine. It must tick the broker and pump the log, and must finally complete the call.
+	// Drive is for callers with only one goroutine, with Manual. It is called while a call waits
+	// for its outcome. It must call Tick and the log's Pump until the call is complete.
 	Drive func()
-	// Watch, with Manual, is called after every turn that the machine decided, before any of its
-	// output is written. The simulator compares a model with it. Watch must not change its
+	// Watch, with Manual, is called after every turn that the machine decided, before any output of
+	// the turn is written. The simulator compares a model with it. Watch must not change its
 	// argument.
 	Watch func(Turn)
 }
 
-// Turn is the decisions of one turn of the loop. Its commands are the finished ones, with their
+// Turn contains the decisions of one turn of the loop. Its commands are finished and have their
 // results.
 type Turn struct {
-	Number   uint64 // of the newest entry; it is this turn's if Output has records
+	Number   uint64 // number of the newest entry; it is this turn's entry if Output has records
 	Now      int64  // the machine's time, in nanoseconds since 1970
 	Commands []queue.Command
-	Split    bool // a command of which a later turn runs the rest was begun or continued
+	Split    bool // the turn ran a part of a command, and a later turn continues it
 	Output   *queue.Output
 	Machine  *queue.Machine
 	Left     []Left // hand-outs that left since the turn before
@@ -98,24 +100,24 @@ type Broker struct {
 	mailbox   *mailbox
 	epoch     uint64
 	opening   uint64   // the incarnation of this opening
-	groups    groupers // by group_by
-	dedups    groupers // by dedup.by
-	coalesces groupers // by coalesce.by
+	groups    groupers // finds groups by group_by
+	dedups    groupers // finds dedup ids by dedup.by
+	coalesces groupers // finds coalescing keys by coalesce.by
 	places    places
-	busyAt    atomic.Int64 // since when the log owes an answer, in the loop's time; 0: it owes none
-	fill      atomic.Int32 // newest report of the log about room: 0 nothing new, 1 full, 2 room again
+	busyAt    atomic.Int64 // the loop's time of the oldest write that the log has not answered; 0: none
+	fill      atomic.Int32 // the log's newest report about room: 0 none, 1 full, 2 room again
 	ahead     int64        // the loop's time minus the time passed on the clock; set at the opening
 	failed    chan struct{}
-	failure   error // set before failed is closed
+	failure   error // set before the channel failed is closed
 	calls     callback.Calls
 
-	// The fields below belong to the loop.
+	// Only the loop uses the fields below.
 	machine  *queue.Machine
-	number   uint64 // of the newest entry
-	durable  uint64 // of the newest entry that is known to be durable
-	front    []*op  // of the front lane, taken from the mailbox and not yet stepped
-	pending  []*op  // of the back lane, taken from the mailbox and not yet stepped (their turn was full)
-	taken    []*op  // all commands of the newest take; its memory is used again
+	number   uint64 // number of the newest entry
+	durable  uint64 // number of the newest entry that is known to be durable
+	front    []*op  // commands of the front lane that were removed from the mailbox and not run yet
+	pending  []*op  // commands of the back lane that were removed from the mailbox and not run yet, because the turn was full
+	taken    []*op  // result of the newest mailbox.take; its memory is reused
 	spare    []*op
 	cmds     []queue.Command
 	flights  []flight
@@ -126,9 +128,9 @@ type Broker struct {
 	left     []Left // for Watch
 	freed    freed
 	closed   chan struct{}
-	opened   chan error // has the outcome of the first entry
+	opened   chan error // receives the outcome of the first entry
 	onceDown sync.Once
-	ticking  sync.Mutex // only with Manual: Tick and Close exclude each other
+	ticking  sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
 	work     sync.WaitGroup
 	space    spaceState
 	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
@@ -136,7 +138,7 @@ type Broker struct {
 	harm     harm
 	reclaim  reclaim
 	digest   digest.Lines
-	rested   bool // the closing turn was requested
+	rested   bool // the last turn of a clean stop was requested
 }
 
 // flight is a turn whose outputs wait for an entry to be durable.
@@ -152,7 +154,7 @@ type flight struct {
 type pendingRun struct {
 	handouts []queue.Handout
 	floor    uint64
-	entry    uint64 // the newest entry when they were decided
+	entry    uint64 // the newest entry at the time of the decision
 }
 
 type ticket struct {
@@ -161,21 +163,22 @@ type ticket struct {
 	err    error
 }
 
-// maxFull is how many entries may be with the log at a time while more commands wait than fit into
-// one entry: syncing them together is cheaper. Otherwise there is one. A second one would contain
-// only the few commands that came meanwhile, and its sync would delay all later ones.
+// maxFull is the most entries that the log writes at a time while more commands wait than fit into
+// one entry, because syncing them together is cheaper. Otherwise the log writes one entry at a
+// time: a second entry would contain only a few commands, and its sync would delay all later
+// commands.
 const maxFull = 8
 
 // publishHold is queue.Limits.Hold of a broker with a loop of its own.
 const publishHold = 5 * time.Millisecond
 
-// crowded tells whether the log must finish an entry before it gets another one.
+// crowded reports whether the log must finish an entry before it gets another one.
 func (b *Broker) crowded() bool {
 	n := b.number - b.durable - uint64(len(b.held.entries))
 	return n >= maxFull || n >= 1 && b.idle(b.now())
 }
 
-// idle tells whether no command waits that a turn could decide now.
+// idle reports whether no waiting command can run now.
 func (b *Broker) idle(now int64) bool {
 	return len(b.front) == 0 && (len(b.pending) == 0 || b.machine.Held() > now)
 }
@@ -259,7 +262,7 @@ func (b *Broker) recover() error {
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
-	// The first entry opens the epoch. Everything else is pending until this entry is durable.
+	// The first entry opens the epoch. All other outputs are pending until this entry is durable.
 	b.front = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
@@ -311,10 +314,11 @@ func (b *Broker) onFull(full bool) {
 	b.mailbox.nudge()
 }
 
-// Epoch returns the number of openings of the log.
+// Epoch returns the epoch of this opening.
 func (b *Broker) Epoch() uint64 { return b.epoch }
 
-// Failed is closed when the log has failed. Err then returns the failure.
+// Failed returns a channel that is closed when the log has failed. Afterwards Err returns the
+// failure.
 func (b *Broker) Failed() <-chan struct{} { return b.failed }
 
 // Err returns the failure of the log, or nil.
@@ -327,8 +331,8 @@ func (b *Broker) Err() error {
 	}
 }
 
-// Stalled returns the age of the oldest unanswered write to the log. Above some seconds the disk
-// hangs, and nothing is confirmed.
+// Stalled returns the age of the oldest unanswered write to the log. More than some seconds mean
+// that the disk hangs, so nothing is confirmed.
 func (b *Broker) Stalled() time.Duration {
 	at := b.busyAt.Load()
 	if at == 0 {
@@ -362,8 +366,8 @@ func (b *Broker) shutdown(err error) {
 }
 
 // Close finishes the accepted commands, stores a snapshot so that the next opening is quick, and
-// closes the log. With Manual it runs no further turn: commands that no turn took are answered with
-// an error. The snapshot is stored unless a turn's output still waits.
+// closes the log. With Manual it runs no further turn, and the waiting commands are answered with
+// an error. It stores no snapshot while a turn's output is pending.
 func (b *Broker) Close() error {
 	if b == nil {
 		return nil
@@ -458,18 +462,18 @@ func (b *Broker) alive() bool {
 	}
 }
 
-// finished tells whether Close was called and all accepted commands are done.
+// finished reports whether Close was called and all accepted commands are done.
 func (b *Broker) finished() bool {
 	return b.mailbox.finished() && len(b.front)+len(b.pending)+len(b.flights) == 0
 }
 
-// untilDue returns how long the machine has nothing to do by itself.
+// untilDue returns the time until the loop must run without a new command.
 func (b *Broker) untilDue() time.Duration {
 	at := b.reclaim.next
 	if b.number != b.reclaim.seen {
 		at = min(at, b.reclaim.last+int64(lookEvery))
 	}
-	if !b.crowded() { // otherwise the next durable entry wakes the loop
+	if !b.crowded() { // if the log is busy, the next durable entry wakes the loop
 		at = min(at, b.machine.NextDeadline())
 		if held := b.machine.Held(); held > 0 && len(b.pending) > 0 {
 			at = min(at, held)
@@ -504,12 +508,12 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 }
 
 // pages runs a command that works in several turns. It sends the command again until more returns
-// false. Each part queues in the mailbox anew, so other commands are served in between. It ends
-// when ctx ends.
+// false. Each part is put into the mailbox again, so other commands run in between. It ends when
+// ctx ends.
 func (b *Broker) pages(ctx context.Context, cmd queue.Command, more func() bool) error {
 	for {
 		if err := b.do(ctx, cmd, 0); err != nil {
-			return err // the loop may still have cmd
+			return err // the loop possibly still uses cmd
 		}
 		if !more() {
 			return nil
@@ -525,7 +529,8 @@ func (b *Broker) Send(cmd queue.Command, release func(error)) error {
 	return b.put(context.Background(), &op{cmd: cmd, release: release}, false)
 }
 
-// SendQuiet is Send for a command whose entry may be held, as if no caller waited for it.
+// SendQuiet is Send for a command whose entry can wait for the next entry, as if no caller waited
+// for the outcome.
 func (b *Broker) SendQuiet(cmd queue.Command, release func(error)) error {
 	return b.put(context.Background(), &op{cmd: cmd, release: release, quiet: true}, false)
 }

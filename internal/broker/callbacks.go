@@ -8,11 +8,11 @@ import (
 )
 
 // A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while
-// a turn's outputs are released. A function that panics or ends its goroutine must not end the
-// loop. A panic is recovered at the call. A release that calls users' functions runs on a separate
-// goroutine. The loop waits for that goroutine. If a function ends it, the release continues on a
-// new one. With Manual, the functions run on the caller's goroutine and their failures are the
-// caller's.
+// a turn's outputs are sent. A function that panics or ends its goroutine must not end the loop. A
+// panic is recovered at the call. Outputs that call users' functions are sent on a separate
+// goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a new
+// goroutine continues. With Manual, the functions run on the caller's goroutine, and their failures
+// are not handled.
 
 // CallbackFailures returns how many calls of users' functions panicked or ended their goroutine.
 func (b *Broker) CallbackFailures() int64 {
@@ -31,7 +31,7 @@ func (b *Broker) callUser(name string, f func()) {
 	b.calls.Do(name, f)
 }
 
-// each calls step for 0 to n-1. users tells whether the steps call users' functions.
+// each calls step for 0 to n-1. users means that the steps call users' functions.
 func (b *Broker) each(n int, users bool, step func(i int)) {
 	if users && !b.opts.Manual {
 		callback.Each(n, step)
@@ -42,8 +42,8 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 	}
 }
 
-// release lets a turn's outputs leave the broker. Hand-outs leave before answers, so that a receive
-// that is answered finds its messages.
+// release sends a turn's outputs. It sends hand-outs before answers, so that an answered receive
+// finds its messages.
 func (b *Broker) release(f *flight) {
 	outs, ended := len(f.outs), len(f.ended)
 	if outs > 0 {
@@ -76,7 +76,7 @@ func (b *Broker) released(turn uint64) {
 	}
 }
 
-// hasUsers tells whether releasing a turn calls users' functions.
+// hasUsers reports whether sending a turn's outputs calls users' functions.
 func (b *Broker) hasUsers(f *flight) bool {
 	for _, o := range f.ops {
 		if o.user {

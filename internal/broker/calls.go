@@ -29,7 +29,7 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	})
 }
 
-// publish sends messages to the loop. user tells whether done calls a user's function.
+// publish sends messages to the loop. user means that done calls a user's function.
 func (b *Broker) publish(ctx context.Context, msgs []surgetank.Publishing, user bool, done func([]surgetank.PublishResult, error)) error {
 	if b == nil || ctx == nil {
 		return b.put(ctx, nil, true)
@@ -54,8 +54,8 @@ func (p *publishOp) finish(err error) {
 	p.done(p.cmd.Results, nil)
 }
 
-// uncertain converts the error of a closed broker for a request that was under way: its outcome is
-// not known.
+// uncertain converts the error of a closed broker into CodeUncertain, because the outcome of a
+// request that was under way is not known.
 func uncertain(err error) error {
 	if surgetank.CodeOf(err) == surgetank.CodeClosed {
 		return surgetank.Errorf(surgetank.CodeUncertain, "the broker closed before the outcome was known; repeat the request with the same publisher and numbers, or the same dedup ids: %w", err)
@@ -63,8 +63,8 @@ func uncertain(err error) error {
 	return err
 }
 
-// prepare checks a message. It does the work on the caller's goroutine that the machine need not
-// do: hashing and finding groups. It returns the message's weight in the mailbox.
+// prepare checks a message. It runs on the caller's goroutine, so that hashing and finding groups
+// do not delay the loop. It returns the message's weight in the mailbox.
 func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surgetank.PublishResult) int64 {
 	in.Publishing = p
 	if res.Err = queue.Check(p, b.maxMessage()); res.Err != nil {
@@ -129,7 +129,7 @@ type settleOp struct {
 }
 
 // SettleAsync sends settlements to the loop. It never waits for room in the mailbox, because acks
-// make room.
+// free room.
 func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
 	if ctx == nil {
 		ctx = context.Background()
@@ -140,7 +140,7 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 	return b.settle(ctx, s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
 }
 
-// settle sends settlements to the loop. user tells whether done calls a user's function.
+// settle sends settlements to the loop. user means that done calls a user's function.
 func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
 	o := &settleOp{}
 	if b == nil {
@@ -167,7 +167,7 @@ func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surget
 	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(ctx, s, false, done) })
 }
 
-// Transact publishes and settles: all or nothing. See surgetank.Broker.
+// Transact publishes and settles, all or nothing. See surgetank.Broker.
 func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
 	if b == nil || ctx == nil {
 		return nil, b.put(ctx, nil, true)
@@ -327,16 +327,16 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 	return c.Values, nil
 }
 
-// SetMetaLater stores a door's value without waiting. The value is durable no later than the
-// commands that the same goroutine sends afterwards, such as settlements. An error means that the
-// broker is closed.
+// SetMetaLater stores a door's value without waiting. The value is durable when any later command
+// of the same goroutine is durable, such as a settlement. An error means that the broker is closed.
 func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
 	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
 	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 
 // History reads a queue's position in the history of its data directory. It also counts the
-// messages in some ranges of numbers that are not settled. The ranges ascend and do not overlap.
+// messages in the ranges of numbers that are not settled for good. The ranges ascend and do not
+// overlap.
 func (b *Broker) History(ctx context.Context, name string, count ...door.NumberRange) (door.History, error) {
 	c := &queue.History{Name: name, Ranges: count}
 	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
@@ -345,7 +345,7 @@ func (b *Broker) History(ctx context.Context, name string, count ...door.NumberR
 	return c.Found, c.Err
 }
 
-// Redrive moves messages, at a rate if one is given. See surgetank.Broker.
+// Redrive moves messages, at opts.Rate if it is set. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	if b == nil || ctx == nil {
 		return surgetank.RedriveResult{}, b.put(ctx, nil, true)
@@ -357,8 +357,8 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 	start := b.clock.Passed()
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
-			// Each step moves as many messages as the rate allows by now. If that is none, the step
-			// waits.
+			// Each step moves as many messages as the rate allows by now. If the rate allows none,
+			// the step waits.
 			allowed := int64((b.clock.Passed()-start).Seconds()*float64(opts.Rate)) + 1
 			if allowed <= c.Result.Matched {
 				if err := b.pause(ctx, time.Duration(float64(time.Second)/float64(opts.Rate))); err != nil {
@@ -372,7 +372,7 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		}
 		so := c.Result
 		if err := b.do(ctx, c, 0); err != nil {
-			return so, err // the loop may still have c
+			return so, err // the loop possibly still uses c
 		}
 		if c.Err != nil {
 			return c.Result, c.Err

@@ -34,12 +34,12 @@ var leaps = []struct {
 	}},
 }
 
-// timekeeper runs ten seconds for queues in which every duration is ten seconds, or ten times one
-// second. It records all visible effects.
+// timekeeper runs queues for ten seconds. Every duration in them is ten seconds, or one second ten
+// times. It records all visible effects.
 type timekeeper struct {
 	*byHand
 	trace strings.Builder
-	reads surgetank.Subscription // of a consumer that reads late
+	reads surgetank.Subscription // subscription of a consumer that reads its messages some time after they were handed out
 }
 
 func newTimekeeper(t *testing.T) *timekeeper {
@@ -98,7 +98,8 @@ func (k *timekeeper) attach(name string, o surgetank.SubscribeOptions) door.Subs
 	return s
 }
 
-// look records the visible state, and publishes a message whose time is visible.
+// look records the visible state. It also publishes a message, to record the time that the message
+// gets.
 func (k *timekeeper) look(t *testing.T) {
 	k.run()
 	res := k.put("dedup", surgetank.Message{DedupID: "id"})
@@ -114,7 +115,7 @@ func (k *timekeeper) look(t *testing.T) {
 	last := int64(0)
 	for _, f := range p.Found {
 		if f.Seq == 1 {
-			continue // it was delayed, and its time is the end of its delay
+			continue // a delayed message's time is the end of its delay
 		}
 		if f.Time < last {
 			t.Errorf("message %d is from %v, and the one before it from %v", f.Seq, time.Unix(0, f.Time), time.Unix(0, last))
@@ -145,13 +146,13 @@ func (k *timekeeper) play(t *testing.T, set func(step int, real time.Time) time.
 	return k.trace.String()
 }
 
-// TestClockLeaps: the wall clock is set while the broker runs, once or again and again. Every
-// duration stays the same: TTLs, delays, leases, retries, dedup windows, rates. Times and ids go
-// on, and no caller sees a difference.
+// TestClockLeaps: the wall clock is set once or repeatedly while the broker runs. Every duration
+// stays the same: TTLs, delays, leases, retries, dedup windows, rates. Times and ids continue to
+// ascend, and no caller sees a difference.
 func TestClockLeaps(t *testing.T) {
 	want := newTimekeeper(t).play(t, nil)
 	early, due, _ := strings.Cut(want[strings.Index(want, "at 9.999999999s"):], "\n")
-	for _, both := range [][2]string{ // the last nanosecond changes one of the two
+	for _, both := range [][2]string{ // the states one nanosecond before ten seconds and at ten seconds
 		{"id 1 again true", "id 2 again false"},
 		{"ttl 1+0+0+0 expired 0", "ttl 0+0+0+0 expired 1"},
 		{"lease 0+0+0+1 expired 0 lost 0", "lease 0+0+1+0 expired 0 lost 1"},
@@ -176,9 +177,9 @@ func TestClockLeaps(t *testing.T) {
 	}
 }
 
-// TestClockLeapsBeforeARestart: a clock that was set back before the broker opens again changes no
-// duration. A clock that is ahead is believed. In both cases times and ids go on, and later
-// messages have the right durations.
+// TestClockLeapsBeforeARestart: if the clock was set back before the broker opens again, no
+// duration changes. If the clock was set forward, the broker uses its time. In both cases times and
+// ids continue to ascend, and later messages have the right durations.
 func TestClockLeapsBeforeARestart(t *testing.T) {
 	for _, leap := range leaps {
 		t.Run(leap.name, func(t *testing.T) {
@@ -199,7 +200,7 @@ func TestClockLeapsBeforeARestart(t *testing.T) {
 				h.send(&queue.Declare{Name: "q", Mode: surgetank.DeclareIfAbsent})
 				h.send(&queue.Declare{Name: "ids", Config: surgetank.QueueConfig{DedupWindow: 10 * time.Second}, Mode: surgetank.DeclareIfAbsent})
 				if life > 0 {
-					left := 10*time.Second - h.Now().Sub(last) // less only if the clock is ahead, which is believed
+					left := 10*time.Second - h.Now().Sub(last) // shorter only if the clock was set forward
 					if res := k.put("ids", surgetank.Message{DedupID: fmt.Sprint(life - 1)}); res.Duplicate != (left > 0) {
 						t.Errorf("life %d: the id of the life before is known: %v; its window has %v left", life, res.Duplicate, left)
 					}
@@ -226,8 +227,8 @@ func TestClockLeapsBeforeARestart(t *testing.T) {
 	}
 }
 
-// TestAStallIsNoMatterOfTheClock: setting the clock while the log writes neither causes a stall nor
-// hides one.
+// TestAStallIsNoMatterOfTheClock: if the clock is set while the log writes, Stalled neither reports
+// a false stall nor misses a real one.
 func TestAStallIsNoMatterOfTheClock(t *testing.T) {
 	for _, leap := range leaps {
 		h, err := openByHand(t, memlog.NewStore(), clock.NewManual(start), false)

@@ -9,23 +9,23 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// retryUnreadable is when a message is read again after an I/O error. Wrong bytes are not read
-// again.
+// retryUnreadable is the time after which a message is read again after an I/O error. Wrong bytes
+// are not read again.
 const retryUnreadable = 10 * time.Second
 
 // errMoved is the cause of the error for a message that was moved each time it was read.
 var errMoved = errors.New("the message moved")
 
-// unreadable tells the machine that a message could not be read, so that the message leaves its
-// line and others go on. It returns false if the error is not about the message; the caller must
-// then report it. at is a time: hand-outs of the group at or after it were decided with knowledge
-// of the damage.
+// unreadable tells the machine that a message could not be read. The message is removed from its
+// line, so that other messages are delivered. unreadable returns false if the error is not about
+// the message; the caller must report such an error. at is the time of the machine's decision:
+// later hand-outs of the group take the damage into account.
 func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 	if surgetank.CodeOf(cause) == surgetank.CodeClosed || errors.Is(cause, errMoved) || !b.alive() {
 		return 0, false
 	}
 	if o.Consumer == 0 && retryAfter(cause) > 0 {
-		return 0, true // no consumer waits for it; its next reader will find out
+		return 0, true // no consumer waits for the message; its next reader will report the damage
 	}
 	c := &queue.Quarantine{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Lease: o.Lease, NoAck: o.Lease == 0 && o.Consumer != 0,
 		What: cause.Error(), Retry: retryAfter(cause)}

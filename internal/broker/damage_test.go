@@ -27,7 +27,7 @@ type damage struct {
 	victim *victim
 	file   string
 	what   string // flip, cut, zero, swap, copy, remove
-	at     int64  // flip: number of the bit; cut: the length; otherwise number of a block
+	at     int64  // the number of the bit (flip), the new length (cut) or the number of the block (the other kinds)
 	with   int64  // swap, copy: number of the other block
 }
 
@@ -40,7 +40,7 @@ func (d damage) String() string {
 	return s
 }
 
-// named tells whether -only selects this damage. -only names one damage, or a directory or file
+// named reports whether -only selects this damage. -only names one damage, or a directory or file
 // with all its damages.
 func (d damage) named(only string) bool {
 	return d.String() == only || !strings.Contains(only, ":") && strings.HasPrefix(d.String(), only)
@@ -48,7 +48,7 @@ func (d damage) named(only string) bool {
 
 func (d damage) kind() string { return damageKind(d.file) }
 
-// damageKind returns the kind of a file, for the table.
+// damageKind returns the kind of a file, for the table of outcomes.
 func damageKind(name string) string {
 	ext := filepath.Ext(name)
 	switch {
@@ -62,7 +62,7 @@ func damageKind(name string) string {
 
 const page = 4096
 
-// do damages the file.
+// do applies the damage to the file.
 func (d damage) do(disk *vfs.Mem) error {
 	path := filepath.Join(dataDir, d.file)
 	if d.what == "remove" {
@@ -89,16 +89,15 @@ func (d damage) do(disk *vfs.Mem) error {
 }
 
 // everyDamage lists the damages of a directory: every bit of every file flipped, and every file cut
-// at every length. Long runs of zeros are an exception. They are most of a directory: space that
-// was never written, and padding of pages. The first and last 64 bytes of a run count in full,
-// because a reader that goes one step too far or ends too early reads those. Inside a run there are
-// one bit and one cut for each 8 bytes. That covers each position where a frame could begin, with a
-// different bit at different positions. skipped counts the damages left out.
+// at every length. The exception is long runs of zeros, which fill most of a directory: space that
+// was never written, and padding of pages. The first and last 64 bytes of a run are damaged
+// completely, because a reader that ends too late or too early reads these bytes. Inside a run,
+// each 8 bytes get one flipped bit and one cut. This covers each position where a frame could
+// begin, with changing bits. skipped counts the damages left out.
 //
-// In addition, every page is zeroed, written over the other pages of its file and exchanged with
-// them, and every file is removed. The pages of the segment that was being written when the broker
-// was killed are left out. The newest page can be lost together with all records of it
-// (docs/format.md).
+// In addition, every page is zeroed, copied over the other pages of its file and exchanged with
+// them, and every file is removed. Pages of the segment that a killed broker was writing are left
+// out, because the loss of its newest page cannot always be detected (docs/format.md).
 func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	names, err := v.disk.List(dataDir)
 	if err != nil {
@@ -115,7 +114,7 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 					continue
 				}
 				skipped -= 2
-				d.at = int64(at)*8 + int64(at/8%64) // a bit of this byte or of one of the seven after it
+				d.at = int64(at)*8 + int64(at/8%64) // a bit of this byte or of one of the next seven bytes
 				all = append(all, d)
 			} else {
 				for bit := range 8 {
@@ -146,7 +145,8 @@ func (v *victim) everyDamage(t testing.TB) (all []damage, skipped int64) {
 	return all, skipped
 }
 
-// inZeros tells for each byte whether it is inside a long run of zeros, away from its ends.
+// inZeros returns, for each byte, whether it is inside a long run of zeros and not near the run's
+// ends.
 func inZeros(b []byte) []bool {
 	const edge = 64
 	in := make([]bool, len(b))
@@ -188,11 +188,12 @@ func sample(rng *rand.Rand, all []damage, bits int) (some []damage) {
 	return some
 }
 
-// TestEveryDamage flips bits and cuts files everywhere in directories that brokers left. Either the
-// broker refuses to open and names the file. Or it has the whole state, delivers the intact
-// messages and names the others. It never delivers wrong bytes and never leaves a gap. A repaired
-// directory opens, and repair lists every message that is not delivered then. -everybit does it to
-// every bit and every length of the small directories.
+// TestEveryDamage flips bits and cuts files everywhere in the directories of stopped brokers.
+// Either the opening fails and names the file. Or the broker has the whole state, delivers the
+// intact messages and names the damaged ones. It never delivers wrong bytes and never omits a
+// message silently. A repaired directory opens, and repair lists every message that is not
+// delivered afterwards. With -everybit, every bit and every length of the small directories is
+// damaged.
 func TestEveryDamage(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(300)) // most memory of a trial is garbage when it ends
 	bits := *damageSamples

@@ -149,12 +149,12 @@ func (c *campaign) run(t *testing.T, all []damage, share int, progress bool) {
 	}
 }
 
-// trialFailure ends the trial of one damage, as FailNow ends a test.
+// trialFailure is the panic value that ends the trial of one damage, as FailNow ends a test.
 type trialFailure string
 
 func (f trialFailure) Error() string { return string(f) }
 
-// trialT lets the rig fail for one damage only.
+// trialT makes a failure of the rig end one trial and not the whole test.
 type trialT struct{ testing.TB }
 
 func (t *trialT) Helper()                   {}

@@ -24,19 +24,19 @@ type victim struct {
 	name      string
 	disk      *vfs.Mem
 	truth     *truth
-	states    []string // the states that an undamaged opening may find
+	states    []string // the allowed states after an opening without damage
 	snapshots bool
 	written   string   // the segment that a killed broker was writing
-	small     bool     // all of its bits are damaged in a full run
-	served    sync.Map // by contentsKey: repaired logs that were served and found right
+	small     bool     // a full run damages all its bits
+	served    sync.Map // the contentsKeys of repaired logs that serve has already checked
 }
 
-// smallSnapshots is how much is logged between two snapshots of the small history.
+// smallSnapshots is the number of bytes logged between two snapshots of the small history.
 const smallSnapshots = 3 << 10
 
-// victims creates the directories, three of each history. One is left by a clean stop, with a
-// closing snapshot. One is left by kill -9 and a power cut, with entries that were not confirmed.
-// One has no snapshots, so all state is in the log.
+// victims creates three directories of each history. The first was stopped cleanly, with a last
+// snapshot. The second was left by kill -9 and a power cut, with unconfirmed entries. The third has
+// no snapshots, so all state is in the log.
 func victims(t testing.TB) (list []*victim) {
 	for _, h := range []struct {
 		name  string
@@ -47,7 +47,7 @@ func victims(t testing.TB) (list []*victim) {
 			v := &victim{name: h.name + "/" + name, disk: disk, truth: r.truth, snapshots: name != "without-snapshots", small: h.name == "small"}
 			v.addRest(t)
 			v.states = append(v.states, v.stateOf(t, disk))
-			if v.snapshots { // without the newest snapshot, the expiry of a settled message may still be recorded
+			if v.snapshots { // without the newest snapshot, the opening can still record the expiry of a settled message
 				older := whole(disk)
 				if err := older.Remove(filepath.Join(dataDir, v.newest(t))); err != nil {
 					t.Fatal(err)
@@ -78,7 +78,7 @@ func victims(t testing.TB) (list []*victim) {
 	return list
 }
 
-// whole returns a disk as a new process finds it.
+// whole returns a copy of a disk with all its bytes, as a new process finds them.
 func whole(disk *vfs.Mem) *vfs.Mem { return disk.CrashClone(nil, vfs.Crash{Percent: 100}) }
 
 // stateOf returns the state after an opening of an undamaged directory.
@@ -124,8 +124,8 @@ func (v *victim) segmentWith(t testing.TB, text string) (path string) {
 	return path
 }
 
-// addRest adds files that a history of this length does not leave: the lock file of a real server
-// (files in memory have no lock file), and another trimmed segment with its old content.
+// addRest adds files that so short a history does not create: the lock file of a real server (files
+// in memory have no lock file), and another trimmed segment with its old content.
 func (v *victim) addRest(t testing.TB) {
 	writeFile(t, v.disk, filepath.Join(dataDir, "LOCK"), []byte("process 4711 (since 2026-11-22T10:00:00Z)\n"))
 	if v.small && v.snapshots {
@@ -167,9 +167,9 @@ func readFile(t testing.TB, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// killed returns the directory of a broker that ends at a bad moment. Two entries are with the log:
-// one was written, the other in part, and neither was synced. A snapshot and the reserve are half
-// written. The state file does not contain the newest part.
+// killed returns the directory of a broker that was killed while it wrote. One entry is written and
+// one is written in part, and neither was synced. A snapshot and the reserve are half written. The
+// state file does not know the newest entries.
 func killed(t testing.TB, r *damageRig) *vfs.Mem {
 	t.Helper()
 	base := whole(r.disk)
@@ -250,10 +250,10 @@ func killed(t testing.TB, r *damageRig) *vfs.Mem {
 
 // smallHistory creates a small directory with every feature. It has strict groups and plain
 // messages, attempts, dead letters, delays, expiry, overflow and priorities. It has dedup ids and
-// groups, given and found, and a publisher with numbers. Settings change, and there are metadata, a
-// purge, a redrive, a transaction, a pause, a deleted queue and a transient one. In its log,
-// messages were moved, a trimmed segment became a spare, and a crash was recovered. Two snapshots
-// are followed by more entries.
+// groups, set by the publisher and found by rules, and a publisher with numbers. Settings change,
+// and there are metadata, a purge, a redrive, a transaction, a pause, a deleted queue and a
+// transient one. In its log, messages were moved, a trimmed segment became a spare, and a crash was
+// recovered. Two snapshots are followed by more entries.
 func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	t.Helper()
 	ctx := context.Background()
@@ -279,7 +279,7 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 	}
 	ds := r.receive("plain", 6)
 	r.settle(surgetank.Ack, ds[1:]...)
-	r.settle(surgetank.Nack, ds[0]) // it survives, and is moved
+	r.settle(surgetank.Nack, ds[0]) // this message becomes a survivor and is moved
 	declare("strict", strict)
 	declare("keyed", surgetank.QueueConfig{GroupBy: "header:tenant", DedupBy: "header:id", DedupWindow: time.Hour, Group: surgetank.GroupConfig{MaxInFlight: 1}})
 	declare("ranked", surgetank.QueueConfig{MaxPriority: 9, MaxMessages: 3, Overflow: surgetank.OverflowDropOldest})
@@ -293,13 +293,13 @@ func smallHistory(t testing.TB, snapshotBytes int64) *damageRig {
 		if i%4 == 1 {
 			r.publish("ranked", surgetank.Message{Body: body(200 + i), Priority: uint8(i % 5)})
 		}
-		if i%5 == 3 { // every second number is a hole
+		if i%5 == 3 { // leaves a hole at every second number
 			r.publishing(surgetank.Publishing{Queues: []string{"ranked"}, Message: surgetank.Message{Body: body(250 + i)}, Publisher: "publisher-of-damage", Sequence: uint64(1 + 2*(i/5))})
 		}
 		if i%3 == 2 {
 			if ds := r.receive("strict", 3); len(ds) == 3 {
 				r.settle(surgetank.Ack, ds[0])
-				r.settle(surgetank.Nack, ds[1]) // the second time it is dead-lettered
+				r.settle(surgetank.Nack, ds[1]) // the second nack dead-letters the message
 				r.settle(surgetank.Reject, ds[2])
 			}
 			if ds := r.receive("plain", 3); len(ds) > 1 {
@@ -380,7 +380,7 @@ func largeHistory(t testing.TB, snapshotBytes int64) *damageRig {
 		default:
 			r.publish("strict", surgetank.Message{Body: body(i), Group: fmt.Sprintf("group %d", i%5), DedupID: fmt.Sprint("id ", i)})
 		}
-		if i%4 == 3 { // the oldest stay, because the newest are consumed first
+		if i%4 == 3 { // the oldest messages stay, because the newest are consumed first
 			if ds := r.receive("plain", 2); len(ds) > 0 {
 				r.settle(surgetank.Ack, ds[len(ds)-1])
 				if len(ds) > 1 {

@@ -24,13 +24,13 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// drained is the messages that a broker delivered.
+// drained contains the messages that a broker delivered.
 type drained struct {
 	ids     map[surgetank.MessageID]bool
 	damaged map[surgetank.MessageID]string
 }
 
-// drain takes all messages out of all queues, and checks their bytes and order.
+// drain receives all messages of all queues, and checks their bytes and order.
 func (r *damageRig) drain() (d drained, err error) {
 	d = drained{ids: map[surgetank.MessageID]bool{}, damaged: map[surgetank.MessageID]string{}}
 	r.clock.Advance(time.Hour)
@@ -44,7 +44,7 @@ func (r *damageRig) drain() (d drained, err error) {
 		for {
 			ds := r.receive(q.Name, 16)
 			for _, x := range ds {
-				x.ID.Incarnation = 0 // a repair may have lost the opening that gave the incarnation
+				x.ID.Incarnation = 0 // a repair can lose the record of the incarnation
 				want, known := r.truth.bodies[x.ID]
 				switch {
 				case !known:
@@ -87,7 +87,7 @@ func (r *damageRig) drain() (d drained, err error) {
 				d.damaged[x.ID] = x.Damage
 				continue
 			}
-			// It can only wait behind a damaged message of its strict group.
+			// The only allowed reason to wait is a damaged earlier message of its strict group.
 			if x.State != surgetank.StateBlocked || x.Group == "" || after.Damaged == 0 || !strings.Contains(after.Waiting, "damaged") {
 				return d, fmt.Errorf("message %s of group %q is %s and not given out: %s", x.ID, x.Group, x.State, after.Waiting)
 			}
@@ -110,12 +110,12 @@ type outcome int
 
 const (
 	harmless outcome = iota // nothing is lost
-	refused                 // the broker does not open, and names the damaged file
+	refused                 // the opening fails and names the damaged file
 	reported                // the broker opens, and names the damaged messages
 )
 
-// judge opens a damaged directory. The broker must refuse and name the damage. Or it must have the
-// whole state and deliver exactly the intact messages, with the damaged ones named.
+// judge opens a damaged directory. Either the opening must fail and name the damage. Or the broker
+// must have the whole state, deliver exactly the intact messages and name the damaged ones.
 func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 	r, err := openDamaged(t, disk, dataDir, v.truth, someSnapshots)
 	if err != nil {
@@ -156,7 +156,7 @@ func (v *victim) judge(t testing.TB, disk *vfs.Mem) (outcome, error) {
 // lost are all messages of the directory.
 func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.RepairReport, err error) {
 	const to = "saved/log"
-	rep, err := disklog.Repair(disk, dataDir, to) // it verifies first, and reports the same problems as verify
+	rep, err := disklog.Repair(disk, dataDir, to) // Repair verifies first, and reports the same problems as Verify
 	if err != nil {
 		return nil, fmt.Errorf("repair: %w", err)
 	}
@@ -178,8 +178,8 @@ func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	if after, err := disklog.Verify(disk, to, nil); err != nil || !after.Whole() {
 		return nil, fmt.Errorf("verify after repair: %v %v", after.Problems, err)
 	}
-	// Data that the broker does not read may be damaged without a loss. Then no queue has lost
-	// anything.
+	// Damage of data that the broker does not read causes no loss. In that case the report must
+	// list no queue.
 	if len(rep.Problems) > 0 {
 		defer func() {
 			if err != nil {
@@ -204,9 +204,9 @@ func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	return loss, nil
 }
 
-// contentsKey returns a key of the data that a broker reads of a repaired log: its newest snapshot
-// and its entries. Verify has checked every byte of it, so two logs with the same key are served
-// alike. Thousands of damages to one entry give the same key.
+// contentsKey returns a hash of the data that a broker reads from a repaired log: its newest
+// snapshot and its entries. Verify has checked every byte of these data, so a broker behaves the
+// same on two logs with the same key. Thousands of damages to one entry lead to the same key.
 func contentsKey(disk *vfs.Mem, dir string, loss *queue.RepairReport) (key [sha256.Size]byte, err error) {
 	h := sha256.New()
 	fmt.Fprintln(h, loss.Losses, loss.Queues)
@@ -235,8 +235,8 @@ func contentsKey(disk *vfs.Mem, dir string, loss *queue.RepairReport) (key [sha2
 	return [sha256.Size]byte(h.Sum(nil)), err
 }
 
-// serve opens the repaired directory, takes all messages out of it, and checks them against the
-// truth and the list of losses.
+// serve opens the repaired directory, receives all its messages, and checks them against the truth
+// and the list of losses.
 func (v *victim) serve(t testing.TB, disk *vfs.Mem, to string, loss *queue.RepairReport) error {
 	tr := v.truth
 	r, err := openDamaged(t, disk, to, tr, someSnapshots)
@@ -301,7 +301,7 @@ func account(tr *truth, loss *queue.RepairReport, d drained) error {
 		_, damaged := d.damaged[id]
 		settled, wasSettled := tr.settled[id]
 		switch {
-		case tr.unsure[id]: // it was not confirmed
+		case tr.unsure[id]: // the message was not confirmed, so it may be missing
 		case d.ids[id] && (missing || damaged):
 			return fmt.Errorf("message %s was delivered, and is listed as lost", id)
 		case damaged != body:
@@ -311,13 +311,13 @@ func account(tr *truth, loss *queue.RepairReport, d drained) error {
 		case wasSettled, d.ids[id], damaged:
 		case missing, listed && q.Skipped > 0 && id.Seq >= q.Skipped:
 			lost := inLost(tr.stored[id])
-			for from, ok := tr.origin[id]; ok && !lost; from, ok = tr.origin[from] { // the copy of a lost message is lost
+			for from, ok := tr.origin[id]; ok && !lost; from, ok = tr.origin[from] { // the transferred copy of a lost message is lost, too
 				lost = inLost(tr.stored[from])
 			}
 			if !lost {
 				return fmt.Errorf("message %s is listed as missing, and its entry %d is not lost", id, tr.stored[id])
 			}
-		case !listed && inLost(tr.stored[id]): // its queue is lost too
+		case !listed && inLost(tr.stored[id]): // the entry with its queue is lost, too
 		default:
 			return fmt.Errorf("message %s of entry %d is gone and not listed as lost", id, tr.stored[id])
 		}

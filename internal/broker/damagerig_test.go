@@ -19,8 +19,8 @@ import (
 
 const (
 	dataDir = "data/log"
-	// someSnapshots is the bytes logged between two snapshots. noSnapshots is more than a test
-	// logs.
+	// someSnapshots is the number of bytes logged between two snapshots. noSnapshots is more bytes
+	// than a test logs.
 	someSnapshots = 6 << 10
 	noSnapshots   = 1 << 30
 )
@@ -34,21 +34,22 @@ type damageRig struct {
 	clock *clock.Manual
 	log   *disklog.Log
 	truth *truth
-	// recovered is the whole durable state after the opening.
+	// recovered is the whole durable state that the opening recovered.
 	recovered string
 }
 
-// truth is the confirmed facts, and the entry of the log that contains each.
+// truth contains the confirmed facts, and the number of the log entry with each fact.
 type truth struct {
 	bodies    map[surgetank.MessageID][]byte
 	groups    map[surgetank.MessageID]string
 	stored    map[surgetank.MessageID]uint64
 	settled   map[surgetank.MessageID]uint64
-	origin    map[surgetank.MessageID]surgetank.MessageID // of transferred copies
+	origin    map[surgetank.MessageID]surgetank.MessageID // the originals of transferred copies
 	transient map[uint64]uint64                           // transient queues, whose messages end with the broker
-	// unsure are the messages that an unconfirmed entry stores or settles: they may exist or not.
+	// unsure contains the messages that an unconfirmed entry stores or settles. After a crash they
+	// can exist or be missing.
 	unsure map[surgetank.MessageID]bool
-	// entries are those of this rig, for tests that build a directory of them.
+	// entries are all entries of this rig, for tests that build a directory from them.
 	entries [][]byte
 	kinds   map[queue.Kind]int
 }
@@ -60,7 +61,7 @@ func newTruth() *truth {
 		unsure: map[surgetank.MessageID]bool{}, kinds: map[queue.Kind]int{}}
 }
 
-// live returns the messages that must be delivered or named.
+// live returns the messages that must be delivered or named as damaged.
 func (t *truth) live() map[surgetank.MessageID]bool {
 	live := map[surgetank.MessageID]bool{}
 	for id := range t.bodies {
@@ -81,12 +82,12 @@ const (
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
 	recEpoch       queue.Kind = 11 // written by older versions only
-	recLast        queue.Kind = 13 // a broker with Manual does not write 14, closed
+	recLast        queue.Kind = 13 // kind 14 (closed) is missing, because a broker with Manual does not write it
 	recFailed      queue.Kind = 15
 )
 
-// learn adds the facts of an entry. It is the only source of the truth, so a slip in a test cannot
-// make the log and the expectation differ. Other tests check the machine's decisions.
+// learn adds the facts of an entry. All of the truth comes from the log, so a mistake in a test
+// cannot make the log and the expectation differ. Other tests check the machine's decisions.
 func (t *truth) learn(entry []byte) error {
 	t.entries = append(t.entries, bytes.Clone(entry))
 	return queue.Records(entry, func(h queue.EntryHeader, r *queue.Record) error {
@@ -131,7 +132,8 @@ func (t *truth) settle(id surgetank.MessageID, entry uint64) {
 	}
 }
 
-// settleAll settles a queue's messages below a number. No message is leased when a test purges.
+// settleAll settles a queue's messages below a number. This is complete only because no message is
+// leased when a test purges.
 func (t *truth) settleAll(id, below, entry uint64) {
 	for m := range t.bodies {
 		if m.Queue == id && m.Seq < below {
@@ -149,7 +151,7 @@ func openDamaged(t testing.TB, disk *vfs.Mem, dir string, tr *truth, snapshotByt
 	return r, err
 }
 
-// learns adds the facts that a broker writes to the truth.
+// learns returns a Watch function that adds the facts of each turn to the truth.
 func (t *truth) learns(tb testing.TB) func(Turn) {
 	return func(w Turn) {
 		if w.Output.Records > 0 {
@@ -192,7 +194,7 @@ func openKeeping(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, ca
 		o.Clock = clock.NewManual(start.Add(time.Hour))
 	}
 	r.clock = o.Clock.(*clock.Manual)
-	var ids io.Reader // of files: never the same in two openings of a directory
+	var ids io.Reader // random ids of files, different in every opening of a directory
 	if o.Seed != 0 {
 		ids = rand.NewChaCha8([32]byte{byte(o.Seed)})
 	}
@@ -221,7 +223,7 @@ func (r *damageRig) step() {
 }
 
 func (r *damageRig) run() {
-	for range 3 { // the answer of the log makes the next turn
+	for range 3 { // each answer of the log allows another turn
 		for r.Tick() {
 			r.log.Pump()
 		}
@@ -260,7 +262,7 @@ func (r *damageRig) publishing(p surgetank.Publishing) {
 	}
 }
 
-// receive leases the messages that are available at once.
+// receive leases the messages that are ready, without waiting.
 func (r *damageRig) receive(name string, n int) []surgetank.Delivery {
 	r.t.Helper()
 	c := &queue.Attach{Queue: name, Now: true, Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: n, ManualCredit: true, Lease: surgetank.LeaseForever}}}

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// TestVictims checks that the directories to be damaged contain the features that their histories
-// promise. It also checks that each directory has something that the others do not have.
+// TestVictims checks that the directories to be damaged contain the features that the comments of
+// their histories list. It also checks that each directory has a feature of its own.
 func TestVictims(t *testing.T) {
 	for _, v := range victims(t) {
 		names, err := v.disk.List(dataDir)

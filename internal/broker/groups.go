@@ -12,11 +12,11 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// groupers finds the group of messages without one, by each queue's group_by. In the same way it
-// finds dedup ids by dedup.by, and coalescing keys by coalesce.by. It runs on the callers'
-// goroutines, because parsing JSON would delay the loop.
+// groupers finds the group of messages that were published without a group, by each queue's
+// group_by. In the same way it finds dedup ids by dedup.by, and coalescing keys by coalesce.by. It
+// runs on the callers' goroutines, because parsing JSON would delay the loop.
 type groupers struct {
-	n      atomic.Int64 // queues that have a rule
+	n      atomic.Int64 // number of queues that have a rule
 	byName sync.Map     // queue name → grouper
 }
 
@@ -25,7 +25,7 @@ type grouper struct {
 	header string
 	path   *jsonpath.Path
 	key    bool
-	group  bool // the value is the message's group
+	group  bool // the rule's value is the message's own group
 }
 
 // set sets a queue's rule; "" or "none" removes it.
@@ -90,7 +90,8 @@ func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 }
 
 // keys returns the coalescing key of a message in each queue, or nil when no queue has a rule.
-// groups has the message's group in each queue; if groups is nil, the message's own group counts.
+// groups contains the message's group in each queue; if groups is nil, the message's own group is
+// used.
 func (g *groupers) keys(p *surgetank.Publishing, groups []string) []queue.Key {
 	if g.n.Load() == 0 {
 		return nil

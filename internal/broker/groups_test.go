@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestIdentityFoundByRules: equal values are one group or id. Different values are different ones.
-// A value always gives a group or id.
+// TestIdentityFoundByRules: equal values lead to the same group or id, and different values to
+// different ones. Every value leads to a group or id.
 func TestIdentityFoundByRules(t *testing.T) {
 	var g groupers
 	g.set("path", "$.id")

@@ -6,14 +6,14 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// held is the newest entries, for which no caller waits and which the log does not have yet. They
-// go to the log before the next entry for which a caller waits, or after the time Hold. So an ack
-// without an answer seldom costs a sync of its own. Later decisions are pending as after any entry:
-// holding changes when entries become durable, and nothing else.
+// held contains the newest entries, for which no caller waits. They are appended to the log before
+// the next entry for which a caller waits, or after the time Options.Hold. So an ack without an
+// answer seldom costs a sync of its own. Later outputs are pending as after any entry: holding
+// entries changes only when they become durable.
 type held struct {
 	entries []heldEntry
 	bytes   int
-	until   int64 // the loop's time at which the first of them must be written
+	until   int64 // the loop's time at which the first entry must be appended
 }
 
 type heldEntry struct {
@@ -39,7 +39,7 @@ func (h *held) add(number uint64, data []byte, now int64, hold time.Duration) {
 
 func (h *held) full() bool { return len(h.entries) >= holdMax || h.bytes >= holdBytes }
 
-// quiet tells whether no caller waits for any of a turn's outputs.
+// quiet reports whether no caller waits for any of a turn's outputs.
 func (f *flight) quiet() bool {
 	if len(f.outs) > 0 || len(f.ended) > 0 {
 		return false
@@ -52,8 +52,8 @@ func (f *flight) quiet() bool {
 	return true
 }
 
-// heldDue sends held entries to the log if their time has passed or the broker closes. It returns
-// whether it did.
+// heldDue appends the held entries to the log if their time has passed or the broker closes. It
+// reports whether it did.
 func (b *Broker) heldDue(now int64) bool {
 	if len(b.held.entries) == 0 || now < b.held.until && !b.mailbox.closing() {
 		return false
@@ -62,7 +62,7 @@ func (b *Broker) heldDue(now int64) bool {
 	return true
 }
 
-// appendHeld sends all held entries to the log.
+// appendHeld appends all held entries to the log.
 func (b *Broker) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)

@@ -15,7 +15,7 @@ import (
 )
 
 // openLanes opens a broker whose turns are small, with a queue of n messages, all leased to one
-// subscription. turns gets the commands of each later turn.
+// subscription. The commands of each later turn are appended to turns.
 func openLanes(t *testing.T, n int) (h *byHand, sub surgetank.Subscription, leased []surgetank.Delivery, turns *[][]queue.Command) {
 	t.Helper()
 	h = &byHand{t: t, clock: clock.NewManual(start)}
@@ -57,7 +57,8 @@ func ack(d surgetank.Delivery) []surgetank.Settlement {
 	return []surgetank.Settlement{{Receipt: d.Receipt, Op: surgetank.Ack}}
 }
 
-// turnOf returns the number of the turn that ran the first command that is is true for.
+// turnOf returns the number of the first turn with a command for which the function is returns
+// true.
 func turnOf(t *testing.T, turns [][]queue.Command, is func(queue.Command) bool) int {
 	t.Helper()
 	for i, cmds := range turns {
@@ -73,7 +74,8 @@ func isSettle(c queue.Command) bool { _, is := c.(*queue.Settle); return is }
 func isDetach(c queue.Command) bool { _, is := c.(*queue.Detach); return is }
 
 // TestAcksOvertakePublishes: a settlement is decided in the next turn, although earlier publishes
-// fill many turns. This also holds for publishes that the loop had in its hands already.
+// fill many turns. This is also true if the loop has already removed those publishes from the
+// mailbox.
 func TestAcksOvertakePublishes(t *testing.T) {
 	h, _, leased, turns := openLanes(t, 2)
 	h.flood(t.Context())
@@ -101,9 +103,9 @@ func TestAcksOvertakePublishes(t *testing.T) {
 	}
 }
 
-// TestOneCallersOrder: with a context of package inorder, a settlement is decided after the caller's
-// earlier publishes, and other callers' settlements are not. The end of a subscription comes after
-// its settlements.
+// TestOneCallersOrder: with a context of package inorder, a settlement is decided after the
+// caller's earlier publishes. Settlements of other callers do not wait for these publishes. The end
+// of a subscription comes after its settlements.
 func TestOneCallersOrder(t *testing.T) {
 	h, sub, leased, turns := openLanes(t, 2)
 	ctx := inorder.With(t.Context())
@@ -145,8 +147,8 @@ func TestOneCallersOrder(t *testing.T) {
 	}
 }
 
-// TestHeldPublishesGoOn: publishes that wait for consumers are decided when the time to wait is
-// over, without any other command.
+// TestHeldPublishesGoOn: publishes that wait for consumers are decided when the waiting time ends,
+// even if no other command comes.
 func TestHeldPublishesGoOn(t *testing.T) {
 	h := &byHand{t: t, clock: clock.NewManual(start)}
 	o := h.options(memlog.NewStore(), false)

@@ -13,34 +13,34 @@ import (
 // durable.
 type op struct {
 	cmd     queue.Command
-	release func(err error) // called once, on the loop; with an error the outcome is not known
+	release func(err error) // called once, on the loop; an error means that the outcome is not known
 	weight  int64           // bytes that count against the mailbox's limit
 	quiet   bool            // release does nothing: no caller waits for the outcome
 	user    bool            // release calls a user's function
 
-	line    *inorder.Line // the caller's, while the command is in the back lane; nil: none
-	delayed bool          // a command of the front lane that is in the back lane
+	line    *inorder.Line // the caller's order, while the command is in the back lane; nil: none
+	delayed bool          // a command for the front lane that was put into the back lane
 }
 
-// mailbox is the queue of commands for the loop, in the two lanes of queue.Front. The order within
-// a lane is the order of put. Bytes and commands of the back lane are limited: callers that publish
-// wait for room. Callers that make room (acks, credit) never wait.
+// mailbox is the queue of commands for the loop, in the two lanes of queue.Front. Within a lane,
+// commands keep the order of put. Bytes and commands of the back lane are limited: callers that
+// publish wait for room. Callers that free room (acks, credit) never wait.
 //
 // A command of the front lane goes to the back lane in two cases:
 //   - a settlement of a caller with an inorder.Line, whose earlier commands are in the back lane;
-//   - the stop or end of a subscription while such a settlement waits there, because a settlement
-//     must precede the end of its subscription.
+//   - the stop or end of a subscription while such a settlement waits in the back lane, because a
+//     settlement must precede the end of its subscription.
 type mailbox struct {
 	mu       sync.Mutex
 	front    []*op
 	ops      []*op // the back lane
-	bytes    int64 // of the back lane
+	bytes    int64 // bytes of the back lane
 	maxBytes int64
 	maxOps   int
-	delayed  int           // commands with op.delayed that the loop has not decided
+	delayed  int           // number of commands with op.delayed that the loop has not decided
 	room     chan struct{} // closed and replaced when the back lane was emptied; nil when no caller waits
 	closed   error
-	wake     chan struct{} // has a token when the loop should look at the mailbox
+	wake     chan struct{} // contains a token when the loop should read the mailbox
 }
 
 func newMailbox(maxBytes int64, maxOps int) *mailbox {
@@ -50,7 +50,7 @@ func newMailbox(maxBytes int64, maxOps int) *mailbox {
 // opWeight is the weight of a command without its bodies.
 const opWeight = 128
 
-// put adds a command. With wait it waits for room until ctx ends.
+// put adds a command. If wait is set and there is no room, it waits until ctx ends.
 func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 	line, front := inorder.Of(ctx), queue.Front(o.cmd)
 	for {
@@ -62,7 +62,7 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		}
 		front := front && !b.mustWait(o, line)
 		if front || !wait || len(b.ops) == 0 || b.bytes+o.weight <= b.maxBytes && len(b.ops) < b.maxOps {
-			var first bool // the loop can wait for a command of this lane although the other has some
+			var first bool // the lane was empty, so the loop must be woken even if the other lane has commands
 			if front {
 				first = len(b.front) == 0
 				b.front = append(b.front, o)
@@ -96,7 +96,7 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 	}
 }
 
-// mustWait decides whether a command of the front lane goes to the back lane.
+// mustWait reports whether a command of the front lane must be put into the back lane.
 func (b *mailbox) mustWait(o *op, line *inorder.Line) bool {
 	switch o.cmd.(type) {
 	case *queue.Settle:
@@ -140,21 +140,21 @@ func (b *mailbox) nudge() {
 	}
 }
 
-// closing tells whether Close was called.
+// closing reports whether Close was called.
 func (b *mailbox) closing() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.closed != nil
 }
 
-// finished tells whether Close was called and no command waits.
+// finished reports whether Close was called and no command waits.
 func (b *mailbox) finished() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.closed != nil && len(b.front)+len(b.ops) == 0
 }
 
-// takeFront appends the commands of the front lane to ops.
+// takeFront moves the commands of the front lane to the end of ops.
 func (b *mailbox) takeFront(ops []*op) []*op {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,8 +164,8 @@ func (b *mailbox) takeFront(ops []*op) []*op {
 	return ops
 }
 
-// take returns all commands of the back lane. to is an emptied slice of an earlier take; its memory
-// is used again.
+// take removes and returns all commands of the back lane. to is the emptied result of an earlier
+// take, whose memory is reused.
 func (b *mailbox) take(to []*op) []*op {
 	b.mu.Lock()
 	ops := b.ops
@@ -178,7 +178,7 @@ func (b *mailbox) take(to []*op) []*op {
 	return ops
 }
 
-// close rejects all later commands and returns those that still wait.
+// close refuses all later commands and returns the commands that still wait.
 func (b *mailbox) close(err error) []*op {
 	b.mu.Lock()
 	if b.closed == nil {

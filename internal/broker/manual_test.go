@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// byHand is a broker on a log in memory. The test runs both.
+// byHand is a broker with Manual on a log in memory. The test runs the broker and the log.
 type byHand struct {
 	*Broker
 	t     *testing.T
@@ -28,7 +28,7 @@ func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bo
 	return h, err
 }
 
-// options are those of a broker with Manual.
+// options returns the options of a broker with Manual.
 func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
 	o := Options{Manual: true, Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
 		OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
@@ -73,7 +73,7 @@ func (h *byHand) received() int {
 
 var start = time.Unix(1_800_000_000, 0)
 
-// TestClockSetBack: a delay ends when its time has passed, even if the clock was set meanwhile.
+// TestClockSetBack: a delay lasts equally long if the clock is set back meanwhile.
 func TestClockSetBack(t *testing.T) {
 	store, c := memlog.NewStore(), clock.NewManual(start)
 	h, err := openByHand(t, store, c, false)
@@ -104,8 +104,8 @@ func TestClockSetBack(t *testing.T) {
 	}
 }
 
-// TestLogWithoutItsBeginning: the snapshot is missing that allowed the log to be trimmed. Opening
-// must fail with that message and guess nothing.
+// TestLogWithoutItsBeginning: the log was trimmed, and the snapshot that covers the trimmed part is
+// missing. Opening must fail with an error that says so.
 func TestLogWithoutItsBeginning(t *testing.T) {
 	store, c := memlog.NewStore(), clock.NewManual(start)
 	h, err := openByHand(t, store, c, true)
@@ -140,8 +140,8 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 	}
 }
 
-// TestPlacesOfASnapshot: a snapshot contains the offsets of its own entries only, also where
-// offsets have gaps.
+// TestPlacesOfASnapshot: a snapshot contains the offsets of its own entries only, even if offsets
+// have gaps.
 func TestPlacesOfASnapshot(t *testing.T) {
 	var p places
 	for n := uint64(1); n <= 30; n++ {

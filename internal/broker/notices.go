@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// noticeTexts says what happened, and what the operator can do.
+// noticeTexts are log texts. Each says what happened, and what the operator can do.
 var noticeTexts = map[queue.What]string{
 	queue.Circled:   "messages were dropped because queues dead-letter to each other in a circle; change ttl, overflow or dead_letter of one of them",
 	queue.Parked:    "messages were given up and are parked in a dead-letter queue; look at them, repair the cause, and redrive them",
@@ -16,8 +16,8 @@ var noticeTexts = map[queue.What]string{
 	queue.Refused:   "publishes were refused because a queue is at its limit; consume faster, or raise max_messages or max_bytes",
 }
 
-// noteAll counts a turn's notices. The log gets one line for each queue and kind at once. After
-// that it gets at most one line a minute, with the sum since the previous line.
+// noteAll counts a turn's notices. The first notice of each queue and kind is written to the
+// server's log at once. Later notices are summed up in at most one line a minute.
 func (b *Broker) noteAll(list []queue.Notice, now int64) {
 	if len(list) == 0 {
 		return
@@ -32,15 +32,15 @@ func (b *Broker) noteAll(list []queue.Notice, now int64) {
 	b.say(b.digest.Take(now))
 }
 
-// passesOn tells whether a dead-letter queue only passes messages on. A door keeps such queues in a
-// virtual host of its own. Users can only name dead-letter queues of the same virtual host.
+// passesOn reports whether a dead-letter queue only passes messages on. A door has a separate
+// virtual host for such queues. Users can only name dead-letter queues of the same virtual host.
 func passesOn(n *queue.Notice) bool {
 	from, _ := fullname.Split(n.Queue)
 	to, _ := fullname.Split(n.To)
 	return n.To != "" && from != to
 }
 
-// say writes lines to the log.
+// say writes lines to the server's log.
 func (b *Broker) say(lines []digest.Line) {
 	for i := range lines {
 		l := &lines[i]

@@ -61,7 +61,7 @@ func (l *logged) fail(name string, s surgetank.Settlement) {
 		l.t.Fatalf("%d messages of %s", len(ds), name)
 	}
 	if s.Reason == "" {
-		return // the lease ends by itself
+		return // no settlement: the lease ends by itself
 	}
 	s.Receipt = ds[0].Receipt
 	l.send(&queue.Settle{Items: []surgetank.Settlement{s}, Results: make([]error, 1)})
@@ -85,13 +85,13 @@ func (l *logged) pass(d time.Duration) {
 	}
 }
 
-// TestNoticesAreSummedUp: each queue and kind has one line at once, then one a minute with the sum.
-// The last events are logged, too. A line says what to do.
+// TestNoticesAreSummedUp: for each queue and kind, the first event is logged at once, and later
+// events as one sum a minute. The last events are logged, too. Each line advises the operator.
 func TestNoticesAreSummedUp(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		once func(l *logged)
-		want []string // in the first line
+		want []string // texts in the first line
 	}{
 		{"parked", func(l *logged) {
 			l.put("q")
@@ -145,8 +145,8 @@ func TestNoticesAreSummedUp(t *testing.T) {
 	}
 }
 
-// TestNoticesOfManyQueuesAreBounded: many events in many queues make few log lines, and their sums
-// are right.
+// TestNoticesOfManyQueuesAreBounded: many events in many queues are logged in few lines, and the
+// sums are right.
 func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 	l := openLogged(t)
 	const queues = 500
@@ -156,9 +156,9 @@ func TestNoticesOfManyQueuesAreBounded(t *testing.T) {
 		l.declare(names[i], surgetank.QueueConfig{MaxMessages: 1})
 	}
 	l.put(names...)
-	l.put(names...) // all at once
+	l.put(names...) // publish to all queues at once
 	for _, n := range names {
-		l.put(n) // and one after the other
+		l.put(n) // and publish to one queue after another
 	}
 	l.pass(2 * time.Minute)
 	sum, lines := 0, l.lines()
@@ -179,7 +179,7 @@ func TestNoticesAtTheEnd(t *testing.T) {
 	l := openLogged(t)
 	l.noteAll([]queue.Notice{{What: queue.Circled, Queue: "a", To: "b", Messages: 2}}, l.now())
 	l.noteAll([]queue.Notice{{What: queue.Circled, Queue: "a", To: "b", Messages: 3}}, l.now())
-	l.noteAll([]queue.Notice{{What: queue.Parked, Queue: "a", To: "inner\x1fdoor", Messages: 3}}, l.now()) // only passes messages on
+	l.noteAll([]queue.Notice{{What: queue.Parked, Queue: "a", To: "inner\x1fdoor", Messages: 3}}, l.now()) // the queue inner only passes messages on, so this is not logged
 	l.sayRest()
 	lines := l.lines()
 	if len(lines) != 2 || !strings.Contains(lines[0], "queue=a next=b messages=2") || !strings.Contains(lines[1], "messages=3") {
@@ -208,7 +208,7 @@ func TestNoticesWakeTheLoop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(2 * digest.Period) // of the bubble's clock
+		time.Sleep(2 * digest.Period) // sleeps on the simulated clock of the synctest bubble
 		synctest.Wait()
 		if text := log.String(); !strings.Contains(text, "messages=1 ") || !strings.Contains(text, "messages=2 ") {
 			t.Errorf("it logged %q", text)

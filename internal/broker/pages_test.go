@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// openInPages opens a broker whose turns look at 64 slots of whole queues, with a queue of n
-// messages. driven is called while a call waits, before the broker runs.
+// openInPages opens a broker with a queue of n messages. Commands that search a whole queue visit
+// 64 slots in a turn. driven is called while a call waits, before each run of the broker.
 func openInPages(t *testing.T, n int, driven func(*byHand)) *byHand {
 	t.Helper()
 	h := &byHand{t: t, clock: clock.NewManual(start)}
@@ -34,8 +34,8 @@ func openInPages(t *testing.T, n int, driven func(*byHand)) *byHand {
 	return h
 }
 
-// TestOthersAreServedBetweenPages: commands of other callers are done while a call still works
-// through a whole queue.
+// TestOthersAreServedBetweenPages: commands of other callers are done while a call still reads a
+// whole queue.
 func TestOthersAreServedBetweenPages(t *testing.T) {
 	const n = 640
 	calls := map[string]func(*byHand) (int, error){
@@ -76,8 +76,8 @@ func TestOthersAreServedBetweenPages(t *testing.T) {
 	}
 }
 
-// TestACancelledScanEnds: a call that searches for a message that is not there ends with its
-// context, not at the end of the queue.
+// TestACancelledScanEnds: a call that searches for a missing message ends when its context ends,
+// not at the end of the queue.
 func TestACancelledScanEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	turns := 0

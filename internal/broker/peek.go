@@ -55,7 +55,7 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 			case p.Due != 0:
 				d.Due = time.Unix(0, p.Due).UTC()
 			default:
-				d.Due = d.Time.Add(d.Delay) // only the record has its publisher's delay
+				d.Due = d.Time.Add(d.Delay) // only the message's record contains the publisher's delay
 			}
 			return d, ok, nil
 		}

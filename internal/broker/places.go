@@ -8,7 +8,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// places maps entry numbers to log offsets. Numbers have no gaps, offsets may have some.
+// places maps entry numbers to log offsets. Numbers have no gaps, but offsets can have gaps.
 // Consecutive entries mostly have consecutive offsets, so the map is a short list of runs.
 type places struct {
 	mu   sync.RWMutex
@@ -34,7 +34,7 @@ func (p *places) add(number uint64, at commitlog.Offset) {
 }
 
 // offset returns the offset of an entry. It returns false if the offset is not known or the entry
-// not durable.
+// is not durable.
 func (p *places) offset(number uint64) (commitlog.Offset, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -45,7 +45,7 @@ func (p *places) offset(number uint64) (commitlog.Offset, bool) {
 	return p.runs[i].offset + commitlog.Offset(number-p.runs[i].number), true
 }
 
-// number returns the number of the entry at an offset. It returns false if it is not known.
+// number returns the number of the entry at an offset. It returns false if the number is not known.
 func (p *places) number(at commitlog.Offset) (uint64, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()

@@ -8,9 +8,8 @@ import (
 	"github.com/surgetank/surgetank/internal/memlog"
 )
 
-// TestIdleConsumersHoldNoEntry: a consumer without waiting hand-outs keeps no entry of the log.
-// Otherwise ten thousand consumers, each after a message of another entry, would keep ten thousand
-// entries in memory.
+// TestIdleConsumersHoldNoEntry: a consumer without waiting hand-outs keeps no entry of the log in
+// memory. Otherwise ten thousand idle consumers could keep ten thousand entries.
 func TestIdleConsumersHoldNoEntry(t *testing.T) {
 	store := memlog.NewStore()
 	b, err := Open(Options{OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {

@@ -12,7 +12,7 @@ import (
 
 // Snapshots and trims are started by the space that they would free, not only by new entries. On a
 // full disk no message is logged, so a rule that waits for messages would wait for ever. The loop
-// looks at the log regularly, as long as something can change:
+// checks the log regularly, as long as something can change:
 //
 //	how much a snapshot and a trim would free   the log knows (commitlog.Freer)
 //	the disk is full, and it is not zero        a snapshot at once, and a trim up to that snapshot
@@ -24,16 +24,16 @@ import (
 // the snapshot does not fit, the older snapshot and the log's spare segments are removed, and it is
 // tried again.
 type reclaim struct {
-	next   int64 // the loop's time of the next look; MaxInt64: no look is needed
+	next   int64 // the loop's time of the next check (look); MaxInt64: none is needed
 	last   int64 // the loop's time of the last look
 	seen   uint64
 	logged int64 // bytes since the last look
-	moved  int64 // of logged: copies of survivors
-	quiet  bool  // little else was logged before the last look
+	moved  int64 // the part of logged that is copies of survivors
+	quiet  bool  // little except copies was logged before the last look
 	change int64 // the loop's time of the last look that found new entries
 
 	storedAt int64 // the loop's time at which the last snapshot was stored
-	retry    int64 // no snapshot before this time
+	retry    int64 // the loop's time before which no snapshot is tried again
 	fails    int
 
 	cost, costAt int64 // bytes of a snapshot, and the time of that estimate
@@ -41,37 +41,37 @@ type reclaim struct {
 	minGain int64 // reclaimBytes, or less for a small log
 
 	since int64 // the loop's time at which the disk became full; 0: it is not full
-	told  int64 // the loop's time of the last log line about it
+	told  int64 // the loop's time of the last log line about the full disk
 	space atomic.Pointer[Space]
 }
 
 const (
-	// lookEvery is the time between two looks while something can change. That is the case for
-	// watchFor after the last entry, because the log frees space by itself some seconds after it.
+	// lookEvery is the time between two looks while something can change. Something can change
+	// until watchFor after the last entry, because the log frees space by itself some seconds after
+	// the last append.
 	lookEvery = time.Second
 	watchFor  = 30 * time.Second
-	// reclaimEvery is the shortest time between two snapshots that are taken to free space. A full
-	// disk is the exception.
+	// reclaimEvery is the shortest time between two snapshots to free space, except on a full disk.
 	reclaimEvery = 4 * time.Second
-	// reclaimBytes is the least gain for which a snapshot is taken.
+	// reclaimBytes is the least space to be freed for which a snapshot is stored.
 	reclaimBytes = 2 << 20
-	// quietBytes is how much a quiet log may grow between two looks.
+	// quietBytes is the most bytes that a quiet log grows between two looks.
 	quietBytes = 64 << 10
-	// snapshotBase is the least that a snapshot takes on disk, with its blocks and its names.
+	// snapshotBase is the smallest size of a snapshot on disk, with its blocks and names.
 	snapshotBase = 16 << 10
 	// tellEvery is the time between two log lines that the disk is still full.
 	tellEvery = time.Minute
-	// insist is how long a disk may stay full before a snapshot is taken even for a small gain.
+	// insist is how long a disk is full before a snapshot is stored even to free little.
 	insist = 10 * time.Second
 )
 
 // Space is the state of a broker's disk.
 type Space struct {
-	// Full: publishes are rejected for lack of space. Acks are accepted.
+	// Full means that publishes are refused for lack of space. Acks are accepted.
 	Full  bool
 	Since time.Time // when the disk became full
-	// LogBytes is the size of the log. NeededBytes is the part of it in messages that are still
-	// needed. Both are as of the last look.
+	// LogBytes is the size of the log. NeededBytes is the size of the messages in the log that are
+	// still needed. Both numbers are from the last look.
 	LogBytes, NeededBytes int64
 	// Freeable is the number of bytes that the broker will free by itself soon.
 	Freeable int64
@@ -85,7 +85,7 @@ func (b *Broker) Space() Space {
 	return Space{}
 }
 
-// housekeep looks at the log when it is time. It also handles the log's reports about room, which
+// housekeep calls look when its time has come. It also handles the log's reports about room, which
 // must not wait for an entry under way.
 func (b *Broker) housekeep() {
 	r := &b.reclaim
@@ -116,10 +116,10 @@ func (b *Broker) housekeep() {
 	b.look(now)
 }
 
-// lookBytes is the most that is logged between two looks.
+// lookBytes is the most bytes that are logged between two looks.
 func (b *Broker) lookBytes() int64 { return min(b.opts.SnapshotBytes/4, 8<<20) }
 
-// look frees the space that can be freed.
+// look checks the log and starts freeing the space that can be freed.
 func (b *Broker) look(now int64) {
 	r := &b.reclaim
 	if b.number != r.seen {
@@ -146,7 +146,7 @@ func (b *Broker) look(now int64) {
 		if gain < cost/8 && now-r.since < int64(insist) {
 			return
 		}
-		if b.older == b.number { // the newest snapshot covers everything: only the trim is missing
+		if b.older == b.number { // the newest snapshot covers everything, so only a trim is needed
 			b.trim(b.older)
 			return
 		}
@@ -161,7 +161,7 @@ func (b *Broker) look(now int64) {
 }
 
 // snapshotCost estimates the size of a snapshot, at most once in lookEvery. It asks the log to
-// leave room for one.
+// leave room for a snapshot.
 func (b *Broker) snapshotCost(now int64) int64 {
 	r := &b.reclaim
 	if r.cost > 0 && now-r.costAt < int64(lookEvery) {
@@ -188,7 +188,7 @@ func (b *Broker) gain() int64 {
 	return f.Freeable(at + 1)
 }
 
-// stored handles the outcome of a snapshot.
+// stored handles the outcome of storing a snapshot.
 func (r *reclaim) stored(b *Broker, err error) {
 	now := b.now()
 	if err != nil {
@@ -200,8 +200,8 @@ func (r *reclaim) stored(b *Broker, err error) {
 	r.next = min(r.next, now+int64(lookEvery))
 }
 
-// report publishes the result of a look for Space. It also logs now and then that the disk is still
-// full.
+// report stores the result of a look for Space. While the disk is full, it also writes a log line
+// once in tellEvery.
 func (b *Broker) report(now, gain int64) {
 	r := &b.reclaim
 	size, live := b.machine.LogShare()

@@ -15,7 +15,7 @@ import (
 // smallDisk is the size of a disk with room for 40 of the smallest segments.
 const smallDisk = 40 * disklog.MinSegmentBytes
 
-// openSmall opens a broker on a small disk. No snapshot is due because of the size of the log.
+// openSmall opens a broker on a small disk. The size of the log alone never starts a snapshot.
 func openSmall(t *testing.T, disk *vfs.Mem) *damageRig {
 	t.Helper()
 	r, err := openKeeping(t, disk, dataDir, newTruth(), Options{SnapshotBytes: noSnapshots}, -1, 0)
@@ -80,8 +80,8 @@ func (r *damageRig) pass(d time.Duration) {
 }
 
 // TestFullDiskComesBack fills the disk, settles the messages in one of several ways, and then sends
-// no command. Within seconds messages are accepted again. Only the clock can start the freeing of
-// space.
+// no command. Within seconds messages must be accepted again. As no command comes, only the clock
+// can start the freeing of space.
 func TestFullDiskComesBack(t *testing.T) {
 	dedup := func(i int) surgetank.Message { return surgetank.Message{DedupID: fmt.Sprint("id ", i)} }
 	for name, c := range map[string]struct {
@@ -172,8 +172,8 @@ func TestFullDiskComesBack(t *testing.T) {
 	}
 }
 
-// TestPinnedLog: messages that are never consumed are at the front of a log whose rest is dead. On
-// a full disk they are moved as far as the room allows.
+// TestPinnedLog: a log begins with messages that are never consumed, and the rest of the log is
+// dead. On a full disk these messages are moved, as far as there is room for the copies.
 func TestPinnedLog(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -196,7 +196,7 @@ func TestPinnedLog(t *testing.T) {
 }
 
 // TestPinnedByMany: the messages that are never consumed are larger than the log's room, and the
-// rest of the log is dead. They are moved a part at a time. Each part frees the room for the next.
+// rest of the log is dead. They are moved in parts, and each part frees the room for the next part.
 func TestPinnedByMany(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(smallDisk)
@@ -230,7 +230,7 @@ func TestStrangersFillTheDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	disk.SetCapacity(1) // no more space can be had
+	disk.SetCapacity(1) // the disk is full from now on
 	r.fill(plainMessage, "q")
 	r.consume("q", 50)
 	r.pass(10 * time.Second)
@@ -243,8 +243,8 @@ func TestStrangersFillTheDisk(t *testing.T) {
 }
 
 // TestSnapshotThatDoesNotFit: the snapshot that would free the log does not fit on the full disk.
-// The older snapshot is removed, the broker logs that the new one cannot be stored, and it recovers
-// when there is room.
+// The older snapshot is removed, the broker logs that the new one cannot be stored, and it stores
+// the snapshot when there is room.
 func TestSnapshotThatDoesNotFit(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)
@@ -272,7 +272,7 @@ func TestSnapshotThatDoesNotFit(t *testing.T) {
 }
 
 // TestDrainedLogIsSmall: after a backlog was consumed, the directory shrinks to a constant size by
-// itself. It keeps two different snapshots, so damage to one loses nothing.
+// itself. It contains two different snapshots, so damage to one loses nothing.
 func TestDrainedLogIsSmall(t *testing.T) {
 	disk := vfs.NewMem()
 	r := openSmall(t, disk)

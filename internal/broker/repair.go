@@ -16,20 +16,20 @@ type RepairOptions struct {
 	// OpenLog opens the repaired log for a replay from its beginning. Nothing is appended to the
 	// log.
 	OpenLog   func() (commitlog.Replay, commitlog.Log, error)
-	Snapshots commitlog.Snapshots // the intact ones
+	Snapshots commitlog.Snapshots // the intact snapshots
 	Clock     clock.Clock         // nil: the real clock
 	Limits    queue.Limits
-	// Trimmed: entries at lower offsets were not needed any more when the damage happened. 0: not
-	// known.
+	// Trimmed is the offset of the first entry that was not trimmed; 0 means unknown. Entries
+	// before it were no longer needed.
 	Trimmed commitlog.Offset
-	// Tail: the last lost entry stands for an unknown number of entries.
+	// Tail means that the last lost entry stands for an unknown number of entries.
 	Tail bool
 }
 
-// Repair makes a repaired log ready for Open. It replays the remaining entries, and takes messages
-// without bodies out of their lines. Then it stores a snapshot that covers the whole log and lists
-// the losses. Open accepts no lost entry, but it only replays entries after that snapshot. If
-// nothing is lost, Repair stores nothing.
+// Repair makes a repaired log ready for Open. It replays the remaining entries, and removes
+// messages whose bodies are lost. Then it stores a snapshot that covers the whole log and lists the
+// losses. Open accepts no lost entry, but it only replays entries after that snapshot. If nothing
+// is lost, Repair stores nothing.
 func Repair(o RepairOptions) (*queue.RepairReport, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
@@ -62,8 +62,8 @@ func Repair(o RepairOptions) (*queue.RepairReport, error) {
 type repairer struct {
 	b       *Broker
 	s       *queue.Repair
-	covered commitlog.Offset // by the snapshot
-	first   commitlog.Offset // of the log; 0: the log is empty
+	covered commitlog.Offset // offset up to which the snapshot covers the log
+	first   commitlog.Offset // first offset of the log; 0: the log is empty
 	lost    map[uint64]bool  // entries whose bytes are lost
 }
 
@@ -99,7 +99,7 @@ func (v *repairer) entry(e commitlog.Entry) error {
 	b := v.b
 	number := b.number + 1
 	if b.number == 0 && v.covered == 0 {
-		number = uint64(e.Offset) // its number is not known; in a log on files, numbers equal offsets
+		number = uint64(e.Offset) // the lost entry's number is not known; in a log on files, numbers equal offsets
 	}
 	if !e.Lost {
 		h, _, err := queue.ParseHeader(e.Data)
@@ -127,7 +127,7 @@ func (v *repairer) entry(e commitlog.Entry) error {
 
 func (v *repairer) finish(o RepairOptions) *queue.RepairReport {
 	b := v.b
-	behind := false // an entry is lost that the log had not been trimmed of
+	behind := false // an entry that was not trimmed is lost
 	for number := range v.lost {
 		at, ok := b.places.offset(number)
 		behind = behind || !ok || at >= o.Trimmed

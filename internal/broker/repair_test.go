@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// repaired repairs a directory into another and returns the report.
+// repaired repairs a directory into the directory to and returns the report.
 func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.RepairReport {
 	t.Helper()
 	rep, err := disklog.Repair(disk, dataDir, to)
@@ -34,8 +34,8 @@ func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.RepairReport {
 	return loss
 }
 
-// TestRepairLetsTransientQueuesGo: a message of a transient queue ends with the broker. So repair
-// lists neither the message nor its queue, but it names a lost body in another queue.
+// TestRepairLetsTransientQueuesGo: a transient queue and its messages end with the broker, so
+// repair does not list them as lost. A lost body in another queue is listed.
 func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "brief", Config: surgetank.QueueConfig{Transient: true}})
@@ -53,8 +53,8 @@ func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	}
 }
 
-// TestManualCloseKeepsASnapshot: Close with Manual leaves a newest snapshot that covers everything,
-// as Close of a running broker does.
+// TestManualCloseKeepsASnapshot: Close with Manual stores a snapshot that covers everything, as
+// Close without Manual does.
 func TestManualCloseKeepsASnapshot(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "q"})

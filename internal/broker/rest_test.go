@@ -10,7 +10,7 @@ import (
 )
 
 // TestACleanStopRemembersWhatWasHandedOut: after a clean stop, only messages that were handed out
-// are marked as redelivered, whichever way the consumer left.
+// are marked as redelivered, with or without a Close of the consumer.
 func TestACleanStopRemembersWhatWasHandedOut(t *testing.T) {
 	for _, closes := range []bool{true, false} {
 		store := memlog.NewStore()
@@ -56,7 +56,7 @@ func TestACleanStopRemembersWhatWasHandedOut(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for range 2 { // a second stop must keep the record
+		for range 2 { // a second stop must keep the marks
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}

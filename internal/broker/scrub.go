@@ -22,8 +22,8 @@ import (
 //	                                    the others are known to be damaged from now on
 //	anything else                       nothing; the log has reported it
 //
-// An entry that the disk failed to read, without returning wrong bytes, is left to its readers: the
-// error may pass.
+// If the disk failed to read an entry, the broker does not react, because the error can be passing.
+// The entry's readers will read it again.
 
 // LogHooks are functions that a log calls, on any goroutine of its own. They do not block.
 type LogHooks struct {
@@ -33,15 +33,15 @@ type LogHooks struct {
 	Damage func(commitlog.Damage)
 }
 
-// harm is the damage that the log has reported. All fields except told belong to the loop.
+// harm is the damage that the log has reported. Only the loop uses the fields after told.
 type harm struct {
 	any  atomic.Bool // told is not empty
 	mu   sync.Mutex
 	told []commitlog.Damage
 
-	renew   bool   // a snapshot must be taken at once
+	renew   bool   // a snapshot must be stored at once
 	upTo    uint64 // the entry that the snapshot must cover
-	retry   int64  // no new try before this time (the loop's)
+	retry   int64  // the loop's time before which the snapshot is not tried again
 	entries []entries
 	looking bool // a search for messages in damaged entries is under way
 }
@@ -65,7 +65,7 @@ func (b *Broker) onDamage(d commitlog.Damage) {
 	b.mailbox.nudge()
 }
 
-// takeDamage handles the reports of the log.
+// takeDamage handles the damage that the log reported.
 func (b *Broker) takeDamage() {
 	h := &b.harm
 	if !h.any.Swap(false) {
@@ -87,10 +87,10 @@ func (b *Broker) takeDamage() {
 	b.lookForHarmed()
 }
 
-// damagedSnapshot requests a new snapshot. If the newest one is damaged, the log must keep what the
-// older one needs, so the next snapshot frees nothing. If the older one is damaged and the newest
-// covers everything, a new one would be the same. Then the next one that is due replaces the
-// damaged one.
+// damagedSnapshot requests a new snapshot. If the newest snapshot is damaged, the log must keep all
+// entries after the older one, so the next snapshot frees nothing. If the older snapshot is damaged
+// and the newest covers everything, a new snapshot would be a copy of the newest. In that case the
+// next regular snapshot replaces the damaged one.
 func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	if at, ok := b.places.offset(b.older); ok && at == d.First {
 		b.older = 0
@@ -100,13 +100,13 @@ func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 	b.renewSnapshot(0, d)
 }
 
-// damagedEntries requests a new snapshot if a start would read the entries. It remembers them for a
-// search of their messages.
+// damagedEntries requests a new snapshot if an opening would read the entries. It remembers the
+// entries, to search for their messages later.
 func (b *Broker) damagedEntries(d *commitlog.Damage) {
 	first, ok := b.places.number(d.First)
 	last, ok2 := b.places.number(d.Last)
 	if !ok || !ok2 {
-		return // no reader can reach them any more
+		return // the entries were trimmed, so no reader needs them
 	}
 	if last > b.older {
 		b.renewSnapshot(last, d)
@@ -128,7 +128,7 @@ func (b *Broker) renewSnapshot(upTo uint64, d *commitlog.Damage) {
 	h.renew, h.upTo = true, max(h.upTo, upTo)
 }
 
-// snapshotDue tells whether damage requires a snapshot now.
+// snapshotDue reports whether damage requires a snapshot now.
 func (h *harm) snapshotDue(b *Broker) bool {
 	return h.renew && (h.retry == 0 || b.now() >= h.retry)
 }
@@ -145,7 +145,7 @@ func (h *harm) snapshotDone(b *Broker, number uint64, err error) {
 	}
 }
 
-// lookForHarmed searches the messages of damaged entries, one search at a time.
+// lookForHarmed starts a search for the messages in damaged entries, one search at a time.
 func (b *Broker) lookForHarmed() {
 	h := &b.harm
 	if h.looking || len(h.entries) == 0 {
@@ -161,8 +161,8 @@ func (b *Broker) lookForHarmed() {
 	b.scanHarmed(c, wanted)
 }
 
-// scanHarmed asks the machine for messages, a part of its queues at a time. It keeps those whose
-// bodies are in the wanted entries.
+// scanHarmed asks the machine for messages, a part of the queues at a time. It collects the
+// messages whose bodies are in the wanted entries.
 func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 	b.internal(c, func(err error) {
 		if err != nil {
@@ -182,7 +182,7 @@ func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 	})
 }
 
-// harmed is one search. save runs in the background.
+// harmed is one search for messages in damaged entries. save runs in the background.
 type harmed struct {
 	b             *Broker
 	r             reader
@@ -192,8 +192,8 @@ type harmed struct {
 	marked, again int
 }
 
-// save reads some messages. A message that can be read, because memory or the page cache still has
-// it, is written again. The others are marked as damaged.
+// save reads some messages. A message that is still in memory or in the page cache is written
+// again. A message that cannot be read is marked as damaged.
 func (s *harmed) save() {
 	b := s.b
 	c := &queue.Relocate{}
@@ -205,7 +205,7 @@ func (s *harmed) save() {
 		case err == nil:
 			m, err := s.r.survivor(&v)
 			if err != nil {
-				continue // moved, or its history cannot be read: its next reader will find out
+				continue // the message was moved, or its history cannot be read; its next reader will report the damage
 			}
 			c.Items = append(c.Items, m)
 			bytes += len(m.Message.Body) + 256
@@ -233,7 +233,8 @@ func (s *harmed) save() {
 	})
 }
 
-// readable reads an entry. It reads a damaged one only once for all of its messages.
+// readable returns an error if an entry cannot be read. It reads a damaged entry only once for all
+// its messages.
 func (s *harmed) readable(entry uint64) error {
 	if s.cause != nil && s.bad == entry {
 		return s.cause

@@ -33,7 +33,8 @@ func (r *damageRig) files(part string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(n, part) })
 }
 
-// again opens the directory that a crash now would leave, and drains it.
+// again opens a copy of the directory, as after a crash now, and drains it. spoil changes the copy
+// first.
 func (r *damageRig) again(spoil func(*vfs.Mem)) (drained, error) {
 	r.t.Helper()
 	disk := r.disk.CrashClone(rand.New(rand.NewPCG(1, 1)), vfs.Crash{Percent: 100})
@@ -47,7 +48,8 @@ func (r *damageRig) again(spoil func(*vfs.Mem)) (drained, error) {
 	return next.drain()
 }
 
-// TestScrubNamesMessages: messages with damaged bodies are known before a consumer reaches them.
+// TestScrubNamesMessages: the scrub marks messages with damaged bodies before a consumer reads
+// them.
 func TestScrubNamesMessages(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -59,7 +61,7 @@ func TestScrubNamesMessages(t *testing.T) {
 		t.Errorf("a peek shows %+v, %v", shown, err)
 	}
 	if i := r.info("q"); i.Damaged != 1 {
-		t.Errorf("the figures are %+v", i) // the other one is counted when it reaches the front
+		t.Errorf("the figures are %+v", i) // the other damaged message is counted when it reaches the front
 	}
 	r.scrub() // a second scrub changes nothing
 	r.wantBodies(r.receive("q", 9), "message 0 of a", "message 1 of none", "message 2 of none", "message 3 of none")
@@ -68,8 +70,8 @@ func TestScrubNamesMessages(t *testing.T) {
 	}
 }
 
-// TestScrubWritesAgainWhatMemoryHas: the disk is damaged and memory is not. The messages are
-// written again, and nothing is lost.
+// TestScrubWritesAgainWhatMemoryHas: messages are damaged on disk and intact in memory. The broker
+// writes them again, and nothing is lost.
 func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	disk := vfs.NewMem()
 	tr := newTruth()
@@ -102,9 +104,9 @@ func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	}
 }
 
-// TestScrubSparesTheNextStart: facts in an entry after the newest snapshot are damaged. The state
-// is stored at once. The next start would have failed; now it has everything except the bodies in
-// that entry.
+// TestScrubSparesTheNextStart: facts in an entry after the newest snapshot are damaged. The broker
+// must store a snapshot at once. Otherwise the next opening would fail. With it, the next opening
+// has everything except the bodies in that entry.
 func TestScrubSparesTheNextStart(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -130,7 +132,7 @@ func TestScrubSparesTheNextStart(t *testing.T) {
 	}
 }
 
-// spin makes the log grow and its beginning unnecessary, until n more snapshots are stored.
+// spin publishes and consumes messages until n more snapshots are stored.
 func (r *damageRig) spin(n int) {
 	r.t.Helper()
 	for had := r.files(".snap"); n > 0; {
@@ -144,9 +146,9 @@ func (r *damageRig) spin(n int) {
 	}
 }
 
-// TestDamagedSnapshotIsReplaced: one of the two snapshots is damaged, and the log may have grown
-// since. There are soon two intact snapshots again, and the damaged file is kept under another
-// name. Each snapshot gives the whole state with the later log.
+// TestDamagedSnapshotIsReplaced: one of the two snapshots is damaged, with or without new entries
+// after it. Soon there must be two intact snapshots again, and the damaged file is kept under
+// another name. Each snapshot with the log after it must contain the whole state.
 func TestDamagedSnapshotIsReplaced(t *testing.T) {
 	for _, newest := range []bool{true, false} {
 		for _, idle := range []bool{true, false} {
@@ -218,7 +220,7 @@ func replaced(t *testing.T, newest, idle, eio bool) {
 			t.Errorf("without %s of %v a start gives %v, %v", now[i], now, got.ids, err)
 		}
 	}
-	broken.name = "" // the disk has moved those blocks
+	broken.name = "" // the disk has replaced the bad blocks
 	r.scrub()
 	if again := r.files(".snap"); len(again) != 3 {
 		t.Errorf("another pass makes %v of it", again)
@@ -243,7 +245,7 @@ type brokenReads struct{ vfs.File }
 
 func (brokenReads) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
 
-// TestScrubRetriesASnapshot: a snapshot that cannot be stored after damage is tried again later,
+// TestScrubRetriesASnapshot: if a snapshot cannot be stored after damage, it is tried again later,
 // and not at every turn.
 func TestScrubRetriesASnapshot(t *testing.T) {
 	disk := vfs.NewMem()

@@ -11,22 +11,22 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// snapState is a snapshot under way. The machine makes pieces, a goroutine stores them, and the
-// loop passes them on between turns.
+// snapState is a snapshot under way. The machine encodes it in pieces, the loop passes them on
+// between turns, and a goroutine stores them.
 //
 //	since ≥ limit ─▶ begin: machine.StartSnapshot(n) ─▶ entry n lands: storing starts ─▶ pieces … ─▶ last ─▶ stored ─▶ trim
 type snapState struct {
 	since   int64 // bytes logged after the newest snapshot
-	size    int64 // of the newest snapshot
+	size    int64 // size of the newest snapshot
 	active  bool
-	number  uint64 // the last entry that it covers
+	number  uint64 // the last entry that the snapshot covers
 	storing bool
 	piece   []byte
 	last    bool
 	written int64
 	pieces  chan []byte
 	results chan snapResult
-	buffer  []byte // with Manual: the pieces so far
+	buffer  []byte // with Manual: the pieces encoded so far
 }
 
 type snapResult struct {
@@ -39,8 +39,8 @@ const defaultPiece = 256 << 10
 
 var errAbandoned = errors.New("the snapshot was given up")
 
-// maintain starts a snapshot if a replay of the log would take long, or if damage requires one.
-// Other reasons are in reclaim.go.
+// maintain starts a snapshot if a replay of the log would last long, or if damage requires a
+// snapshot. Other reasons are in reclaim.go.
 func (b *Broker) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.active {
@@ -51,11 +51,12 @@ func (b *Broker) maintain() {
 	}
 }
 
-// beginSnapshot starts a snapshot up to the newest entry. No other may be under way.
+// beginSnapshot starts a snapshot up to the newest entry. The caller makes sure that no other
+// snapshot is under way.
 func (b *Broker) beginSnapshot() {
 	b.machine.StartSnapshot(b.number)
 	b.snap = snapState{active: true, number: b.number, size: b.snap.size, results: make(chan snapResult, 1)}
-	b.snapLanded(ticket{entry: b.durable}) // perhaps no entry is under way
+	b.snapLanded(ticket{entry: b.durable}) // starts storing now if no entry is under way
 }
 
 // snapLanded starts storing when the last covered entry is durable. A snapshot must not contain an
@@ -89,7 +90,7 @@ func (b *Broker) snapLanded(t ticket) {
 			}
 			return nil
 		})
-		for range pieces { // after an error, so that the loop does not block
+		for range pieces { // receive the remaining pieces after an error, so that the loop does not block
 		}
 		results <- snapResult{at, err}
 	}()
@@ -107,7 +108,7 @@ func (b *Broker) snapHead(number uint64) []byte {
 }
 
 // snapPiece returns the next piece to store and the channel for it. The channel is nil when there
-// is none.
+// is no piece.
 func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
 	s := &b.snap
 	if !s.storing || s.last && s.piece == nil {
@@ -153,14 +154,15 @@ func (s *snapState) abandon(error) {
 }
 
 // snapDone trims the log after a snapshot was stored. It trims up to the previous snapshot, not up
-// to the new one. So the older of the two, with the later log, still gives the whole state: repair
-// loses nothing if the newest is damaged. On a full disk it trims up to the new one.
+// to the new one. So the previous snapshot and the log after it still contain the whole state, and
+// repair loses nothing if the new snapshot is damaged. On a full disk it trims up to the new
+// snapshot.
 func (b *Broker) snapDone(r snapResult) {
 	s := &b.snap
 	b.harm.snapshotDone(b, s.number, r.err)
 	b.reclaim.stored(b, r.err)
 	if r.err != nil {
-		// The older snapshot and the whole log are still there. Only the next opening takes longer.
+		// The older snapshot and the whole log still exist. Only the next opening needs longer.
 		b.logger.Error("a snapshot could not be stored; the log grows, or stays as large as it is, until one can be", "error", r.err)
 		b.snap = snapState{size: s.size, results: s.results}
 		return
@@ -175,26 +177,26 @@ func (b *Broker) snapDone(r snapResult) {
 	if before > 0 {
 		b.trim(before)
 	}
-	if b.harm.renew { // the snapshot does not cover damage found meanwhile
+	if b.harm.renew { // damage was found after the snapshot began
 		b.maintain()
 	}
 }
 
-// trim requests that the log frees all entries that no message needs and that the snapshot covers.
-// The log frees them when that fact is durable.
+// trim plans to free all entries that no message needs and that the snapshot covers. trimFreed
+// frees them when the newest entry is durable.
 func (b *Broker) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
 	b.trimFreed()
 }
 
-// freed is a part of the log that the machine no longer needs: all entries before one. This follows
-// from facts, such as an ack or a copy at the log's end. Until those are durable, a crash can undo
-// them. The messages would then exist again, and must be readable.
+// freed is the beginning of the log, which the machine no longer needs. The machine decided this
+// from facts, such as an ack or a copy at the log's end. Until these facts are durable, a crash can
+// undo them. After such a crash the messages exist again and must be readable, so the trim waits.
 type freed struct {
-	before, known uint64 // trim before the entry before, when the entry known is durable; 0: nothing to trim
+	before, known uint64 // when the entry known is durable, trim all entries below before; 0: nothing to trim
 }
 
-// trimFreed trims the waiting part when it is allowed.
+// trimFreed trims the part in b.freed when the entry known is durable.
 func (b *Broker) trimFreed() {
 	f := b.freed
 	if f.before == 0 || f.known > b.durable {
@@ -203,7 +205,7 @@ func (b *Broker) trimFreed() {
 	b.freed = freed{}
 	at, ok := b.places.offset(f.before - 1)
 	if !ok {
-		return // no entry is before it
+		return // there is no entry to trim
 	}
 	at++
 	b.places.trim(f.before)
@@ -227,7 +229,7 @@ func (b *Broker) background(f func()) {
 	}()
 }
 
-// defaultQuickReplay is how much log is replayed faster than a large snapshot is written.
+// defaultQuickReplay is a length of log. Replaying it is faster than writing a large snapshot.
 const defaultQuickReplay = 1 << 20
 
 // finalSnapshot stores the state at a clean stop, so that the next opening replays almost nothing.
@@ -240,7 +242,7 @@ func (b *Broker) finalSnapshot() {
 		b.machine.AbandonSnapshot()
 		started := s.storing
 		s.abandon(errAbandoned)
-		if started && !b.opts.Manual { // with Manual no goroutine answers
+		if started && !b.opts.Manual { // with Manual no goroutine sends a result
 			<-s.results
 		}
 		s.active = false
@@ -250,8 +252,8 @@ func (b *Broker) finalSnapshot() {
 	}
 }
 
-// restore reads the newest snapshot into the machine and returns the offset that it covers; 0 if
-// there is none.
+// restore reads the newest snapshot into the machine. It returns the offset that the snapshot
+// covers, or 0 if there is no snapshot.
 func (b *Broker) restore() (commitlog.Offset, error) {
 	if b.opts.Snapshots == nil {
 		return 0, nil
@@ -261,7 +263,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return 0, err
 	}
 	defer file.Close()
-	r := bufio.NewReaderSize(file, 16<<10) // file reads whole blocks
+	r := bufio.NewReaderSize(file, 16<<10) // a small buffer is enough, because file reads whole blocks
 	bad := func(err error) error {
 		return surgetank.Errorf(surgetank.CodeCorrupt, "the snapshot up to offset %d cannot be understood: %w", at, err)
 	}
@@ -280,7 +282,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 	var frame []byte
 	number, err := b.machine.Restore(r, func(n int) ([]byte, error) {
 		frame = frame[:0]
-		for len(frame) < n { // grows with the bytes read, not with the declared size
+		for len(frame) < n { // frame grows with the bytes read, because the declared size can be wrong
 			step := min(n-len(frame), max(64<<10, len(frame)))
 			have := len(frame)
 			frame = append(frame, make([]byte, step)...)
@@ -291,7 +293,7 @@ func (b *Broker) restore() (commitlog.Offset, error) {
 		return frame, nil
 	})
 	if err == nil {
-		_, err = io.Copy(io.Discard, r) // the checksum of the whole is checked at its end
+		_, err = io.Copy(io.Discard, r) // read to the end, where the checksum of the whole snapshot is checked
 	}
 	if err != nil {
 		return 0, bad(err)

@@ -12,30 +12,30 @@ import (
 )
 
 // spaceState is the state of freeing log space by moving survivors. When most of the log is dead,
-// the few messages of the oldest part that are still needed are written again at the end. After the
-// next snapshot the log drops that part.
+// the few messages in its oldest part that are still needed are appended again. After the next
+// snapshot the log removes the oldest part.
 type spaceState struct {
 	running bool
 	first   uint64 // first entry of the part to free
 	stuck   uint64 // first entry of a part that could not be freed; 0: none
-	again   int64  // size of the log at which that part is tried again
+	again   int64  // size of the log at which the stuck part is tried again
 }
 
 const (
-	// spaceFactor is how many times the needed bytes the log may have before survivors are moved.
-	// The dead log written between two snapshots is allowed in addition.
+	// spaceFactor is a limit: survivors are moved when the log is larger than this many times the
+	// needed bytes. The bytes logged between two snapshots are allowed in addition.
 	spaceFactor = 2
-	// quietWaste is how much dead log is allowed while little is logged.
+	// quietWaste is the number of dead bytes allowed in the log while little is logged.
 	quietWaste = 32 << 20
-	// roomShare: copies may take 1/roomShare of a full log's room; the rest is for acks.
+	// roomShare limits the copies on a full disk to 1/roomShare of the log's room. The rest is for
+	// acks.
 	roomShare = 2
-	// moveBytes is about how many bytes one Relocate moves.
+	// moveBytes is the approximate number of bytes that one Relocate moves.
 	moveBytes = 1 << 20
 )
 
-// freeSpace starts moving survivors when it pays: when much of the log is dead, or less of it in a
-// quiet log. On a full disk it pays if it frees more than it takes, and if the copies fit into the
-// room of the log.
+// freeSpace starts moving survivors if much of the log is dead. In a quiet log a smaller dead part
+// is enough. On a full disk movePays decides.
 func (b *Broker) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
@@ -63,10 +63,10 @@ func (b *Broker) freeSpace(quiet bool) {
 	b.scan(&queue.Survivors{First: first, End: end})
 }
 
-// movePays tells, on a full disk, whether moving messages pays. The log must have room for the
-// copies besides acks. The freed part of its beginning must be larger than the copies: much larger,
-// or only somewhat larger if most of the log is dead, because the dead part comes later. Space that
-// is free without copies is freed first.
+// movePays reports, on a full disk, whether moving messages frees more space than it needs. The log
+// must have room for the copies in addition to acks. The part freed by the move must be much larger
+// than the copies. If most of the log is dead, somewhat larger is enough, because the dead part can
+// be freed afterwards. Space that needs no copies is freed first.
 func (b *Broker) movePays(dead bool) bool {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
@@ -85,12 +85,12 @@ func (b *Broker) movePays(dead bool) bool {
 
 func (b *Broker) waste() int64 {
 	if b.opts.SnapshotBytes < 64<<20 {
-		return 2 * b.opts.SnapshotBytes // a small log, in tests
+		return 2 * b.opts.SnapshotBytes // the limits of a small log, in tests
 	}
 	return b.opts.SnapshotBytes
 }
 
-// scan asks the machine for survivors, a part at a time, then moves them.
+// scan asks the machine for survivors in parts, and then moves them.
 func (b *Broker) scan(c *queue.Survivors) {
 	b.internal(c, func(err error) {
 		switch {
@@ -98,7 +98,7 @@ func (b *Broker) scan(c *queue.Survivors) {
 		case !c.Done:
 			b.scan(c)
 		default:
-			// Copies with the same record follow each other, so that it is written once.
+			// Messages of the same record are moved together, so that the record is written once.
 			slices.SortStableFunc(c.Found, func(x, y queue.Survivor) int { return cmp.Compare(x.Ref, y.Ref) })
 			b.background(func() { b.move(c.Found) })
 		}
@@ -112,7 +112,7 @@ func (b *Broker) internal(cmd queue.Command, release func(error)) {
 	}
 }
 
-// move reads survivors and writes them again, some at a time. It runs in the background.
+// move reads survivors and appends them again, some at a time. It runs in the background.
 func (b *Broker) move(found []queue.Survivor) {
 	r := reader{b: b}
 	c := &queue.Relocate{}
@@ -123,7 +123,7 @@ func (b *Broker) move(found []queue.Survivor) {
 		found = found[1:]
 		m, err := r.survivor(&v)
 		if errors.Is(err, commitlog.ErrTrimmed) {
-			continue // it was moved or settled meanwhile
+			continue // the message was moved or settled meanwhile
 		}
 		if err != nil {
 			if !b.alive() || surgetank.CodeOf(err) == surgetank.CodeClosed {
@@ -156,8 +156,8 @@ func (b *Broker) moveBytes() int64 {
 	return moveBytes
 }
 
-// immovable tells the machine and the operator that a survivor cannot be read. Others are still
-// moved.
+// immovable tells the machine and the operator that a survivor cannot be read. Other survivors are
+// still moved.
 func (b *Broker) immovable(v *queue.Survivor, cause error) {
 	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
 	b.logger.Error("a message cannot be read and so not moved; its part of the log is kept until the message is dropped", "message", id.String(), "error", cause)
@@ -167,8 +167,8 @@ func (b *Broker) immovable(v *queue.Survivor, cause error) {
 }
 
 // moved ends the freeing of the oldest part. It runs on the loop. If the part has a message that
-// cannot be read, no later part can be freed either. Then the next attempt waits until the message
-// is gone or the log has grown much.
+// cannot be read, no later part can be freed either. In that case the next attempt waits until the
+// message is settled or the log has grown much.
 func (b *Broker) moved() {
 	s := &b.space
 	s.running = false

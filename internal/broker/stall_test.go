@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// TestALogThatDoesNotAnswerIsSeen: a log that does not answer is visible from outside, and nothing
-// is confirmed in the meantime.
+// TestALogThatDoesNotAnswerIsSeen: if the log does not answer, Stalled reports it, and nothing is
+// confirmed in the meantime.
 func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	c := clock.NewManual(time.Unix(1e9, 0))
 	var log *memlog.Log
@@ -36,7 +36,7 @@ func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	if d := b.Stalled(); d != 3*time.Second || answered {
 		t.Fatalf("stalled for %v, answered %v", d, answered)
 	}
-	for range 2 { // the entry of the opening, then the queue's
+	for range 2 { // first the entry of the opening, then the entry of the declare
 		log.Pump()
 		b.Tick()
 	}

@@ -13,23 +13,23 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// subscription is the consumer's side of a subscription. Hand-outs wait in it as positions. The
-// receiver's goroutine reads their bodies. The loop adds hand-outs, the consumer takes them.
+// subscription is the consumer's side of a subscription. The loop adds hand-outs without bodies.
+// The consumer's goroutine removes them and reads the bodies.
 type subscription struct {
 	b    *Broker
-	name string // of the queue
+	name string // name of the queue
 	opts door.SubscribeOptions
-	id   uint64 // the machine's consumer; set before it is used
+	id   uint64 // the machine's id of the consumer
 	at   atomic.Pointer[standing]
 
 	mu      sync.Mutex
 	waiting []queue.Handout
 	head    int
-	err     error // why it ended
+	err     error // why the subscription ended
 	ready   chan struct{}
 	reader  reader
-	gaps    map[string]groupGap // by group; guarded by reading
-	reading sync.Mutex          // one receiver reads bodies at a time, which keeps the order
+	gaps    map[string]groupGap // keyed by group; reading guards the map
+	reading sync.Mutex          // only one receiver at a time reads bodies, to keep the order
 }
 
 // Subscribe attaches a consumer. See surgetank.Broker.
@@ -55,8 +55,8 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
 		return nil, err
 	}
-	// The wait does not end with ctx, because a forgotten consumer would keep messages. Attaching
-	// waits for one sync at most.
+	// Wait even if ctx ends, because a forgotten consumer would keep messages leased. The wait
+	// lasts at most one sync.
 	if err := <-done; err != nil {
 		return nil, err
 	}
@@ -75,13 +75,13 @@ func (b *Broker) NewSubscription(c *queue.Attach) door.Subscription {
 	return s
 }
 
-// Drain ends a subscription of NewSubscription that was stopped. It returns the receipts of
-// messages that were not received, for a Detach.
+// Drain ends a stopped subscription of NewSubscription. It returns the receipts of messages that
+// were not received, for a Detach.
 func (b *Broker) Drain(s door.Subscription) []surgetank.Receipt {
 	return s.(*subscription).drain()
 }
 
-// push is called by the loop.
+// push adds hand-outs. The loop calls it.
 func (s *subscription) push(p pendingRun) {
 	s.mu.Lock()
 	if s.head > 0 && s.head == len(s.waiting) {
@@ -93,7 +93,7 @@ func (s *subscription) push(p pendingRun) {
 	s.nudge()
 }
 
-// nudge wakes the receivers. It is called by the loop.
+// nudge wakes the receivers. The loop calls it.
 func (s *subscription) nudge() {
 	s.token()
 	if s.opts.Notify != nil {
@@ -101,7 +101,7 @@ func (s *subscription) nudge() {
 	}
 }
 
-// remind is nudge for a consumer's goroutine. Notify must not end that goroutine.
+// remind is nudge for a consumer's goroutine, which a failing Notify function must not end.
 func (s *subscription) remind() {
 	s.token()
 	switch {
@@ -122,7 +122,7 @@ func (s *subscription) token() {
 	}
 }
 
-// end ends the subscription. It is called by the loop. err is nil for a receive that is complete.
+// end ends the subscription. The loop calls it. err is nil for a receive that is complete.
 func (s *subscription) end(err error) {
 	s.ended(err)
 	s.nudge()
@@ -144,14 +144,15 @@ func errCancelled() error {
 	return surgetank.Errorf(surgetank.CodeClosed, "the subscription was ended")
 }
 
-// Ready has a token when messages wait or the subscription has ended.
+// Ready returns a channel that contains a token when messages wait or the subscription has ended.
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
-// standing is the queue's floor when the newest hand-out was decided, and the newest entry then.
+// standing contains the queue's floor and the newest entry at the time when the newest hand-out was
+// decided.
 type standing struct{ floor, entry uint64 }
 
-// Floor returns a number below which every message of the queue is settled for good, and the newest
-// entry that says so.
+// Floor returns a number below which every message of the queue is settled for good, and the entry
+// up to which the log proves it.
 func (s *subscription) Floor() (seq, entry uint64) {
 	if p := s.at.Load(); p != nil {
 		return p.floor, p.entry
@@ -164,12 +165,12 @@ func (s *subscription) AddCredit(n int) {
 	_ = s.b.put(context.Background(), &op{cmd: &queue.Credit{Consumer: s.id, N: n}, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing
 }
 
-// SetPoolLimit sets how many messages the subscriptions of the pool may hold together.
+// SetPoolLimit sets the most messages that all subscriptions of the pool may have leased together.
 func (s *subscription) SetPoolLimit(n int) {
 	_ = s.b.put(context.Background(), &op{cmd: &queue.PoolLimit{Pool: s.opts.Pool, Limit: n}, quiet: true, release: func(error) {}}, false)
 }
 
-// take returns up to limit hand-outs. It stops when their bodies have maxBytes or more.
+// take removes and returns up to limit hand-outs. It stops when their bodies have maxBytes or more.
 func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,7 +187,7 @@ func (s *subscription) take(limit, maxBytes int) ([]queue.Handout, error) {
 	if s.head == len(s.waiting) {
 		s.waiting, s.head = nil, 0 // outs keeps the memory; the next push allocates new memory
 	} else {
-		s.remind() // for another receiver
+		s.remind() // wakes another receiver, because hand-outs still wait
 	}
 	return outs, nil
 }
@@ -231,16 +232,17 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 	}
 }
 
-// holds tells whether hand-outs wait here.
+// holds reports whether hand-outs wait in the subscription.
 func (s *subscription) holds() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.head < len(s.waiting)
 }
 
-// lapsed tells whether a hand-out must be skipped. Its lease may have ended while it waited here,
-// so the message may be another consumer's. Or an earlier message of its run was skipped: then
-// lapsed returns it to the queue, to keep the group in order.
+// lapsed reports whether a hand-out must be skipped. One reason is that its lease ended while it
+// waited in the subscription, so another consumer can have the message. The other is that an
+// earlier message of its run was skipped. In that case lapsed returns the message to the queue, to
+// keep the group in order.
 func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	over := o.Deadline != 0 && o.Deadline <= now
 	if s.opts.GroupRun <= 1 || o.Group == "" {
@@ -253,7 +255,7 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 		return true
 	case !missing:
 		return false
-	case o.At >= gap.until: // decided after the machine knew of the gap, so in order again
+	case o.At >= gap.until: // decided after the machine knew of the gap, so the order is right again
 		delete(s.gaps, o.Group)
 		return false
 	case o.Seq < gap.seq:
@@ -264,8 +266,8 @@ func (s *subscription) lapsed(o *queue.Handout, now int64) bool {
 	return true
 }
 
-// missing records that a message of a run is not handled here. Hand-outs of its group before the
-// time until do not take this into account.
+// missing records that the subscription skipped a message of a run. Hand-outs of its group that
+// were decided before the time until do not take the skip into account.
 func (s *subscription) missing(o *queue.Handout, until int64) {
 	if s.opts.GroupRun <= 1 || o.Group == "" {
 		return
@@ -278,16 +280,16 @@ func (s *subscription) missing(o *queue.Handout, until int64) {
 	}
 }
 
-// groupGap is a message of a run that was skipped, because its lease ended here or it could not be
-// read. Later messages of the group that were handed out before the time until must not be handled
-// before it.
+// groupGap is a message of a run that was skipped, because its lease ended in the subscription or
+// it could not be read. Later messages of the group that were handed out before the time until must
+// not be handled before it.
 type groupGap struct {
 	seq   uint64
 	until int64
 }
 
-// putBack keeps hand-outs whose bodies could not be read, so that closing the subscription returns
-// them.
+// putBack puts back hand-outs whose bodies could not be read, so that the end of the subscription
+// returns the messages.
 func (s *subscription) putBack(outs []queue.Handout) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -305,7 +307,7 @@ func (s *subscription) Receive(ctx context.Context, buf []surgetank.Delivery, li
 		buf, err := s.TryReceive(buf, limit, maxBytes)
 		if err != nil || len(buf) > have {
 			if err != nil {
-				s.remind() // others may wait too
+				s.remind() // wakes another receiver
 			}
 			return buf, err
 		}
@@ -323,8 +325,8 @@ func (s *subscription) Cancel() error { return s.leave(false) }
 // Close ends the subscription. Received messages are returned, and their attempts count.
 func (s *subscription) Close() error { return s.leave(true) }
 
-// leave stops the hand-outs and waits for those under way. Then it returns the messages that were
-// not received.
+// leave stops the hand-outs and waits for pending ones. Then it returns the messages that were not
+// received to the queue.
 func (s *subscription) leave(all bool) error {
 	done := make(chan error, 1)
 	put := func(cmd queue.Command) error {
@@ -341,7 +343,7 @@ func (s *subscription) leave(all bool) error {
 		err = put(&queue.Detach{Consumer: s.id, Return: back, All: all})
 	}
 	if surgetank.CodeOf(err) == surgetank.CodeClosed || s.b.Err() != nil {
-		return nil // leases end with the broker
+		return nil // no return is needed: leases end with the broker
 	}
 	return err
 }
@@ -374,7 +376,7 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 	if err != nil {
 		return nil, err
 	}
-	var timeout <-chan time.Time // without a wait the machine ends the subscription after it served the queue
+	var timeout <-chan time.Time // without a wait, the machine ends the subscription after one attempt to hand out
 	if opts.Wait > 0 {
 		timer := b.clock.NewTimer(opts.Wait)
 		defer timer.Stop()
@@ -385,7 +387,8 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		return nil, errors.Join(err, s.Cancel())
 	}
 	if !over {
-		// A message can be handed out at this moment. Leave the line first, then look for messages.
+		// A message can be handed out at this moment. So first stop the hand-outs, then look for
+		// messages.
 		done := make(chan error, 1)
 		if err := b.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
 			<-done
@@ -411,16 +414,16 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		}
 	}
 	if err != nil && len(out) > 0 {
-		err = nil // the other messages are returned when their leases end
+		err = nil // messages that were not received are returned when their leases end
 	}
 	if s.holds() {
-		_ = s.Cancel() // returns the others; if that fails, their leases end by themselves
+		_ = s.Cancel() // returns messages that were not received; if that fails, their leases end by themselves
 	}
 	return out, err
 }
 
-// over waits until the subscription has ended, by itself or with the broker. All its hand-outs are
-// here then. It returns false if the timeout fired first.
+// over waits until the subscription has ended, by itself or with the broker. After that, no further
+// hand-outs arrive. It returns false if the timeout fired first.
 func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool, error) {
 	for {
 		s.mu.Lock()
@@ -440,7 +443,7 @@ func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool
 }
 
 // reader reads messages for one receiver. It keeps the last entry, because the next message is
-// mostly in the same one.
+// mostly in the same entry.
 type reader struct {
 	b      *Broker
 	number uint64
@@ -449,8 +452,8 @@ type reader struct {
 }
 
 // rest drops the entry when no more hand-outs wait. Otherwise ten thousand idle consumers could
-// keep ten thousand entries in memory. The log's own cache, which has a limit, still has the entry
-// for a while.
+// keep ten thousand entries in memory. The log's own limited cache still contains the entry for a
+// while.
 func (r *reader) rest(s *subscription) {
 	if r.entry != nil && !s.holds() {
 		r.number, r.entry = 0, nil
@@ -478,7 +481,7 @@ func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error)
 	for range 3 {
 		err := r.read(o, d)
 		if retryAfter(err) > 0 {
-			err = r.read(o, d) // one I/O error is not yet damage
+			err = r.read(o, d) // try again: a single I/O error can be passing
 		}
 		if err == nil {
 			return true, nil
@@ -487,12 +490,12 @@ func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error)
 			code := surgetank.CodeCorrupt
 			var known *surgetank.Error
 			if errors.As(err, &known) {
-				code = known.Code // closed, or an I/O error
+				code = known.Code // the code for a closed log or for an I/O error
 			}
 			return false, surgetank.Errorf(code, "message %d of queue %q cannot be read: %w", o.Seq, o.Queue.Name(), err)
 		}
-		// It was moved near the log's end after it was handed out. Ask the machine for its
-		// position.
+		// The message was moved to the log's end after it was handed out. Ask the machine for its
+		// new position.
 		p := &queue.Peek{Queue: o.Queue.Name(), Opts: surgetank.PeekOptions{Max: 1, ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}}}
 		if err := r.b.do(context.Background(), p, 0); err != nil {
 			return false, err
@@ -515,7 +518,7 @@ func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
 		return err
 	}
 	d.Message = r.stored.Message
-	for i := range r.stored.Targets { // a transferred copy is not among them: its TTL ended with the transfer
+	for i := range r.stored.Targets { // a transferred copy's queue is not in Targets: its TTL ended with the transfer
 		if t := &r.stored.Targets[i]; t.Expires != 0 && t.Queue == o.Queue.ID() && t.Seq == o.Seq {
 			d.TTL = time.Duration(t.Expires - r.stored.Time.UnixNano())
 		}

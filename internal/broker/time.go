@@ -4,13 +4,13 @@ import "time"
 
 // The loop has its own time. It starts at the wall clock's time, or at that of the log's newest
 // entry if that is later. From then on it advances by the time that passes. So setting the clock
-// does not end all leases at once, and does not stop delays. Only a restart takes over the clock's
-// time, if it is ahead.
+// does not end all leases at once, and does not stop delays. Only an opening adopts the clock's
+// time, if the clock is ahead.
 //
-// The loop's time is the time passed on the clock plus a constant, so any goroutine may read it.
+// The loop's time is clock.Passed plus a constant, so any goroutine may read it.
 
-// startTime starts the loop's time at an opening. wall is the clock's time; passed is the time
-// passed on the clock at that moment.
+// startTime starts the loop's time at an opening. wall is the clock's time, and passed is
+// clock.Passed at that moment.
 func (b *Broker) startTime(wall time.Time, passed time.Duration) {
 	b.ahead = b.machine.TurnTime(wall.UnixNano()) - int64(passed)
 }

@@ -18,16 +18,16 @@ func (l *trimmed) Trim(before commitlog.Offset) error {
 	return nil
 }
 
-// TestTrimWaitsForItsFacts: a trim follows from facts, such as an ack at the log's end. Until that
-// fact is durable a crash can undo it. So the trim waits for the entry that was the newest when the
-// trim was decided.
+// TestTrimWaitsForItsFacts: a trim is decided from facts, such as an ack at the log's end. Until
+// such a fact is durable, a crash can undo it. So the trim must wait for the entry that was the
+// newest when the trim was decided.
 func TestTrimWaitsForItsFacts(t *testing.T) {
 	log := &trimmed{}
 	b := &Broker{log: log, opts: Options{Manual: true}, machine: queue.New(queue.Limits{}, 1)}
 	for n := range uint64(5) {
 		b.places.add(n+1, commitlog.Offset(100*(n+1)))
 	}
-	b.number, b.durable = 5, 4 // entry 5 is with the log
+	b.number, b.durable = 5, 4 // the log is writing entry 5
 	b.trim(3)
 	if len(log.before) > 0 {
 		t.Fatalf("trimmed before %v while entry 5 could be lost", log.before)

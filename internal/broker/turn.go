@@ -35,8 +35,8 @@ func (b *Broker) Tick() bool {
 	return worked
 }
 
-// turn runs the machine once, if there is anything to do and the log can take another entry. It
-// returns false if not.
+// turn runs the machine once, if a command waits and the log accepts another entry. Otherwise it
+// returns false.
 func (b *Broker) turn() bool {
 	for {
 		select {
@@ -136,7 +136,7 @@ func (b *Broker) turn() bool {
 	return true
 }
 
-// group groups hand-outs by subscription, as pending outputs of an entry.
+// group collects the hand-outs of each subscription as pending outputs of an entry.
 func (b *Broker) group(f *flight, outs []queue.Handout) {
 	for len(outs) > 0 {
 		n := 1
@@ -148,7 +148,7 @@ func (b *Broker) group(f *flight, outs []queue.Handout) {
 	}
 }
 
-// landed handles a durable entry: it releases the outputs that waited for it.
+// landed handles a durable entry: it sends the outputs that waited for the entry.
 func (b *Broker) landed(t ticket) {
 	if !b.alive() {
 		return
@@ -197,7 +197,7 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 			b.subs[c.Consumer] = s
 		}
 	case *queue.Detach:
-		delete(b.subs, c.Consumer) // it was stopped before: no hand-outs are under way
+		delete(b.subs, c.Consumer) // the consumer was stopped before, so no hand-outs are pending
 	}
 }
 

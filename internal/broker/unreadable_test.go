@@ -70,8 +70,8 @@ func (r *damageRig) wantBodies(got []surgetank.Delivery, want ...string) {
 }
 
 // TestUnreadableMessageHoldsItsGroupOnly: one message is damaged while the broker runs. Later
-// messages of its strict group wait, and all others are delivered. Statistics and a peek name the
-// damage and the file. After a drop the group continues.
+// messages of its strict group wait, and all other messages are delivered. Statistics and a peek
+// name the damage and the file. After a drop the group continues.
 func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -104,8 +104,8 @@ func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	}
 }
 
-// TestUnreadableMessageInARun: a consumer of runs does not get the messages after a damaged one,
-// although they were handed out.
+// TestUnreadableMessageInARun: a consumer with GroupRun does not receive the messages after a
+// damaged message of their group, although they were handed out.
 func TestUnreadableMessageInARun(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -178,8 +178,8 @@ func TestDiskErrorIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestUnreadableWithoutAck: a message that was handed out without ack and cannot be read is counted
-// as dropped. Other messages are delivered.
+// TestUnreadableWithoutAck: if a consumer without acks is handed an unreadable message, the message
+// is counted as dropped. Other messages are delivered.
 func TestUnreadableWithoutAck(t *testing.T) {
 	disk := vfs.NewMem()
 	r := grouped(t, disk, disk)
@@ -198,7 +198,8 @@ func TestUnreadableWithoutAck(t *testing.T) {
 }
 
 // TestSpaceBehindAnUnreadableMessage: the moving of survivors skips a message that cannot be read.
-// The message is named, and its part of the log stays until it is dropped. Then the log is freed.
+// The log line names the message, and its part of the log stays until the message is dropped.
+// Afterwards this part is freed.
 func TestSpaceBehindAnUnreadableMessage(t *testing.T) {
 	disk := vfs.NewMem()
 	r, err := openDamaged(t, disk, dataDir, newTruth(), someSnapshots)

@@ -1,10 +1,10 @@
-// Package callback calls users' functions, so that a mistake in one of them ends none of our
-// goroutines.
+// Package callback calls users' functions. A mistake in such a function does not end a goroutine of
+// Surgetank.
 //
 // A function can fail in two ways: it panics, or it ends its goroutine (runtime.Goexit, which
 // testing's FailNow and Fatal call). A panic is recovered. An ended goroutine cannot be restored.
-// So Apart and Each run functions on a goroutine that may end. Each failure is logged with its
-// stack and counted.
+// So Apart and Each run functions on a separate goroutine. Each failure is logged with its stack
+// and counted.
 package callback
 
 import (
@@ -17,7 +17,7 @@ import (
 
 // Failure describes how a user's function failed.
 type Failure struct {
-	Panic any // nil: the function ended its goroutine
+	Panic any // the value of the panic; nil: the function ended its goroutine
 	Stack []byte
 }
 
@@ -28,8 +28,8 @@ func (f *Failure) Error() string {
 	return fmt.Sprintf("it panicked: %v", f.Panic)
 }
 
-// catch calls f. It passes a failure to caught and recovers a panic. If f ends the goroutine, catch
-// does not return.
+// catch calls f. It recovers a panic, and passes a failure to caught. If f ends the goroutine,
+// catch does not return.
 func catch(f func(), caught func(*Failure)) {
 	returned := false
 	defer func() {
@@ -43,7 +43,7 @@ func catch(f func(), caught func(*Failure)) {
 	returned = true
 }
 
-// Apart calls f on a goroutine of its own, waits for it, and returns its failure.
+// Apart calls f on a separate goroutine, waits for its end, and returns its failure or nil.
 func Apart(f func()) (failure *Failure) {
 	done := make(chan struct{})
 	go func() {
@@ -55,8 +55,8 @@ func Apart(f func()) (failure *Failure) {
 }
 
 // Each calls step with 0 to n-1 in order, on a goroutine that is not the caller's, and returns
-// after all of them. A step that ends its goroutine ends only itself. A step's panic is not
-// recovered.
+// after all of them. If a step ends its goroutine, the next steps run on a new one. A step's panic
+// is not recovered.
 func Each(n int, step func(i int)) {
 	if n == 0 {
 		return
@@ -68,7 +68,7 @@ func Each(n int, step func(i int)) {
 		defer func() {
 			if panicking {
 				if p := recover(); p != nil {
-					panic(p) // not a user's panic: show its origin
+					panic(p) // a panic of step itself, not of a user's function; the stack shows its origin
 				}
 			}
 			if i++; i < n {
@@ -92,9 +92,9 @@ type Calls struct {
 	failed atomic.Int64
 }
 
-// Do calls f. A panic is recovered, logged and counted. If f ends its goroutine, that is logged and
-// counted, and Do does not return. The failure is returned, too. name is the name of the function
-// in the documentation.
+// Do calls f. A panic is recovered, logged and counted. The failure is returned, too. If f ends its
+// goroutine, the end is logged and counted, and Do does not return. name is the function's name in
+// the documentation.
 func (c *Calls) Do(name string, f func()) (failure *Failure) {
 	catch(f, func(x *Failure) {
 		failure = x
@@ -120,11 +120,11 @@ func (c *Calls) Note(name string, f *Failure) {
 	}
 }
 
-// Failures counts the calls that failed.
+// Failures returns the number of calls that failed.
 func (c *Calls) Failures() int64 { return c.failed.Load() }
 
-// Logger makes a user's logger safe: a handler that fails loses its log line only. For nil it
-// returns a logger that discards.
+// Logger returns a safe version of a user's logger: if its handler fails, only the log line is
+// lost. For nil it returns a logger that discards all lines.
 func Logger(l *slog.Logger) *slog.Logger {
 	if l == nil {
 		return slog.New(slog.DiscardHandler)

@@ -1,5 +1,5 @@
-// Package clock provides the time. All code that waits or reads the time takes a Clock, so that
-// tests and the simulator can control it.
+// Package clock provides the time. All code that waits or reads the time uses a Clock, so that
+// tests and the simulator can control the time.
 package clock
 
 import (
@@ -8,12 +8,12 @@ import (
 )
 
 // Clock is the time and timers of one component. There are two kinds of time. Now is for users and
-// other machines, and can be set to any value at any moment. Passed is for durations.
+// other computers, and can be set to any value at any moment. Passed is for durations.
 type Clock interface {
 	// Now returns the wall clock's time.
 	Now() time.Time
-	// Passed returns the time since a fixed moment; use differences only. It advances evenly even
-	// if the wall clock is set. Timers follow it.
+	// Passed returns the time since an arbitrary fixed moment, so only differences are useful. It
+	// advances evenly even if the wall clock is set. Timers use this time.
 	Passed() time.Duration
 	// NewTimer returns a timer that fires once after d. Stop it when it is no longer needed.
 	NewTimer(d time.Duration) Timer
@@ -26,7 +26,7 @@ type Timer interface {
 	Stop()
 }
 
-// Real is the machine's clock.
+// Real is the computer's clock.
 type Real struct{}
 
 // Now returns the wall clock's time with its monotonic reading.
@@ -46,8 +46,8 @@ func (t realTimer) C() <-chan time.Time   { return t.t.C }
 func (t realTimer) Reset(d time.Duration) { t.t.Reset(d) }
 func (t realTimer) Stop()                 { t.t.Stop() }
 
-// Manual is a clock that a test controls. Advance lets time pass. Set sets the wall clock without
-// passing time. The zero value is not usable; call NewManual.
+// Manual is a clock that a test controls. Advance lets time pass. Set sets the wall clock, but no
+// time passes. The zero value is not usable; call NewManual.
 type Manual struct {
 	mu     sync.Mutex
 	now    time.Time
@@ -60,7 +60,7 @@ func NewManual(start time.Time) *Manual {
 	return &Manual{now: start, timers: map[*manualTimer]struct{}{}}
 }
 
-// Now returns the time that the test has set.
+// Now returns the wall clock's time.
 func (m *Manual) Now() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,7 +110,7 @@ func (m *Manual) NewTimer(d time.Duration) Timer {
 
 type manualTimer struct {
 	clock *Manual
-	due   time.Duration // the value of passed at which it fires
+	due   time.Duration // the value of passed at which the timer fires
 	c     chan time.Time
 }
 

@@ -1,6 +1,6 @@
-// Package commitlog defines a log: the one place where a broker's facts become durable.
+// Package commitlog defines a log, in which a broker's facts become durable.
 //
-// The interface has five verbs (Open, Append, Read, Trim, Close) and will not get more. An entry is
+// A log has five operations (Open, Append, Read, Trim, Close) and will not get more. An entry is
 // one opaque batch of bytes. The log never sees messages. Implementations are internal/disklog
 // (files) and internal/memlog (tests and simulation); internal/jslog (one JetStream stream) is
 // planned. Every implementation passes commitlogtest.Run.
@@ -15,8 +15,8 @@ import (
 // 1, so that 0 can mean "before everything".
 type Offset uint64
 
-// MaxEntry is the largest entry in bytes. It has room for one message of the largest size that can
-// be configured, and for its headers.
+// MaxEntry is the largest entry in bytes. One message of the largest configurable size fits into
+// it, with its headers.
 const MaxEntry = 130 << 20
 
 // Errors of a log. ErrFailed and ErrCorrupt are final for the handle. Close it and open the log
@@ -34,8 +34,8 @@ var (
 type Entry struct {
 	Offset Offset
 	Data   []byte
-	// Lost: repair could not read the entry, and this is its placeholder. Data is nil. A replay
-	// always returns lost entries, so that its caller knows what is missing.
+	// Lost means that repair could not read the entry, and this is its placeholder. Data is nil. A
+	// replay always returns lost entries, so that its caller knows which entries are missing.
 	Lost bool
 }
 
@@ -46,14 +46,14 @@ type Replay interface {
 	io.Closer
 }
 
-// Log is an open log. Opening fences every older handle. Append is for one goroutine, the loop that
-// owns the log. Other goroutines may call Read and Trim at the same time.
+// Log is an open log. Opening fences every older handle. Only one goroutine may call Append: the
+// loop that owns the log. Other goroutines may call Read and Trim at the same time.
 type Log interface {
 	// Append stores one entry after all others. It does not wait. done is called once: with the
 	// entry's offset when the entry is durable, or with an error. The calls of done come in the
 	// order of the appends, on a goroutine of the log (or in Pump for a log with Manual), and must
-	// not block. After the first failure every later append fails. data must not be changed, not
-	// even after done, because readers may share it.
+	// not block. After the first failure every later append fails. The caller must not change data,
+	// not even after done, because readers share it.
 	Append(data []byte, done func(Offset, error))
 	// Read returns a durable entry. It verifies the checksum whenever it reads storage. The result
 	// must not be changed.
@@ -61,32 +61,32 @@ type Log interface {
 	// Trim tells the log that entries before an offset are no longer needed. The log may free them
 	// later, or only some of them.
 	Trim(before Offset) error
-	// Close stores the appended entries and releases the log.
+	// Close stores the appended entries and unlocks the log.
 	Close() error
 }
 
-// Freer is a log that can tell what a trim would free. It is optional. With any other log, a broker
-// decides by the bytes logged.
+// Freer is an optional interface of a log that knows how much space a trim would free. With any
+// other log, a broker decides by the bytes logged.
 type Freer interface {
 	// Freeable returns the bytes of storage that Trim(before) would free now.
 	Freeable(before Offset) int64
-	// Room returns about how many bytes of further entries the log has room for, even on a full
-	// disk. It includes space that is kept free for acks.
+	// Room returns the approximate number of bytes of entries that can still be appended, even on a
+	// full disk. It includes space that is kept free for acks.
 	Room() int64
-	// KeepFree sets how many bytes a snapshot needs. The log leaves them free in addition to its
-	// own limit, and never uses them.
+	// KeepFree sets how many bytes a snapshot needs. The log never uses this space. It is in
+	// addition to the space that the log's own limit leaves free.
 	KeepFree(bytes int64)
 }
 
-// Snapshots stores copies of the state up to an offset, so that opening need not replay all
+// Snapshots stores copies of the state up to an offset, so that an opening replays only later
 // entries.
 type Snapshots interface {
-	// Save stores the output of write as the state up to and including at, durably. Then it drops
-	// older snapshots. The bytes are checksummed in blocks. After an error the older snapshot is
-	// unchanged.
+	// Save durably stores the output of write as the state up to and including at. Then it removes
+	// snapshots that are no longer needed. The bytes are checksummed in blocks. After an error the
+	// older snapshot is unchanged.
 	Save(at Offset, write func(io.Writer) error) error
-	// Latest opens the newest complete snapshot. It returns (0, nil, nil) if there is none, and
-	// ErrCorrupt for a damaged one. It verifies every block's checksum before it returns its bytes,
-	// and the total at the end.
+	// Latest opens the newest complete snapshot. It returns (0, nil, nil) if there is no snapshot,
+	// and ErrCorrupt if the newest one is damaged. The reader verifies every block's checksum
+	// before it returns the block's bytes, and the total checksum at the end.
 	Latest() (at Offset, r io.ReadCloser, err error)
 }

@@ -126,7 +126,8 @@ func TestOver(t *testing.T) {
 	}
 }
 
-// TestPatchOfNames: a patch removes the names of a map that the file lacks. A merge would keep them.
+// TestPatchOfNames: if the file does not contain a name of a map, the patch removes the name. A
+// plain merge would keep it.
 func TestPatchOfNames(t *testing.T) {
 	f, ps := parse(t, `queues: {a: {group: {fair: true, weights: {x: 3, "*": 2}}}, b: {}}`)
 	if ps != nil {
@@ -143,11 +144,11 @@ func TestPatchOfNames(t *testing.T) {
 	}
 }
 
-// TestMistakes: each file, and the positions of its mistakes.
+// TestMistakes compares the mistakes of each file, and their positions, with want.
 func TestMistakes(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
-		want       []string // each is a prefix of a problem, or of its text after the position
+		want       []string // prefixes of the problems, or of their texts after the position
 	}{
 		{"unknown keys everywhere", "queus: {}\nqueues:\n  a:\n    retries: 3\n    retry: {attempts: 3}\nserver: {port: 1}", []string{
 			"f.yaml:1:1: queus: this key is not known; known here: server",
@@ -233,7 +234,8 @@ func TestEmptyFilesAreFine(t *testing.T) {
 	}
 }
 
-// TestAliases: an alias stands for a whole value, and cannot make a small file large.
+// TestAliases: an alias is replaced by a whole value. The limit of values prevents that a small
+// file becomes very large.
 func TestAliases(t *testing.T) {
 	f, ps := parse(t, "queues:\n  a: &a {ttl: 1h}\n  b: *a\n")
 	if ps != nil || f.Queues[1].Config.TTL != time.Hour {
@@ -275,7 +277,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// FuzzParse: no file makes the reader panic, run endlessly, or fail without a position.
+// FuzzParse: for every file, the reader ends without a panic, and each mistake has a position.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"", "queues: {a: {ttl: 1h}}", "sinks: {s: {queue: q, sqlite: {path: x}}}", "a: &a [*a]", "server: {http: ':1'}\n---\n",
 		"queues: {a: {retry: {max: ${X:-1s}}}}", "? [a]\n: b", "queues: {a.b: {group.x: 1, group: {x.y: 2}}}"} {

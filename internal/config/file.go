@@ -16,7 +16,7 @@ import (
 type File struct {
 	Path   string
 	Server Server
-	Queues []Queue // in the file's order
+	Queues []Queue // the queues in the file's order
 	Sinks  []Sink
 
 	Policies []policy.Policy
@@ -26,12 +26,13 @@ type File struct {
 type Queue struct {
 	Name   string
 	Config surgetank.QueueConfig
-	// pauses: the file sets whether the queue is paused. Otherwise the operator decides at runtime.
+	// pauses means that the file sets whether the queue is paused. If the file does not, the
+	// operator decides at runtime.
 	pauses bool
 }
 
-// Over returns the settings that a queue with the settings now gets from the file. They are the
-// file's settings, but the queue stays paused or unpaused unless the file sets that.
+// Over returns the settings after the file is applied to a queue with the settings now. They are
+// the file's settings. Only if the file does not set paused, its value in now stays.
 func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	c := q.Config
 	if !q.pauses {
@@ -40,10 +41,10 @@ func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
-// Patch returns the same change as Over, for a server to apply without another change in between.
-// It has every setting, with null for settings that the file lacks. It has paused only if the file
-// sets that. A merge keeps the names of a map that the patch lacks, so the patch has null for the
-// names that the queue has now and the file lacks.
+// Patch returns the same change as Over as a JSON merge patch, which a server applies in one step.
+// The patch contains every setting, with null for settings that the file does not contain. It
+// contains paused only if the file sets it. A merge keeps the names of a map that a patch does not
+// contain. So the patch contains null for names that are in now and not in the file.
 func (q Queue) Patch(now surgetank.QueueConfig) map[string]any {
 	patch := settings.Encode(settings.Unqualify(q.Config))
 	settings.ForgetNames(patch, now)
@@ -79,14 +80,15 @@ type Sink struct {
 // JSON returns the settings as the HTTP interface accepts them, including secrets.
 func (s Sink) JSON() []byte { return s.Spec.Encode() }
 
-// SameAs reports whether settings shown by the HTTP interface, without secrets, equal these. It
-// cannot detect a different password.
+// SameAs reports whether the settings shown by the HTTP interface equal the settings of s. The
+// shown settings have no secrets, so a different password is not detected.
 func (s Sink) SameAs(shown []byte) bool {
 	other, err := sink.ParseSpec(shown)
 	return err == nil && bytes.Equal(other.Redacted().Encode(), s.Spec.Beside(other).Redacted().Encode())
 }
 
-// Load reads a file. The error Problems has all mistakes. "-" has no special meaning here.
+// Load reads a file. If the file has mistakes, the error is a Problems with all of them. The path
+// "-" has no special meaning.
 func Load(path string) (*File, error) {
 	data, err := readLimited(path)
 	if err != nil {
@@ -232,9 +234,9 @@ func (r *reader) sink(name string, at, n *node) (s Sink, ok bool) {
 	return s, clean
 }
 
-// decode calls into, of the package that defines the settings, and adds the position in the file to
-// its error. Then it removes the wrong setting and calls again, so that all mistakes are reported
-// and not only the first.
+// decode calls into, a function of the package that defines the settings, and adds the position in
+// the file to the function's error. Then it removes the wrong setting and calls into again, so that
+// all mistakes are reported.
 func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean bool) {
 	clean = true
 	for _, bad := range r.bad {
@@ -257,7 +259,7 @@ func (r *reader) decode(path string, at, n *node, into func(*node) error) (clean
 			return false
 		}
 		place, _ := n.find(e.Field)
-		if place == n { // the file has no such key: it is missing
+		if place == n { // the file does not contain the key that the error names
 			place = at
 		}
 		r.add(place, join(path, e.Field), "%s", strings.TrimPrefix(e.Message, e.Field+": "))

@@ -15,10 +15,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits of a file. They are far above real files, and stop malicious ones.
+// Limits of a file. Real files are far smaller; the limits stop malicious files.
 const (
 	MaxFile  = 4 << 20 // bytes
-	maxNodes = 200_000 // values; values reached through aliases count each time
+	maxNodes = 200_000 // values; a value is counted again for each alias
 	maxDepth = 32
 )
 
@@ -36,10 +36,10 @@ const (
 type node struct {
 	line, column int
 	kind         kind
-	text         string  // of a scalar, unchanged
-	value        any     // of a scalar: string, bool or json.Number
-	items        []*node // of a list
-	entries      []entry // of a map, in the file's order
+	text         string  // text of a scalar, unchanged
+	value        any     // value of a scalar: string, bool or json.Number
+	items        []*node // items of a list
+	entries      []entry // entries of a map, in the file's order
 }
 
 type entry struct {
@@ -85,8 +85,8 @@ func (n *node) find(path string) (place *node, rest string) {
 	return at, ""
 }
 
-// without returns a copy of n that lacks the value at a path, and whether there was one. It is used
-// to find further mistakes.
+// without returns a copy of n without the value at a path, and whether there was such a value. It
+// is used to find further mistakes.
 func (n *node) without(path string) (*node, bool) {
 	for i, e := range n.entries {
 		if path == e.key {
@@ -106,7 +106,8 @@ func (n *node) without(path string) (*node, bool) {
 	return nil, false
 }
 
-// any returns the value as a JSON decoder would: maps, lists, strings, booleans, json.Number, nil.
+// any returns the value as a JSON decoder returns it: maps, lists, strings, booleans, json.Number,
+// nil.
 func (n *node) any() any {
 	switch n.kind {
 	case kindList:
@@ -177,11 +178,11 @@ type reader struct {
 	problems
 	env   func(string) (string, bool)
 	nodes int
-	full  bool     // the limit of values was exceeded and reported
+	full  bool     // the limit of values was exceeded, and this was reported
 	bad   []string // paths of values that were already reported
 }
 
-// read parses a file into a tree. It collects mistakes; the tree has the readable parts.
+// read parses a file into a tree of the readable parts, and collects the mistakes.
 func (r *reader) read(data []byte) *node {
 	if len(data) > MaxFile {
 		r.add(nil, "", "the file has %d bytes; at most %d are allowed", len(data), MaxFile)
@@ -382,5 +383,5 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// environment returns environment variables; tests use other sources.
+// environment returns the value of an environment variable. Tests use other functions.
 func environment(name string) (string, bool) { return os.LookupEnv(name) }

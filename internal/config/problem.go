@@ -34,7 +34,7 @@ func (p Problem) String() string {
 // Problems are all mistakes of one file, ordered by position.
 type Problems []Problem
 
-// Error lists them, one a line.
+// Error lists the problems, one on each line.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {

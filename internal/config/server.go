@@ -12,10 +12,10 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// AnyPath as SQLiteDir allows SQLite sinks to use files anywhere.
+// AnyPath, as SQLiteDir, allows SQLite sinks to use files anywhere.
 const AnyPath = "any"
 
-// Off as an address means that the door is not opened.
+// Off, as an address, means that the server does not open the door.
 const Off = "off"
 
 // Defaults of a server without settings.
@@ -51,19 +51,19 @@ type Server struct {
 	// TrustedProxies are HTTP proxies whose X-Forwarded-For or Forwarded header is trusted.
 	TrustedProxies []netip.Prefix
 
-	// SQLiteDir is the directory for the files of SQLite sinks after the server has users. Empty:
-	// "sqlite" in the data directory. AnyPath: anywhere.
+	// SQLiteDir is the only directory for the files of SQLite sinks as soon as the server has
+	// users. Empty means "sqlite" in the data directory. AnyPath means that files may be anywhere.
 	SQLiteDir string
 
 	TLSCert, TLSKey string // PEM files; if set, HTTP is HTTPS, and AMQPS may be set
 
-	MaxMessage int64 // bytes of a body
+	MaxMessage int64 // the most bytes of a body
 
 	SegmentBytes int64 // size of a file of the log; 0: the default
-	WasteBytes   int64 // bytes of the log that may be written between snapshots, and that may be dead; 0: the default
+	WasteBytes   int64 // the most bytes of the log written between snapshots, and the most dead bytes; 0: the default
 
-	ScrubEvery time.Duration // negative: never
-	ScrubRate  int64         // bytes a second
+	ScrubEvery time.Duration // time between the starts of two scrubs; negative: never
+	ScrubRate  int64         // the most bytes that a scrub reads in a second
 
 	LogLevel  slog.Level
 	LogFormat string // text or json
@@ -85,7 +85,7 @@ func (s Server) WithDefaults() Server {
 	return s
 }
 
-// Validate rejects settings that cannot work together. The error names the key.
+// Validate returns an error if settings cannot work together. The error names the key.
 func (s Server) Validate() error {
 	s = s.WithDefaults()
 	for _, a := range []struct{ field, value string }{{"server.http", s.HTTP}, {"server.amqp", s.AMQP}, {"server.amqps", s.AMQPS}} {

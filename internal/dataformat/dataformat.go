@@ -4,21 +4,21 @@
 // the JSON of settings and of metadata, and the files of the log. A change that an older build
 // cannot read gets a new level. The log stores the level of the newest build that opened the
 // directory, together with the oldest version that can read that level. An older build compares the
-// levels, refuses the directory, and names the version to use. docs/format.md tells how to add a
+// levels, refuses the directory, and names the version to use. docs/format.md explains how to add a
 // level.
 package dataformat
 
 import "fmt"
 
-// Level is one step of the format.
+// Level is one format level.
 type Level struct {
 	Number uint32
 	Since  string // the oldest version of Surgetank that can read a directory of this level
 	Adds   string // the change that older builds cannot read
 }
 
-// levels are all levels from the oldest that this build reads to the one that it writes. Their
-// numbers are consecutive.
+// levels are all levels that this build reads, oldest first. It writes the last one. Their numbers
+// are consecutive.
 var levels = []Level{
 	{Number: 1, Since: "0.1.0", Adds: "the first format"},
 }

@@ -1,4 +1,4 @@
-// Package digest sums up events that can be very frequent, so that they make few log lines.
+// Package digest sums up very frequent events, so that few log lines are written.
 package digest
 
 import (
@@ -12,13 +12,13 @@ import (
 const (
 	// Period is the shortest time between two lines of one key.
 	Period = time.Minute
-	// MaxKeys is how many keys of one kind have lines of their own. Events of further keys are
+	// MaxKeys is the most keys of one kind that have lines of their own. Events of further keys are
 	// summed up under the kind's key with an empty Queue. So a kind has at most MaxKeys+1 lines in
 	// a period.
 	MaxKeys = 64
 )
 
-// Key is the kind and the place of an event. Events with the same key are summed up.
+// Key is the kind of an event and the queues it is about. Events with the same key are summed up.
 type Key struct {
 	Kind      string
 	Queue, To string // To is a second queue, for events of two queues
@@ -28,22 +28,22 @@ type Key struct {
 type Line struct {
 	Key
 	Count  int64  // events since the previous line
-	Reason string // of the newest event
+	Reason string // reason of the newest event
 }
 
-// Lines sums up events. A key's first event makes a line at once. Events within Period after it are
-// one line at its end, and so on as long as there are events. The zero value is ready. It belongs
-// to one goroutine.
+// Lines sums up events. A key's first event makes a line at once. The events of the following
+// Period make one line at the end of the period, and so on as long as there are events. The zero
+// value is ready. Only one goroutine may use it.
 //
 // Times are nanoseconds of any clock that never goes back.
 type Lines struct {
 	keys  map[Key]*state
 	kinds map[string]int // number of keys of each kind
-	due   int64          // no line is due before; 0: not known
+	due   int64          // no line is due before this time; 0: not known
 }
 
 type state struct {
-	until int64 // the end of the period
+	until int64 // the end of the key's present period
 	line  Line
 }
 
@@ -69,14 +69,14 @@ func (l *Lines) Note(k Key, n int64, reason string, now int64) {
 	s.line.Reason = reason
 }
 
-// Due returns when Take has something to do; MaxInt64 if there are no events.
+// Due returns the time of the next call of Take, or MaxInt64 if there are no events.
 func (l *Lines) Due() int64 {
 	if len(l.keys) == 0 {
 		return math.MaxInt64
 	}
 	if l.due == 0 {
 		l.due = math.MaxInt64
-		// unordered: it looks for the smallest
+		// unordered: the minimum is the same in any order
 		for _, s := range l.keys {
 			l.due = min(l.due, s.until)
 		}
@@ -108,7 +108,7 @@ func (l *Lines) Take(now int64) (lines []Line) {
 	return lines
 }
 
-// Rest returns the lines of all events that had none yet. It is for the end of a program.
+// Rest returns the lines of all events that no line contains yet. Call it at the end of a program.
 func (l *Lines) Rest() (lines []Line) {
 	for _, k := range slices.SortedFunc(maps.Keys(l.keys), compare) {
 		if s := l.keys[k]; s.line.Count > 0 {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// The first event makes a line at once. Later events make one line in each period, with the sum and
-// the newest reason. The last events have a line, too.
+// TestLines: the first event makes a line at once. Later events make one line in each period, with
+// the sum and the newest reason. Rest returns the line of the last events.
 func TestLines(t *testing.T) {
 	var l Lines
 	k := Key{Kind: "parked", Queue: "q", To: "q.dead"}
@@ -33,8 +33,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// Events of many different queues make a limited number of lines and use limited memory. The sums
-// contain all of them.
+// TestFloodOfKeys: events of many different queues make a limited number of lines and use limited
+// memory. The sums count every event.
 func TestFloodOfKeys(t *testing.T) {
 	var l Lines
 	sum, lines, periods := int64(0), 0, 0
@@ -58,7 +58,7 @@ func TestFloodOfKeys(t *testing.T) {
 	}
 }
 
-// One kind does not use up the lines of another.
+// TestKindsAreApart: events of one kind do not use up the lines of another kind.
 func TestKindsAreApart(t *testing.T) {
 	var l Lines
 	for i := range MaxKeys + 10 {

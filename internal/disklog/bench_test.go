@@ -27,10 +27,11 @@ func report(b *testing.B, times []time.Duration) {
 	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 }
 
-// BenchmarkAppend appends entries one at a time (alone), or with 64 under way. Compare it with
-// BenchmarkRaw of the same run, which writes the same bytes to one file and syncs after each, into
-// space that was only reserved and into space that was written before. Run it on the file system in
-// question: TMPDIR=/dir go test -bench 'Append|Raw' ./internal/disklog
+// BenchmarkAppend appends entries one at a time (alone), or keeps 64 appends waiting for their
+// syncs. Compare it with BenchmarkRaw of the same run. BenchmarkRaw writes the same bytes to one
+// file and syncs after each write. It writes into space that was only reserved, and into space that
+// was written before. Run it on the file system in question: TMPDIR=/dir go test -bench
+// 'Append|Raw' ./internal/disklog
 func BenchmarkAppend(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, flight := range []int{1, 64} {
@@ -80,7 +81,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkRaw measures the bound: pwrite and fdatasync of the same bytes.
+// BenchmarkRaw measures the fastest possible append: pwrite and fdatasync of the same bytes.
 func BenchmarkRaw(b *testing.B) {
 	for _, size := range benchSizes {
 		for _, over := range []bool{false, true} {

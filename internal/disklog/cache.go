@@ -7,13 +7,13 @@ import (
 )
 
 // recentCache keeps the newest entries as they were appended, up to a number of bytes. Entries are
-// numbered without gaps, so it is a ring, and a lookup is a subtraction. Lookups share a read lock
-// for some nanoseconds.
+// numbered without gaps, so the cache is a ring and a lookup is a subtraction. A lookup holds a
+// read lock for some nanoseconds.
 type recentCache struct {
 	limit int64
 
 	mu    sync.RWMutex
-	ring  [][]byte // its length is a power of two
+	ring  [][]byte // the entries; the ring's length is a power of two
 	base  uint64   // number of the oldest entry
 	n     int      // entries in the ring
 	bytes int64
@@ -52,7 +52,8 @@ func (c *recentCache) add(first uint64, batch []pending) {
 	}
 }
 
-// drop removes the entries before a number, and frees memory that the others do not need.
+// drop removes the entries before a number, and frees memory that the remaining entries do not
+// need.
 func (c *recentCache) drop(before uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -94,15 +95,14 @@ func (c *recentCache) size() int64 {
 	return c.bytes
 }
 
-// coldCache keeps entries that were read from disk recently, because the next read of a backlog is
-// mostly for another message of the same entry. Readers that need the same entry at the same time
-// share one read.
+// coldCache keeps entries that were read from disk recently, because the next message of a backlog
+// is mostly in the same entry. Readers that need the same entry at the same time share one read.
 type coldCache struct {
 	limit int64
 
 	mu    sync.Mutex
 	items map[uint64]*coldItem
-	used  list.List // of *coldItem that were read, most recently used first
+	used  list.List // the *coldItem values that were read, most recently used first
 	bytes int64
 }
 

@@ -19,8 +19,8 @@ const (
 	maxFindings = 64
 )
 
-// coldFile reads a file of the log, or a snapshot, without the page cache. Only while a piece is
-// being read is the file open and protected from being renamed or removed.
+// coldFile reads a file of the log, or a snapshot, without the page cache. The file is open, and
+// protected from being renamed or removed, only while a piece of it is read.
 type coldFile struct {
 	c       *scrubber
 	name    string
@@ -28,11 +28,11 @@ type coldFile struct {
 	snaps   *Snapshots
 	buf     []byte
 	off     int64 // position of buf[0]
-	n       int   // bytes of buf that are filled
-	careful int64 // before this position pieces are minimal, because a larger one had an error
+	n       int   // number of bytes in buf
+	careful int64 // pieces before this position are minimal, because reading a larger piece failed
 }
 
-// open prepares the scrubber's file for another name.
+// open prepares the scrubber's coldFile for reading another file.
 func (c *scrubber) open(t *scrubTarget) *coldFile {
 	f := &c.file
 	*f = coldFile{c: c, name: t.name, segment: t.segment, buf: f.buf}
@@ -45,8 +45,8 @@ func (c *scrubber) open(t *scrubTarget) *coldFile {
 	return f
 }
 
-// at returns the bytes from pos on: at least n and as many as are buffered, or fewer than n at the
-// end of the file. They are valid until the next call. n is at most coldChunk less a page.
+// at returns the buffered bytes from pos on: at least n, or fewer at the end of the file. The bytes
+// are valid until the next call. n is at most coldChunk less a page.
 func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	if pos < f.off || pos+int64(n) > f.off+int64(f.n) || f.n == 0 {
 		if err := f.fill(pos, n); err != nil {
@@ -56,8 +56,8 @@ func (f *coldFile) at(pos int64, n int) ([]byte, error) {
 	return f.buf[min(int(pos-f.off), f.n):f.n], nil
 }
 
-// fill reads the pages from pos on. If a large piece has an error, it tries a small one, because
-// the needed bytes may still be readable.
+// fill reads the pages from pos on. If reading a large piece fails, fill reads a small one, because
+// the needed bytes can still be readable.
 func (f *coldFile) fill(pos int64, n int) error {
 	from := pos / pageSize * pageSize
 	size := int64(coldChunk)
@@ -72,7 +72,7 @@ func (f *coldFile) fill(pos int64, n int) error {
 	return f.read(from, f.buf[:pageEnd(pos+int64(n))-from])
 }
 
-// read reads one piece, after waiting for the scrub's pace.
+// read waits until the scrub's rate allows it, and then reads one piece.
 func (f *coldFile) read(from int64, b []byte) error {
 	f.off, f.n = from, 0
 	if err := f.c.pace(len(b)); err != nil {
@@ -107,7 +107,7 @@ func (f *coldFile) read(from int64, b []byte) error {
 	return err
 }
 
-// reason returns why a look must end, or nil if the error is a finding.
+// reason returns the error that ends the check of a file, or nil if err is a finding.
 func reason(err error) error {
 	for _, r := range []error{errScrubStopped, errScrubGone, errScrubShort} {
 		if errors.Is(err, r) {
@@ -160,7 +160,7 @@ type findings struct {
 	file string
 }
 
-// add adds an error of reading or checking. It returns an error if the look must end.
+// add adds an error of reading or checking. It returns an error if the check of the file must end.
 func (d *findings) add(kind commitlog.DamageKind, at int64, number uint64, err error) error {
 	if r := reason(err); r != nil {
 		return r
@@ -180,8 +180,8 @@ func (d *findings) add(kind commitlog.DamageKind, at int64, number uint64, err e
 	return nil
 }
 
-// look reads a file and compares it with memory. It returns an error if the file could not be
-// judged.
+// look reads a file and compares it with the log's data in memory. It returns an error if the file
+// could not be checked.
 func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 	d := findings{file: t.name}
 	var err error
@@ -194,7 +194,7 @@ func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 		err = c.lookAtSegment(t, &d)
 	}
 	if err == nil && len(d.list) > 0 && !c.live(t.name) {
-		err = errScrubGone // trimmed, or replaced by a newer one
+		err = errScrubGone // the file was trimmed, or replaced by a newer one
 	}
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (c *scrubber) look(t *scrubTarget) ([]commitlog.Damage, error) {
 	return d.list, nil
 }
 
-// lookAtState reads the state file. Maintenance may be writing one of its slots.
+// lookAtState checks the state file, while maintenance possibly writes one of its slots.
 func (c *scrubber) lookAtState(t *scrubTarget, d *findings) error {
 	known := c.l.keeper.generation.Load()
 	st, err := readState(c.open(t), t.name)
@@ -229,9 +229,9 @@ func (c *scrubber) lookAtSnapshot(t *scrubTarget, d *findings) error {
 	return nil
 }
 
-// lookAtSegment compares a segment with its index in memory: its header, each durable entry and, if
-// it has them, its index and footer. In the active segment, durable entries do not change any more,
-// and bytes after them are ignored.
+// lookAtSegment checks a segment: its header, each durable entry and, if it is sealed, its index
+// and footer. It finds entries by the index in memory. In the active segment it ignores bytes after
+// the durable entries.
 func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 	s, l := t.segment, c.l
 	l.segMu.RLock()
@@ -265,7 +265,7 @@ func (c *scrubber) lookAtSegment(t *scrubTarget, d *findings) error {
 		if err := d.add(commitlog.DamagedEntry, pos, number, err); err != nil {
 			return err
 		}
-		if len(d.list) > maxFindings { // too many findings: this one stands for the rest
+		if len(d.list) > maxFindings { // too many findings: this finding represents the remaining ones
 			d.list[len(d.list)-1].Last = commitlog.Offset(s.first + uint64(len(index)) - 1)
 			break
 		}

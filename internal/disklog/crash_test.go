@@ -42,7 +42,7 @@ func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {
 	}
 }
 
-// modes are the ways in which unsynced bytes and names survive a crash.
+// modes are the degrees to which unsynced bytes and names survive a crash.
 var modes = []vfs.Crash{
 	{Percent: 0},
 	{Percent: 100},
@@ -67,11 +67,11 @@ func (r randReader) Read(p []byte) (int, error) {
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
-	entries map[uint64][]byte // by number: all appended entries that are not known to be lost
+	entries map[uint64][]byte // all appended entries that are not known to be lost, by number
 	next    uint64            // number of the next append
-	acked   uint64            // everything up to here was called back without an error
-	trimmed uint64            // everything below may be removed
-	size    int               // of every entry, so that new frames have the positions of lost ones; 0: all sizes
+	acked   uint64            // every append up to this number was called back without an error
+	trimmed uint64            // entries below this number may be removed
+	size    int               // size of every entry, so that new frames get the positions of lost ones; 0: random sizes
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -83,7 +83,7 @@ func (w *world) options(fs vfs.FS) Options {
 		Rand: randReader{rand.New(rand.NewPCG(w.rng.Uint64(), 1))}, Clock: clock.NewManual(time.Unix(1e9, 0))}
 }
 
-// entry makes an entry. Few are larger than a segment, and some look like frames.
+// entry makes a random entry. A few entries are larger than a segment, and some look like frames.
 func (w *world) entry() []byte {
 	n := w.rng.IntN(300)
 	kind := w.rng.IntN(20)
@@ -178,8 +178,8 @@ func (w *world) check(first uint64, all [][]byte, l *Log) error {
 	return nil
 }
 
-// recovers checks that a file system left by a crash recovers to the known entries. The recovery
-// must be durable when Open returns, and a second one must find the same.
+// recovers checks that a file system left by a crash recovers to the known entries. The recovered
+// state must be durable when Open returns, and a second recovery must find the same entries.
 func (w *world) recovers(fs *vfs.Mem) error {
 	first, all, l, err := contents(w.options(fs), 0)
 	if err != nil {
@@ -202,8 +202,8 @@ func (w *world) recovers(fs *vfs.Mem) error {
 	return nil
 }
 
-// TestCrashAfterEveryOperation runs random workloads. The machine crashes after every single
-// operation on the file system, in every mode.
+// TestCrashAfterEveryOperation runs random workloads. It crashes after every single operation on
+// the file system, in every mode.
 func TestCrashAfterEveryOperation(t *testing.T) {
 	states := 0
 	seeds(t, func(t *testing.T, seed uint64) {
@@ -259,7 +259,7 @@ func TestCrashAfterEveryOperation(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// Otherwise the process dies, or the machine does.
+			// In the other cases the process or the computer crashes.
 			disk = disk.CrashClone(w.rng, modes[w.rng.IntN(len(modes))])
 		}
 		if broken != nil {
@@ -355,8 +355,8 @@ func failing(t *testing.T, seed uint64, fault vfs.Fault) (failed bool, err error
 		return failed, openErr
 	}
 	inject.SetFault(vfs.Fault{})
-	// First the same machine, with the content of its page cache. Then only the part of it that is
-	// on the medium.
+	// First recover with the content of the page cache, as after a crash of the process. Then
+	// recover with the bytes on the medium only.
 	if err := w.recovers(disk.CrashClone(w.rng, vfs.Crash{Percent: 100})); err != nil {
 		return failed, fmt.Errorf("all of it written after the fault: %w", err)
 	}

@@ -19,7 +19,7 @@ import (
 var allFlag = flag.Bool("all", false, "flip bits of all bytes of headers and indexes, and of more of the others")
 
 // sample creates a log of a few segments, one of them trimmed, with two snapshots. It closes the
-// log, or kills it.
+// log, or stops it as a crash does.
 func sample(t *testing.T, seed uint64, closed bool) (*vfs.Mem, *world) {
 	t.Helper()
 	w := newWorld(t, seed)
@@ -162,8 +162,8 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	return nil
 }
 
-// TestBitFlips flips bits everywhere in every file of a closed and of a killed log. Every flip is
-// detected, or changes no data that is read.
+// TestBitFlips flips bits everywhere in every file of a closed and of a crashed log. Every flip
+// must be detected or change no data that is read.
 func TestBitFlips(t *testing.T) {
 	for _, closed := range []bool{true, false} {
 		t.Run(fmt.Sprint("closed=", closed), func(t *testing.T) {
@@ -228,8 +228,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestDamagedFiles damages whole files: it cuts, empties, removes or doubles them, swaps blocks,
-// restores old blocks and zeroes pages.
+// TestDamagedFiles cuts, empties, removes or doubles files, swaps blocks, writes old blocks back
+// and zeroes pages. All damage must be detected or harmless.
 func TestDamagedFiles(t *testing.T) {
 	disk, w := sample(t, 4, true)
 	names, err := disk.List("data")
@@ -276,7 +276,7 @@ func TestDamagedFiles(t *testing.T) {
 			return c.Corrupt(at(name), func(b []byte) []byte { return make([]byte, len(b)) })
 		})
 	}
-	for i, name := range segments[:len(segments)-1] { // the last one is prepared and empty
+	for i, name := range segments[:len(segments)-1] { // the last segment is prepared and empty
 		try(name+" removed", true, func(c *vfs.Mem) error { return c.Remove(at(name)) })
 		try(name+" in place of the next", true, func(c *vfs.Mem) error { return c.Rename(at(name), at(segments[i+1])) })
 		try(name+" with two blocks swapped", true, func(c *vfs.Mem) error {
@@ -323,8 +323,9 @@ func contentsOf(t *testing.T, disk *vfs.Mem, name string) []byte {
 	return b
 }
 
-// TestStrangers: a segment file that does not belong to the log is named, for each number that it
-// can have. It is not removed, no other file is reported missing, and repair loses nothing.
+// TestStrangers puts a foreign segment file into the log, under each possible number. The error
+// must name the file. The file must not be removed, no other file may be reported missing, and
+// repair must lose nothing.
 func TestStrangers(t *testing.T) {
 	disk, w := sample(t, 6, true)
 	own := contentsOf(t, disk, filepath.Join("data", segmentName(3)))
@@ -379,7 +380,7 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// TestRepairSavesTheRest damages one entry in the middle. Exactly that entry must be lost.
+// TestRepairSavesTheRest damages one entry in the middle. Repair must lose only that entry.
 func TestRepairSavesTheRest(t *testing.T) {
 	disk, w := sample(t, 5, true)
 	var victim EntryInfo
@@ -432,8 +433,8 @@ func vfsWithout(disk *vfs.Mem, t *testing.T) *vfs.Mem {
 	return c
 }
 
-// TestToolsNeedALog: a tool that is called with the wrong directory fails with a message and leaves
-// no file there.
+// TestToolsNeedALog: a tool that is called with the wrong directory fails with a message and
+// creates no file in the directory.
 func TestToolsNeedALog(t *testing.T) {
 	disk := vfs.NewMem()
 	if err := disk.Mkdir("empty"); err != nil {
@@ -453,8 +454,8 @@ func TestToolsNeedALog(t *testing.T) {
 	}
 }
 
-// TestTheStateOfBefore: if the newer half of the state file is damaged, the older one names
-// segments that were trimmed since. The error must mention that possibility.
+// TestTheStateOfBefore: if the newer slot of the state file is damaged, the older slot can name
+// segments that were trimmed later. The error must mention that possibility.
 func TestTheStateOfBefore(t *testing.T) {
 	disk, w := sample(t, 7, false)
 	name := filepath.Join("data", stateName)

@@ -1,5 +1,5 @@
 // Package disklog is the log on files. One goroutine writes segments and syncs once for each batch.
-// Checksums distinguish what a crash leaves from what a disk has damaged.
+// Checksums distinguish the traces of a crash from damage by the disk.
 //
 //	Append ──► queue ──► writer: one pwritev, one fdatasync ──► callbacks, in order
 //	                        │ active segment is full
@@ -15,19 +15,21 @@
 //
 // Three rules make recovery decidable:
 //
-//  1. Every frame's checksum covers the random id of the segment's life and the frame's position.
-//     So no old, moved or published bytes can pass for a frame.
+//  1. Every frame's checksum covers the frame's position and a random id. A segment file gets a new
+//     id each time it is reused. So old, moved or published bytes never look like a valid frame.
 //  2. Every frame contains the position up to which the segment was synced when the frame was
 //     written. If a frame before such a position is missing, the disk lost it (ErrCorrupt). If a
-//     frame after it is missing, the crash came before the sync, and the entry was not confirmed.
-//     That is a torn tail: it is cut, with a line in the log.
+//     frame after that position is missing, the crash came before the sync, and the entry was not
+//     confirmed. The bytes from there on are a torn tail: Open cuts them and writes a line to the
+//     server's log.
 //  3. A segment's first frame is written only after everything in the previous segment was synced.
 //
 // Bytes after the last synced position may be in the page cache only, and a failed sync may have
-// marked them clean there. So Open copies them into a new segment and syncs that before it uses
-// them.
+// marked them clean there. So Open copies these bytes into a new segment and syncs the segment
+// before it uses them.
 //
-// docs/format.md describes the files, docs/assumptions.md what the log assumes of file systems.
+// docs/format.md describes the files. docs/assumptions.md says what the log assumes of file
+// systems.
 package disklog
 
 import (
@@ -58,7 +60,7 @@ const (
 	// reserveBytes is how much disk space is reserved for acks on a full disk. A small log reserves
 	// less.
 	reserveBytes = 8 << 20
-	// maxSpares is how many trimmed segments are kept to be written over.
+	// maxSpares is the number of trimmed segment files that are kept for reuse.
 	maxSpares = 2
 	// maxOpenFiles limits how many segment files are open for reading.
 	maxOpenFiles = 128
@@ -70,14 +72,14 @@ const (
 type Options struct {
 	FS  vfs.FS
 	Dir string
-	// SegmentBytes is the size of a segment file; 0 means 64 MiB. An entry that does not fit gets a
+	// SegmentBytes is the size of a segment file; 0 means 64 MiB. An entry that is larger gets a
 	// larger segment of its own.
 	SegmentBytes int64
-	// FirstBytes is the size of the first segment, and about the size of segments of a log at rest.
-	// 0 means 1 MiB, or SegmentBytes if that is less.
+	// FirstBytes is the size of the first segment, and about the size of the segments of an idle
+	// log. 0 means 1 MiB, or SegmentBytes if that is less.
 	FirstBytes int64
-	// From is the last offset that the replay leaves out. Sealed segments with only such entries
-	// are not read. An offset after the log's end is ErrCorrupt, because entries are missing then.
+	// From is the offset after which the replay starts. Sealed segments that end before it are not
+	// read. If From is after the log's end, entries are missing, and Open returns ErrCorrupt.
 	From commitlog.Offset
 	// Manual: the log runs no goroutine. It only works in Open, Pump, Trim and Close.
 	Manual bool
@@ -85,22 +87,22 @@ type Options struct {
 	// negative number means none.
 	CacheBytes int64
 	// MinFree is how many bytes of the file system stay free when a segment is created: 0 means
-	// twice SegmentBytes, a negative number none. Acks may use these bytes when there is no other
-	// room, and so may snapshots.
+	// twice SegmentBytes, a negative number none. Only acks and snapshots use these bytes, when
+	// there is no other room.
 	MinFree int64
-	// OnFull reports that the disk is too full for the next segment (true), which is one segment
-	// before writing would stop. It reports false when there is room again. It is called by one
-	// goroutine at a time and must not block.
+	// OnFull is called with true when the disk has no room for the next segment. Writing stops only
+	// when the active segment and the reserve are full. OnFull is called with false when there is
+	// room again. It is called by one goroutine at a time and must not block.
 	OnFull func(full bool)
 	// ScrubEvery is the time from the start of a scrub to the start of the next one. A scrub reads
 	// all stored data. 0 means a day, a negative number never. With Manual only ScrubStep scrubs.
 	ScrubEvery time.Duration
 	// ScrubRate is the most bytes that a scrub reads in a second: 0 means 4 MiB.
 	ScrubRate int64
-	// Snapshots are the snapshots of this log, which the scrub reads, too. nil: there are none.
+	// Snapshots are the snapshots of this log, for the scrub to read; nil means none.
 	Snapshots *Snapshots
-	// OnDamage reports the findings of each scrub pass, also those that were reported before. It is
-	// called by one goroutine at a time and must not block.
+	// OnDamage is called for each finding of each scrub pass, even if an earlier pass reported it.
+	// It is called by one goroutine at a time and must not block.
 	OnDamage func(commitlog.Damage)
 	// OnEvent reports changes of files. It must not block.
 	OnEvent func(Event)
@@ -174,9 +176,9 @@ func (e Event) String() string {
 	return s
 }
 
-// Log is an open log. commitlog.Log says who may call its methods.
+// Log is an open log. commitlog.Log says which goroutines may call its methods.
 //
-// Lock order: mu, then segMu. handles and the caches have their own locks and take no other.
+// Lock order: mu, then segMu. handles and the caches lock only their own mutexes.
 type Log struct {
 	o     Options
 	fs    vfs.FS
@@ -184,31 +186,31 @@ type Log struct {
 	lock  vfs.Lock
 
 	mu       sync.Mutex
-	queue    []pending // appended, not yet taken by the writer
+	queue    []pending // appends that the writer has not received yet
 	spare    []pending // memory for the next queue
-	err      error     // the error of later appends
-	running  bool      // the writer is at work
+	err      error     // the error that later appends return
+	running  bool      // the writer runs
 	blocked  bool      // the writer waits for room on the disk
-	idle     sync.Cond // running became false
+	idle     sync.Cond // signals that running became false
 	next     *ready    // the segment after the active one, if it is ready
 	needSize int64     // the writer needs a next segment of at least this size; 0: of any size
 	trimmed  []*segment
 	wanted   uint64 // the newest Trim: entries before this one are not needed
-	early    bool   // the writer must end the active segment before it is full
+	early    bool   // the writer must end the active segment now, before the segment is full
 	full     bool
 
 	segMu sync.RWMutex
 	segs  []*segment // live segments, oldest first; the last is the active one
 
-	placeMu sync.Mutex // held by checkPlace, and while files are closed for good
+	placeMu sync.Mutex // locked by checkPlace, and while files are closed for good
 
 	handles  handles
 	recent   recentCache
 	cold     coldCache
 	durable  atomic.Uint64 // number of the newest durable entry
 	closed   atomic.Bool
-	ahead    atomic.Int64 // bytes of the reserve and the spares
-	reserved atomic.Int64 // bytes of the reserve
+	ahead    atomic.Int64 // bytes of the reserve file and the spare files
+	reserved atomic.Int64 // bytes of the reserve file
 	resting  atomic.Bool  // little is being appended
 	keep     atomic.Int64 // bytes that a snapshot needs
 	short    atomic.Bool  // a snapshot needs the space of the spares
@@ -225,7 +227,7 @@ type Log struct {
 type pending struct {
 	data []byte
 	done func(commitlog.Offset, error)
-	lost bool // repair: the placeholder of an entry that could not be read
+	lost bool // in repair: a placeholder for an entry that could not be read
 }
 
 func (p *pending) kind() uint32 {
@@ -242,7 +244,8 @@ var (
 
 // Open opens the log in a directory and returns a replay of the entries after Options.From. It
 // creates a missing directory. It fails with ErrLocked while another handle or process has the log
-// open. It fails with ErrCorrupt if stored entries are damaged; no stored data is changed then.
+// open. It fails with ErrCorrupt if stored entries are damaged; in that case no stored data is
+// changed.
 func Open(o Options) (commitlog.Replay, *Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -298,7 +301,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	l.mu.Unlock()
 }
 
-// startWriter starts the writer if it has work to do. mu is held.
+// startWriter starts the writer if there is work to do. The caller holds mu.
 func (l *Log) startWriter() {
 	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 && !l.early {
 		return
@@ -345,8 +348,8 @@ func (l *Log) fail(cause error) {
 	l.startWriter()
 }
 
-// Close writes the appended entries, if there is room, and releases the log. A callback must not
-// call it.
+// Close writes the appended entries, if there is room, and closes and unlocks the log. A callback
+// must not call it.
 func (l *Log) Close() error {
 	if l.o.Manual {
 		l.Pump()
@@ -364,7 +367,7 @@ func (l *Log) Close() error {
 		l.err = failed(wrap(surgetank.CodeFull, "the disk is full and the log was closed before there was room"), false)
 		l.blocked = false
 	}
-	result := l.err // appends that still wait get this error
+	result := l.err // appends that still wait return this error
 	if result == nil {
 		l.err = errClosed
 	}
@@ -378,7 +381,7 @@ func (l *Log) Close() error {
 	if !l.o.Manual {
 		close(l.stop)
 	}
-	<-l.stopped // maintenance uses the state file too
+	<-l.stopped // maintenance must stop first, because it uses the state file
 	if !l.o.Manual {
 		<-l.scrub.stopped
 	}
@@ -398,7 +401,7 @@ func (l *Log) Close() error {
 	return result
 }
 
-// closeFiles closes every file and releases the lock.
+// closeFiles closes every file and unlocks the directory.
 func (l *Log) closeFiles() error {
 	l.placeMu.Lock()
 	errs := []error{l.writer.closeFile(), l.keeper.closeFile(), l.handles.closeAll()}

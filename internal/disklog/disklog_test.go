@@ -28,7 +28,7 @@ func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
 			return r, l, nil
 		},
 		Fail: func(err error) {
-			inject.SetFault(vfs.Fault{Ops: vfs.OpWrite | vfs.OpSync, N: 1, Forever: true, Err: err}) // a single fault could hit maintenance while the append succeeds
+			inject.SetFault(vfs.Fault{Ops: vfs.OpWrite | vfs.OpSync, N: 1, Forever: true, Err: err}) // Forever, because a single fault could hit maintenance while the append succeeds
 		},
 		Snapshots: func() (commitlog.Snapshots, error) { return OpenSnapshots(inject, o.Dir) },
 	}

@@ -33,7 +33,7 @@ func misplaced(file string, offset int64, what string) error {
 // log is not damaged.
 var ErrLevel = errors.New("format level out of range")
 
-// unfit returns the error for a log of another format level.
+// unfit returns the error for a log with a format level that this build cannot open.
 func unfit(file string, why error) error {
 	return wrap(surgetank.CodeInvalid, fmt.Sprintf("the data directory of %s cannot be opened by this build: %v; nothing was changed", file, why), ErrLevel, why)
 }
@@ -43,8 +43,8 @@ func unreadable(file string, offset int64, err error) error {
 	return wrap(surgetank.CodeInternal, fmt.Sprintf("reading %s at byte %d failed: %v; check the disk and the system's log", file, offset, err), err)
 }
 
-// failed returns the final error of a log that could not write. uncertain says that the entry in
-// question may be stored nevertheless.
+// failed returns the final error of a log that could not write. uncertain says that the last entry
+// is possibly stored.
 func failed(cause error, uncertain bool) error {
 	if uncertain {
 		return wrap(surgetank.CodeUncertain, fmt.Sprintf("storing an entry failed: %v; it may or may not be stored, and the log must be opened again", cause),

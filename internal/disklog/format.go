@@ -30,9 +30,9 @@ const (
 	stateSlot   = 4096 // the state file has two slots of this size
 	stateUsed   = 128
 
-	// A frame begins with its kind. A mark has no entry. It says up to where the segment was
-	// synced, at the end of the written frames, and the next entry overwrites it. A lost frame is
-	// the placeholder of an entry that repair could not read.
+	// A frame begins with its kind. A mark has no entry. A mark follows the last written frame and
+	// says up to where the segment was synced. The next entry overwrites it. A lost frame is the
+	// placeholder of an entry that repair could not read.
 	frameEntry = 0x31456753 // "SgE1"
 	frameMark  = 0x314d6753 // "SgM1"
 	frameLost  = 0x314c6753 // "SgL1"
@@ -45,8 +45,8 @@ const (
 	alignment = 8
 )
 
-// id is a random id. A log has one, so that no segment of another log can pass for its own. Each
-// life of a segment file has one, so that no frame of an older life can pass for a frame of it.
+// id is a random id. A log has an id, so that a segment of another log is recognized. A segment
+// file gets a new id each time it is reused, so that its old frames are recognized.
 type id [16]byte
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -54,10 +54,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // le is the byte order of all files.
 var le = binary.LittleEndian
 
-// align rounds a position up to the next possible frame.
+// align rounds a position up to the next possible start of a frame.
 func align(n int64) int64 { return (n + alignment - 1) &^ (alignment - 1) }
 
-// frameSize returns the bytes that an entry of n bytes takes.
+// frameSize returns the size of the frame of an entry of n bytes.
 func frameSize(n int) int64 { return align(frameHeader + int64(n)) }
 
 // pageEnd rounds a position up to the end of its page.
@@ -70,9 +70,9 @@ func indexSize(n int) int64 { return align(4*int64(n)) + footerSize }
 // its name.
 type segmentHeader struct {
 	log     id
-	id      id     // of this life of the file
+	id      id     // random; new each time the file is reused
 	number  uint64 // segments are numbered without gaps; the file's name contains the number, too
-	size    int64  // of the file when it got its name
+	size    int64  // size of the file when it got its name
 	born    int64  // frames before this position were written and synced before the file got its name
 	created int64  // seconds since 1970, for users
 }
@@ -97,8 +97,8 @@ func blockSum(b []byte) uint32 {
 	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[16:])
 }
 
-// checkBlock returns what is wrong with a block that begins with a magic text, a version and a
-// checksum. It returns "" if nothing is wrong.
+// checkBlock checks a block that begins with a magic text, a version and a checksum. It returns a
+// description of the damage, or "".
 func checkBlock(b []byte, magic string) string {
 	switch {
 	case string(b[:8]) != magic:
@@ -134,14 +134,14 @@ func decodeSegmentHeader(b []byte) (h segmentHeader, wrong string) {
 // frame is the content of a frame's header.
 type frame struct {
 	kind   uint32
-	length int    // of the entry in bytes
-	number uint64 // of the entry; in a mark, of the entry that will overwrite it
+	length int    // length of the entry in bytes
+	number uint64 // number of the entry; in a mark, of the entry that will overwrite the mark
 	synced int64  // frames before this position of the segment were synced when this one was written
-	sum    uint32 // of the entry
+	sum    uint32 // checksum of the entry
 }
 
-// sealer computes and checks the checksums of one life of a segment file. It is the checksum of the
-// segment's id, with which every other checksum begins.
+// sealer computes and checks the checksums of a segment file with one id. Its value is the checksum
+// of the id, from which every other checksum continues.
 type sealer uint32
 
 func newSealer(segment id) sealer { return sealer(crc32.Checksum(segment[:], castagnoli)) }
@@ -174,8 +174,8 @@ func (s sealer) put(b []byte, kind uint32, pos int64, number uint64, synced int6
 	le.PutUint32(b[28:], s.headerSum(pos, b))
 }
 
-// decode reads a frame's header at pos. ok means that the frame was written at pos in this life of
-// the file.
+// decode reads a frame's header at pos. ok means that the frame was written at pos, under the
+// file's present id.
 func (s sealer) decode(b []byte, pos int64) (f frame, ok bool) {
 	f.kind = le.Uint32(b)
 	if f.kind != frameEntry && f.kind != frameMark && f.kind != frameLost || le.Uint32(b[28:]) != s.headerSum(pos, b) {
@@ -195,8 +195,8 @@ type footer struct {
 	end   int64 // position after the last frame
 }
 
-// encodeIndex encodes the index and the footer for a file of a size. Write them at size minus their
-// length. The footer contains a copy of the segment's id, because frames cannot be recognized
+// encodeIndex encodes the index and the footer of a file of size bytes. They are the last bytes of
+// the file. The footer contains a copy of the segment's id, because frames cannot be recognized
 // without the id if the header is lost.
 func (s sealer) encodeIndex(segment id, f footer, index []uint32, size int64) []byte {
 	b := make([]byte, indexSize(len(index)))
@@ -242,13 +242,13 @@ func (s sealer) decodeFooter(t []byte, size int64) (f footer, indexSum uint32, o
 // one is always intact. It never grows, because trimming must work on a full disk.
 type state struct {
 	log        id
-	generation uint64 // of two intact slots, the higher generation is valid
+	generation uint64 // if both slots are intact, the one with the higher generation is valid
 	oldest     uint64 // the number of the oldest segment that is not trimmed
 	first      uint64 // the number of that segment's first entry
 
 	// The segment endSegment was synced up to endSynced when the slot was written. Marks contain
-	// the same. The copy in another file reveals the loss of the newest pages with their marks
-	// after a clean stop.
+	// the same. If the disk loses the newest pages with their marks after a clean stop, this copy
+	// reveals the loss.
 	endSegment uint64
 	endSynced  int64
 
@@ -258,7 +258,7 @@ type state struct {
 	level uint32
 	since string
 
-	other string // what is wrong with the other slot, which may have been newer; empty: nothing
+	other string // damage of the other slot, which was possibly newer; empty: none
 }
 
 // sinceSize is the space for the version in a slot.

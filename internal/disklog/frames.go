@@ -15,10 +15,10 @@ import (
 // look at damaged logs. If no intact frame begins at a position, it searches for the next one and
 // reports the gap.
 //
-// entry is called for each intact entry, including lost frames. gap is called for each part before
-// an intact frame that contains none. end is the position after the last intact frame. synced is as
-// in scanSegment. next is the highest number that a mark announces for the next entry. h.id must be
-// known.
+// entry is called for each intact entry, including lost frames. gap is called for each range
+// between intact frames that contains no frame. end is the position after the last intact frame.
+// synced is the highest synced position in any frame. next is the highest number that a mark
+// announces for the next entry. h.id must be known.
 func walkFrames(f vfs.File, name string, h segmentHeader, size int64, entry func(pos int64, fr frame) error, gap func(from, to int64) error) (end, synced int64, next uint64, err error) {
 	w := newWindow(f, name, size)
 	seal := newSealer(h.id)
@@ -56,7 +56,7 @@ func walkFrames(f vfs.File, name string, h segmentHeader, size int64, entry func
 	return end, synced, next, nil
 }
 
-// wholeFrame tells whether an intact frame begins at a position.
+// wholeFrame reports whether an intact frame begins at a position.
 func wholeFrame(w *window, seal sealer, pos, size int64) (fr frame, ok bool, err error) {
 	b, err := w.at(pos, frameHeader)
 	if err != nil || len(b) < frameHeader {
@@ -93,9 +93,9 @@ func nextMagic(w *window, pos, size int64) (int64, error) {
 	return size, nil
 }
 
-// findHeader returns a segment's header. If the header is damaged, it uses the copy, or the footer,
-// which has only the id. wrong describes the damage of the header. ok tells whether the frames can
-// be read.
+// findHeader returns a segment's header. If the header is damaged, it reads the header's copy, or
+// else the footer, which has only the id. wrong describes the damage. ok reports whether the frames
+// can be read.
 func findHeader(f vfs.File, name string) (h segmentHeader, size int64, wrong string, ok bool, err error) {
 	size, err = f.Size()
 	if err != nil {
@@ -136,14 +136,14 @@ type extent struct {
 	sealed bool
 	footer footer
 	index  []uint32
-	note   string // about a tail that Open would cut; empty if there is none
+	note   string // describes a tail that Open would cut; empty if there is none
 }
 
 // extentOf finds the valid part of a segment. In a segment that is not sealed, it ends at the first
 // position without an intact frame, unless later frames prove that the segment was synced beyond
-// it. In a sealed segment everything is valid. The exception is a segment that was being sealed
-// when the crash came; no later segment has frames then (last). known is the synced position from
-// the state file.
+// that position. In a sealed segment everything is valid. The exception is a segment that was being
+// sealed at the crash. Then it is the last segment with frames (last). known is the synced position
+// from the state file.
 func extentOf(f vfs.File, name string, h segmentHeader, size int64, last bool, known int64) (x extent, err error) {
 	x.footer, x.index, x.sealed, err = readIndex(f, name, newSealer(h.id), size)
 	if err != nil || x.sealed && !last {

@@ -15,9 +15,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// TestFullDisk fills the disk. The owner must be told in time, small entries (acks) must still
-// become durable, and trimming must free space on the full disk. Then the log must continue by
-// itself.
+// TestFullDisk fills the disk. OnFull must be called before appends fail, small entries (acks) must
+// still become durable, and trimming must free space on the full disk. After that the log must
+// continue by itself.
 func TestFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(12 * MinSegmentBytes)
@@ -50,7 +50,7 @@ func TestFullDisk(t *testing.T) {
 	for put(20) {
 		acks++
 	}
-	// When the owner is told, the log still has the rest of the active segment and the reserve.
+	// When OnFull is called, the log still has the rest of the active segment and the reserve.
 	if acks < 2*MinSegmentBytes/64*3/4 {
 		t.Errorf("only %d acks fitted after the disk was full", acks)
 	}
@@ -138,7 +138,7 @@ func TestMinFree(t *testing.T) {
 	}
 }
 
-// TestFullDiskComesBack: a log with goroutines tries a full disk again after a time.
+// TestFullDiskComesBack: after an error of a full disk, a log with goroutines tries again later.
 func TestFullDiskComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := vfs.NewMem()
@@ -175,9 +175,9 @@ func TestFullDiskComesBack(t *testing.T) {
 	})
 }
 
-// TestFailedSyncIsNotTrusted is the case that surprised databases. A sync fails, and the page cache
-// keeps the bytes and calls them clean. The process restarts in the same boot and reads them. Then
-// the power fails.
+// TestFailedSyncIsNotTrusted: a sync fails, and the page cache keeps the bytes and marks them
+// clean. The process restarts and reads these bytes from the cache. Then the power fails. Entries
+// that the restarted log confirmed must survive.
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	w := newWorld(t, 8)
 	disk := vfs.NewMem()
@@ -321,8 +321,8 @@ func TestLock(t *testing.T) {
 	}
 }
 
-// TestRestIsMarked: a log that was killed at rest has a mark at its end, so nothing is copied.
-// Damage of its last entries is damage, not a torn tail.
+// TestRestIsMarked: if the process is killed while no append waits, the log has a mark at its end,
+// so Open copies nothing. Damaged last entries are then reported as damage, not cut as a torn tail.
 func TestRestIsMarked(t *testing.T) {
 	w := newWorld(t, 2)
 	disk := vfs.NewMem()
@@ -378,12 +378,12 @@ func TestFrameIsBoundToItsPlace(t *testing.T) {
 }
 
 // TestNothingOldBehindATornTail: three entries are written and not synced. The crash loses the
-// beginning of the first one, so the mark that it overwrote is there again. The next entry has the
-// size of the lost one. If it were written at that position, the second and third entry would
-// follow it as if they had been appended after it.
+// beginning of the first entry, so the overwritten mark is readable again. The next entry has the
+// size of the lost entry. It must not be written at the lost entry's position, because the old
+// second and third entry would then seem to follow it.
 func TestNothingOldBehindATornTail(t *testing.T) {
 	w := newWorld(t, 2)
-	w.size = pageSize - frameHeader // so that the next entry's padding does not overwrite the second one by chance
+	w.size = pageSize - frameHeader // so that the next entry's padding does not overwrite the old second entry
 	disk := vfs.NewMem()
 	open := func(fs vfs.FS) (*Log, [][]byte) {
 		o := w.options(fs)
@@ -419,7 +419,7 @@ func TestNothingOldBehindATornTail(t *testing.T) {
 	}
 	again := torn.CrashClone(w.rng, vfs.Crash{Percent: 100})
 	watched := vfs.NewInject(again)
-	watched.SetHook(func(op vfs.Op, file string) { // recovery itself may be interrupted anywhere
+	watched.SetHook(func(op vfs.Op, file string) { // interrupt the recovery itself after every operation
 		for _, mode := range modes {
 			if err := w.recovers(again.CrashClone(w.rng, mode)); err != nil && !t.Failed() {
 				t.Errorf("crash %+v after operation %#x on %s of the recovery: %v", mode, op, file, err)

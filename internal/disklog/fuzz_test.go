@@ -17,8 +17,8 @@ import (
 // fuzzSegment is the id of the fuzzed segment.
 var fuzzSegment = id{1, 2, 3}
 
-// mend writes a right checksum into everything in a segment's body that looks like a frame or
-// footer, so that the fuzzer reaches the code after the checksums.
+// mend corrects the checksum of every frame and footer in a segment's body, so that the fuzzer
+// reaches the code after the checks.
 func mend(body []byte) {
 	seal := newSealer(fuzzSegment)
 	for i := 0; i+frameHeader <= len(body); i += alignment {

@@ -26,8 +26,8 @@ func goldenEntry(number int) []byte {
 
 const goldenEntries = 40
 
-// writeGolden creates the golden data directory. It has a trimmed segment, sealed ones, one that
-// was ended early, an active and an empty one, and two snapshots.
+// writeGolden creates the golden data directory. The log has a trimmed segment, sealed segments, a
+// segment that was ended early, an active segment, an empty segment and two snapshots.
 func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 	o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1,
 		Clock: clock.NewManual(time.Unix(1.8e9, 0)), Rand: randReader{rand.New(rand.NewPCG(1, 8))}}
@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if filepath.Ext(name) == snapExt { // its id is random
+		if filepath.Ext(name) == snapExt { // a snapshot's id is random
 			continue
 		}
 		if name == stateName {

@@ -14,15 +14,15 @@ type EntryInfo struct {
 	File     string
 	Segment  uint64
 	Offset   commitlog.Offset
-	Position int64 // of the frame in the file
-	Size     int   // of the entry in bytes
+	Position int64 // position of the frame in the file
+	Size     int   // size of the entry in bytes
 	Lost     bool  // a placeholder of an entry that repair could not read
 	Data     []byte
 }
 
-// Inspect visits every intact entry of a log, oldest first, at any position in its segment. Data is
-// only read if withData is true, and is valid during the visit. Like Verify, Inspect needs the log
-// to be closed and changes nothing.
+// Inspect visits every intact entry of a log, oldest first, even after damage in its segment. Data
+// is only read if withData is true, and is valid only during the visit. Like Verify, Inspect needs
+// the log to be closed and changes nothing.
 func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) error {
 	lock, err := lockClosed(fs, dir)
 	if err != nil {
@@ -35,7 +35,7 @@ func Inspect(fs vfs.FS, dir string, withData bool, visit func(EntryInfo) error) 
 	return err
 }
 
-// inspect visits entries. With counting it leaves out entries after a torn tail.
+// inspect visits entries. If counting is set, it leaves out entries after a torn tail.
 func inspect(fs vfs.FS, dir string, withData, counting bool, visit func(EntryInfo) error) error {
 	ls, err := listDir(fs, dir)
 	if err != nil {

@@ -64,12 +64,12 @@ func TestKill(t *testing.T) {
 		if err := other.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		for lines.Scan() { // lines that it printed before
+		for lines.Scan() { // lines that the process printed before it was killed
 			if number, err := strconv.ParseUint(strings.TrimSpace(lines.Text()), 10, 64); err == nil {
 				confirmed = number
 			}
 		}
-		_ = other.Wait() // it was killed
+		_ = other.Wait() // an error is expected, because the process was killed
 
 		_, all, l, err := contents(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1}, 0)
 		if err != nil {

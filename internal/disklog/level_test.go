@@ -56,7 +56,7 @@ func filesOf(t *testing.T, dir string) string {
 }
 
 // TestNewerLevelIsRefused: every way to open a directory of a newer build fails. The error names
-// the version that can read it, and nothing is changed.
+// the version that can read the directory, and no file is changed.
 func TestNewerLevelIsRefused(t *testing.T) {
 	for _, slots := range [][]int{{0}, {1}, {0, 1}} {
 		dir := filepath.Join(t.TempDir(), "log")

@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// heavyRate is the rate of appends, in bytes a second, above which no zeros are written ahead. Then
+// heavyRate is a rate of appends, in bytes a second. Above it no zeros are written ahead, because
 // the appends need the disk.
 const heavyRate = 8 << 20
 
@@ -23,7 +23,7 @@ type keeper struct {
 	reserve    int64         // size of the reserve file; 0: there is none
 	spares     []string      // trimmed segment files to write over
 	nextSize   int64         // size of the next segment to create
-	dead       []*segment    // trimmed, but still being read
+	dead       []*segment    // trimmed segments that are still being read
 	generation atomic.Uint64 // generation of state on disk, for the scrub
 
 	rest rest
@@ -75,9 +75,9 @@ func (l *Log) maintainLoop() {
 	}
 }
 
-// maintain frees trimmed segments and prepares what is missing: first the next segment, then the
-// reserve. In a log at rest it frees space that was kept for growth. It returns true if it must be
-// called again after retryFull.
+// maintain frees trimmed segments. It prepares the next segment and then the reserve, if they are
+// missing. In a log at rest (see rest.go) it frees space that was kept for growth. It returns true
+// if it must be called again after retryFull.
 func (l *Log) maintain() (again bool) {
 	l.mu.Lock()
 	failed := l.err != nil
@@ -121,8 +121,8 @@ func (l *Log) maintain() (again bool) {
 	return roomErr != nil || !resting
 }
 
-// setFull reports to the owner when room runs out and when there is room again. cause is nil when
-// there is room.
+// setFull calls OnFull when room runs out and when there is room again. cause is nil when there is
+// room.
 func (l *Log) setFull(cause error) {
 	full := cause != nil
 	l.mu.Lock()
@@ -141,12 +141,12 @@ func (l *Log) setFull(cause error) {
 	}
 }
 
-// noRoom tells whether an error left the log unchanged and may pass: a full disk, or no file
+// noRoom reports whether an error left the log unchanged and is passing: a full disk, or no file
 // descriptors or memory.
 func noRoom(err error) bool { return vfs.IsNoSpace(err) || vfs.IsShortage(err) }
 
-// prepareNext creates the next segment if it is missing or too small for the writer. roomErr is an
-// error that may pass.
+// prepareNext creates the next segment if it is missing or too small for the writer. roomErr is a
+// passing error.
 func (l *Log) prepareNext() (roomErr, err error) {
 	l.mu.Lock()
 	need, have := l.needSize, l.next
@@ -155,7 +155,7 @@ func (l *Log) prepareNext() (roomErr, err error) {
 	if have != nil && have.seg.size >= need {
 		return nil, nil
 	}
-	if have != nil { // it is replaced by a larger one with the same number
+	if have != nil { // a larger segment with the same number replaces it
 		l.mu.Lock()
 		l.next = nil
 		l.mu.Unlock()
@@ -220,10 +220,10 @@ func (l *Log) makeSegment(number uint64, size int64) (*segment, error) {
 	return l.files.create(number, size, l.zeroAhead(size), nil)
 }
 
-// checkFree returns an error if a file of a size would take the last free space of the file system.
+// checkFree returns an error if a file of size bytes would use free space that must be kept.
 func (l *Log) checkFree(size int64) error { return l.leaves(size, max(l.o.MinFree, 0)+l.keep.Load()) }
 
-// leaves returns an error if a file of a size would leave less than least bytes free.
+// leaves returns an error if a file of size bytes would leave less than least bytes free.
 func (l *Log) leaves(size, least int64) error {
 	if least == 0 {
 		return nil
@@ -238,7 +238,7 @@ func (l *Log) leaves(size, least int64) error {
 	return nil
 }
 
-// useReserve converts the reserve to the next segment. That needs no more space on the disk.
+// useReserve converts the reserve to the next segment, which needs no further space on the disk.
 func (l *Log) useReserve(number uint64, need int64) (*segment, error) {
 	k := &l.keeper
 	if need > k.reserve {
@@ -257,8 +257,8 @@ func (l *Log) useReserve(number uint64, need int64) (*segment, error) {
 }
 
 // makeForAcks creates the smallest segment for the writer's next entry, in the space that is
-// otherwise kept free. On a full disk publishes are rejected, so the entry most likely contains
-// acks. The space that a snapshot needs stays free, because only a snapshot can free more.
+// otherwise kept free. On a full disk publishes are refused, so the entry most likely contains
+// acks. The space for a snapshot stays free, because only a snapshot can free more.
 func (l *Log) makeForAcks(number uint64, need int64) (*segment, error) {
 	size := max(need, l.o.FirstBytes)
 	if err := l.leaves(size, l.keep.Load()); err != nil {
@@ -279,8 +279,8 @@ func (l *Log) reserveSize() int64 {
 	return min(reserveBytes, max(l.keeper.nextSize, l.o.FirstBytes), l.o.SegmentBytes)
 }
 
-// prepareReserve creates the reserve file if it is missing or too small. If necessary it uses the
-// space of a spare.
+// prepareReserve creates the reserve file if it is missing or too small. If there is no other
+// space, it uses that of a spare.
 func (l *Log) prepareReserve() (roomErr, err error) {
 	k := &l.keeper
 	if k.reserve >= l.reserveSize() {
@@ -296,7 +296,7 @@ func (l *Log) prepareReserve() (roomErr, err error) {
 		case !noRoom(err):
 			return nil, err
 		case len(k.spares) == 0:
-			if k.reserve > 0 { // smaller than it should be
+			if k.reserve > 0 { // the reserve file is too small
 				return nil, nil
 			}
 			return err, nil
@@ -334,8 +334,8 @@ func (l *Log) makeReserve() error {
 }
 
 // zeroAhead returns a function that writes zeros into a new segment. Writing frames over zeros
-// later is a third cheaper than writing into space that was only reserved. It returns nil under
-// heavy load, and the function stops when heavy load begins.
+// costs a third less than writing into space that was only reserved. zeroAhead returns nil under
+// heavy load. The returned function stops when heavy load begins.
 func (l *Log) zeroAhead(size int64) func(vfs.File) error {
 	if l.o.Manual || l.heavy() || size > l.o.SegmentBytes {
 		return nil
@@ -349,7 +349,7 @@ func (l *Log) zeroAhead(size int64) func(vfs.File) error {
 			if _, err := f.WriteAt(chunk[:min(int64(len(chunk)), size-pos)], pos); err != nil {
 				return err
 			}
-			if pos%(8<<20) == 7<<20 { // in steps, so that the log's own syncs do not wait for all of it
+			if pos%(8<<20) == 7<<20 { // sync in steps, so that the log's own syncs do not wait for all the zeros
 				if err := f.Sync(); err != nil {
 					return err
 				}
@@ -368,8 +368,8 @@ func (l *Log) stopping() bool {
 	}
 }
 
-// heavy tells whether appends come so fast, or the next segment is needed so soon, that no other
-// code should write.
+// heavy reports whether other writes must wait: appends are fast, or the next segment is needed
+// soon.
 func (l *Log) heavy() bool {
 	l.mu.Lock()
 	waiting := l.blocked || l.needSize > 0
@@ -390,7 +390,7 @@ func (l *Log) heavy() bool {
 	return float64(bytes)/elapsed.Seconds() > heavyRate
 }
 
-// createAnew creates a file. It replaces an unfinished one of the same name.
+// createAnew creates a file. It replaces an unfinished file of the same name.
 func createAnew(fs vfs.FS, name string) (vfs.File, error) {
 	f, err := fs.Open(name, vfs.Create)
 	if isExist(err) {

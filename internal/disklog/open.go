@@ -13,7 +13,7 @@ import (
 
 func isExist(err error) bool { return errors.Is(err, iofs.ErrExist) }
 
-// listing is the files of a log's directory, by their names.
+// listing contains the names of the files in a log's directory.
 type listing struct {
 	segments   []uint64 // sorted
 	spares     []string
@@ -50,8 +50,9 @@ func listDir(fs vfs.FS, dir string) (ls listing, err error) {
 	return ls, nil
 }
 
-// recover prepares the log for writing. It finds the end, copies entries that may not be on the
-// medium, and fails if entries are damaged. This is what a crash can leave, and what recover does:
+// recover prepares the log for writing. It finds the end of the log, copies entries that are
+// possibly not on the medium, and fails if entries are damaged. The table shows the possible traces
+// of a crash and what recover does:
 //
 //	no state file, no segments     a new log, or an interrupted creation: create it
 //	*.tmp                          never part of the log: remove it
@@ -113,8 +114,7 @@ func openError(dir string, err error) error {
 	return wrap(code, fmt.Sprintf("opening the log in %s failed: %v", dir, err), err)
 }
 
-// adoptSpares takes over the reserve and the spares of an earlier run. It removes those that are
-// too many.
+// adoptSpares reuses the reserve and the spares of an earlier opening. It removes superfluous ones.
 func (l *Log) adoptSpares(ls listing) error {
 	k := &l.keeper
 	k.nextSize = min(growth*l.o.FirstBytes, l.o.SegmentBytes)
@@ -180,12 +180,12 @@ func (l *Log) openSegments(numbers []uint64) ([]*segment, error) {
 	return segs, nil
 }
 
-// removeTrimmed removes segments that were trimmed, if the log stopped before it had removed them.
-// After a failed sync, the content of the state file may be in the page cache only. So the state
-// file is written and synced again first.
+// removeTrimmed removes trimmed segments whose files an earlier opening did not remove any more. It
+// first writes and syncs the state file again, because after a failed sync its content can be in
+// the page cache only.
 func (l *Log) removeTrimmed(numbers []uint64) error {
 	if err := l.stranger(numbers); err != nil {
-		return err // the segment may contain data that is still needed
+		return err // without a durable state file, the segment's data could still be needed
 	}
 	if err := l.writeSlot(l.keeper.state.oldest, l.keeper.state.first); err != nil {
 		return err
@@ -220,13 +220,13 @@ func (l *Log) openSegment(name string, number uint64) (*segment, error) {
 
 // tail is the end of the log as found at Open.
 type tail struct {
-	at      int      // index of the last segment with a frame; 0 if no segment has one
-	found   *scanned // the frames in it
-	sealed  bool     // it is complete: the next segment is the active one
-	indexed bool     // its index matches its entries
+	at      int      // index of the last segment with a frame; 0 if no segment has a frame
+	found   *scanned // the frames of that segment
+	sealed  bool     // the last segment with a frame is complete; the next segment is the active one
+	indexed bool     // the segment's index matches its entries
 }
 
-// findTail reads the segments from the last one backwards to one with a frame.
+// findTail reads the segments backwards from the last one until it finds one with a frame.
 func (l *Log) findTail(segs []*segment) (tail, error) {
 	for i := len(segs) - 1; ; i-- {
 		s := segs[i]
@@ -249,7 +249,7 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 			return tail{}, damaged(s.name, s.size, "the file has lost %d bytes at its end", s.header.size-s.size)
 		}
 		if i > 0 && sc.first == 0 && !sc.marked && sc.beyond == 0 && sc.reason == "" && sc.synced == dataStart && !sealed {
-			continue // prepared and never used
+			continue // the segment was prepared and never used
 		}
 		if sc.damaged() {
 			return tail{}, damaged(s.name, sc.end, "no whole entry begins here (%s), but later ones show that %d bytes from here on had been synced", orNone(sc.reason), sc.synced-sc.end)
@@ -257,7 +257,7 @@ func (l *Log) findTail(segs []*segment) (tail, error) {
 		sealed = sealed && ft.count == len(sc.index) && ft.end == sc.end
 		indexed := sealed
 		if len(segs)-i > 2 {
-			sealed = true // two can be empty only after a sealed segment: its footer is damaged, its entries are not
+			sealed = true // two empty segments can follow only a sealed segment; its footer is damaged, its entries are intact
 		}
 		if sealed && i == len(segs)-1 {
 			return tail{}, damaged(l.files.path(segmentName(s.header.number+1)), 0, "the file is missing: the segment before it is complete")
@@ -306,9 +306,9 @@ func (l *Log) chain(segs []*segment, t tail) error {
 }
 
 // loadIndex loads the index of a segment that is not the last, from its footer or else from its
-// frames. behind is the number of the first entry in later segments (0: not known), so this segment
-// must reach up to it. copied means that a recovery copied the last entries to the next segment.
-// Copied entries from behind on are then dropped from this one.
+// frames. behind is the number of the first entry in later segments (0: not known); s must contain
+// all entries before it. copied means that a recovery copied the last entries of s to the next
+// segment. The index of s then ends before the copied entries.
 func (l *Log) loadIndex(s *segment, behind uint64, copied bool) error {
 	f, err := l.handles.acquire(s)
 	if err != nil {
@@ -358,7 +358,7 @@ func (l *Log) resume(segs []*segment, t tail) error {
 	live := segs[:t.at+1]
 	switch {
 	case !t.found.clean():
-		if len(spare) > 0 { // the copied tail needs its name
+		if len(spare) > 0 { // the segment with the copied tail needs this name
 			if _, err := l.handles.retire(spare[0]); err != nil {
 				return openError(l.o.Dir, err)
 			}

@@ -8,14 +8,14 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A log must not confirm an entry that a later start cannot find. So after every sync, before it
+// A log must not confirm an entry that a later opening cannot find. So after every sync, before it
 // confirms, the writer checks that the active segment still has its name and its size. The name is
-// a path, so the check also detects a directory that was moved, removed or replaced. Maintenance
-// and snapshots access files by path. They check before each change, because the path may now lead
-// into another process's directory.
+// a path, so the check also detects that the directory was moved, removed or replaced. Maintenance
+// and snapshots access files by path. They call checkPlace before each change, because the path can
+// meanwhile lead into another process's directory.
 
-// checkActive returns an error if the active segment is not at its path, or is shorter than it was
-// created. The writer calls it.
+// checkActive returns an error if the active segment is not at its path, or if its file was
+// shortened. The writer calls it.
 func (l *Log) checkActive() error {
 	w := &l.writer
 	size, err := w.out.Check()
@@ -42,7 +42,7 @@ func (l *Log) checkPlace() error {
 	return misled(l.lock.Check())
 }
 
-// misled adds what to do to the error for a path that leads elsewhere. It returns other errors
+// misled adds advice to the error for a path that leads to another file. It returns other errors
 // unchanged.
 func misled(err error) error {
 	var gone *vfs.GoneError

@@ -20,8 +20,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestMisledLog changes an open log's files and directory as users do. No later append may be
-// confirmed.
+// TestMisledLog moves, removes or replaces an open log's files and directory, as users do. Every
+// later append must fail.
 func TestMisledLog(t *testing.T) {
 	segment := func(dir string) string { return filepath.Join(dir, segmentName(1)) }
 	newFile := func(t *testing.T, name string, size int64) {
@@ -93,8 +93,8 @@ func tree(t *testing.T, dir string) []string {
 	return names
 }
 
-// TestMisledMaintenance: a log whose directory was replaced removes nothing from the new one and
-// stores no snapshot there, although its file names would be the same.
+// TestMisledMaintenance: if a log's directory was replaced, the log removes no file from the new
+// directory and stores no snapshot there, although the file names are the same.
 func TestMisledMaintenance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	snaps, err := OpenSnapshots(vfs.OS{}, dir)

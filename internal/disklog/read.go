@@ -55,7 +55,7 @@ func (l *Log) readStored(number uint64) ([]byte, error) {
 			l.wake()
 		}
 	}()
-	b := make([]byte, to-from) // the index is verified, so the segment has these bytes
+	b := make([]byte, to-from) // the length is safe: the index is verified, so the segment has these bytes
 	if err := readFull(f, s.name, b, from); err != nil {
 		return nil, err
 	}
@@ -93,8 +93,8 @@ type replaySegment struct {
 	last uint64 // number of its last entry at Open
 }
 
-// newReplay starts after an offset. It fails if entries between the offset and the log's first
-// entry are missing.
+// newReplay returns a replay of the entries after an offset. It fails if the log's first entry is
+// not the next one or an earlier one.
 func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	last, first := l.durable.Load(), l.segs[0].first
 	switch {
@@ -112,8 +112,8 @@ func (l *Log) newReplay(from commitlog.Offset) (commitlog.Replay, error) {
 	return r, nil
 }
 
-// Next returns the next entry. Its data is valid until the next call. An entry that repair could
-// not read is returned as lost.
+// Next returns the next entry. Its data is valid until the next call. If repair could not read an
+// entry, Next returns the entry as lost.
 func (r *replay) Next() (commitlog.Entry, error) {
 	for r.err == nil {
 		if len(r.segs) == 0 {
@@ -129,7 +129,7 @@ func (r *replay) Next() (commitlog.Entry, error) {
 		e := commitlog.Entry{Offset: commitlog.Offset(r.from), Data: data, Lost: lost}
 		if r.from == r.segs[0].last {
 			r.segs = r.segs[1:]
-			r.off = -1 // the buffer is of the old segment, and still has the entry's data
+			r.off = -1 // invalid for the next segment; it still contains the data of the returned entry
 		}
 		r.from++
 		return e, nil
@@ -137,7 +137,7 @@ func (r *replay) Next() (commitlog.Entry, error) {
 	return commitlog.Entry{}, r.err
 }
 
-// read returns the next entry from the buffer. It fills the buffer ahead.
+// read returns the next entry from the buffer, and fills the buffer when necessary.
 func (r *replay) read() ([]byte, error) {
 	s := r.segs[0]
 	r.l.segMu.RLock()

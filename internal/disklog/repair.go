@@ -19,13 +19,13 @@ type RepairReport struct {
 	Last      commitlog.Offset
 	Snapshots int // copied
 	Lost      []LostRange
-	// Tail: there were more entries after Last, and their number is not known. The last element of
-	// Lost stands for all of them.
+	// Tail means that an unknown number of entries at the end is lost. The last element of Lost
+	// stands for all of them.
 	Tail bool
-	// Trimmed is the number of the source's first entry, according to its state file. Lower entries
-	// were not needed any more when the damage happened. 0: not known.
+	// Trimmed is the number of the source's first entry, according to its state file; 0 means
+	// unknown. Lower entries were no longer needed.
 	Trimmed  commitlog.Offset
-	Problems []Problem // of the source
+	Problems []Problem // damage of the source
 }
 
 // LostRange is a run of lost entries. The new log has placeholders for them: replay returns them as
@@ -34,7 +34,7 @@ type LostRange struct{ First, Last commitlog.Offset }
 
 // Repair copies every intact entry and snapshot of a log into a new directory, with the same
 // offsets, and reports what is lost. It locks src and does not change it. It fails if dst contains
-// a log or a snapshot. As Open does, it leaves out entries after a torn tail, which were not
+// a log or a snapshot. Like Open, it leaves out entries after a torn tail, because they were not
 // confirmed.
 func Repair(fs vfs.FS, src, dst string) (*RepairReport, error) {
 	if filepath.Clean(src) == filepath.Clean(dst) {
@@ -113,7 +113,7 @@ func (r *RepairReport) copySnapshots(fs vfs.FS, found *Report, to *Snapshots) (n
 func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, newest commitlog.Offset) error {
 	first, trimmed, limits := sourceLimits(fs, src, found)
 	if r.Trimmed = trimmed; newest > 0 {
-		first = min(first, newest+1) // entries that were trimmed and that an older snapshot does not cover are lost
+		first = min(first, newest+1) // trimmed entries that no intact snapshot covers are lost
 	}
 	log, err := newID(nil)
 	if err != nil {
@@ -135,12 +135,12 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		return err
 	}
 	w := &repairWriter{r: r, out: out, next: first}
-	var segment uint64 // of the newest entry
+	var segment uint64 // segment of the newest entry
 	err = replay.Close()
 	if err == nil {
 		err = inspect(fs, src, true, true, func(e EntryInfo) error {
 			if e.Offset < w.next || e.Offset >= limits[e.Segment] {
-				return nil // a second copy, after an interrupted recovery, or after a torn tail
+				return nil // the entry is a second copy (of an interrupted recovery), or is after a torn tail
 			}
 			segment = e.Segment
 			if err := w.lose(e.Offset); err != nil {
@@ -153,11 +153,11 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 		})
 	}
 	if err == nil {
-		err = w.lose(newest + 1) // a snapshot covers entries after the last intact one
+		err = w.lose(newest + 1) // a snapshot covers entries after the last intact entry
 	}
 	for _, p := range found.Problems {
 		if err == nil {
-			err = w.lose(p.LastLost + 1) // a mark proves entries after the last intact one
+			err = w.lose(p.LastLost + 1) // a mark proves that entries followed the last intact entry
 		}
 	}
 	if r.Tail = found.tailLost(segment); err == nil && r.Tail {
@@ -169,8 +169,8 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	return errorsJoin(err, out.Close())
 }
 
-// segmentBytes returns the size of the segments to copy into: that of the source's largest, so that
-// a small log stays small. The next start uses its own size.
+// segmentBytes returns the size of the new log's segments, which is the size of the source's
+// largest segment. So a small log stays small. The next opening uses its own size.
 func segmentBytes(found *Report) int64 {
 	size := int64(MinSegmentBytes)
 	for _, f := range found.Files {
@@ -181,8 +181,8 @@ func segmentBytes(found *Report) int64 {
 	return pageEnd(min(size, DefaultSegmentBytes))
 }
 
-// tailLost tells whether entries after the newest intact one, which is in the given segment, were
-// damaged, too.
+// tailLost reports whether entries after the newest intact one are damaged. segment contains the
+// newest intact entry.
 func (r *Report) tailLost(segment uint64) bool {
 	for _, p := range r.Problems {
 		if number, ok := parseSegmentName(filepath.Base(p.File)); ok && p.Tail && number >= segment {
@@ -192,9 +192,10 @@ func (r *Report) tailLost(segment uint64) bool {
 	return false
 }
 
-// sourceLimits returns three things. first is the number of the first entry to copy. trimmed is the
-// number of the first entry that was not trimmed (0: not known). limits has, for each segment, the
-// first entry of the next segment with entries; entries from there on are ignored.
+// sourceLimits returns the limits for copying. first is the number of the first entry to copy.
+// trimmed is the number of the first entry that was not trimmed (0: not known). limits contains,
+// for each segment, the number of the first entry in later segments. A segment's entries from its
+// limit on are ignored.
 func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlog.Offset, limits map[uint64]commitlog.Offset) {
 	limits = map[uint64]commitlog.Offset{}
 	limit := ^commitlog.Offset(0)
@@ -204,13 +205,13 @@ func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlo
 		first, trimmed, oldest = commitlog.Offset(st.first), commitlog.Offset(st.first), st.oldest
 		return err
 	}); err != nil {
-		first, trimmed, oldest = max(found.First, 1), 0, 0 // verify has reported it; the entries show where the log begins
+		first, trimmed, oldest = max(found.First, 1), 0, 0 // verify reported the damaged state file; the entries show where the log begins
 	}
 	for i := len(found.Files) - 1; i >= 0; i-- {
 		f := found.Files[i]
 		number, ok := parseSegmentName(filepath.Base(f.File))
 		if f.Kind != KindSegment || !ok || number < oldest || f.Foreign {
-			continue // a limit of 0 means that none of its entries are copied
+			continue // the segment's limit stays 0, so none of its entries is copied
 		}
 		limits[number] = limit
 		if f.Entries > 0 {
@@ -223,7 +224,7 @@ func sourceLimits(fs vfs.FS, src string, found *Report) (first, trimmed commitlo
 // repairBatch is how many bytes are written between syncs.
 const repairBatch = 16 << 20
 
-// maxLost limits the placeholders in a row, because each takes space.
+// maxLost limits the number of consecutive placeholders, because each needs space.
 const maxLost = 100_000_000
 
 // repairWriter appends to the repaired log.

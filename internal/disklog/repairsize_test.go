@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestRepairOfASmallLogIsSmall: a repaired log is about as large as the source, not as large as a
-// new server's first segments.
+// TestRepairOfASmallLogIsSmall: a repaired log is about as large as its source. It does not use the
+// segment size of a new log.
 func TestRepairOfASmallLogIsSmall(t *testing.T) {
 	disk, _ := sample(t, 7, true)
 	size := func(dir string) (total int) {

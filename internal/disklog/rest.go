@@ -7,32 +7,33 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// A log at rest uses little space. It removes spares, and makes the next segment and the reserve
-// small again. It also ends an active segment that is larger than those of a small log, so that the
-// segment can be freed as soon as none of its entries is needed. Under load, segments grow again.
+// A log at rest is one that receives few appends. It uses little space: it removes spares, and
+// makes the next segment and the reserve small again. It also ends a large active segment early, so
+// that the segment can be freed as soon as none of its entries is needed. Under load, segments grow
+// again.
 
 const (
 	// A log is at rest if less than restBytes were appended in restAfter.
 	restAfter = 5 * time.Second
 	restBytes = 256 << 10
-	// restShare limits the number of segments: a segment of a log at rest has at least 1/restShare
-	// of the log's bytes.
+	// restShare limits the number of segments: a segment that is created at rest has at least
+	// 1/restShare of the log's bytes.
 	restShare = 32
 )
 
-// rest is the time of the last look, and the bytes written up to it.
+// rest contains the time of lookAtRest's last decision, and the bytes written up to that time.
 type rest struct {
-	at      time.Time // zero: there was no look
+	at      time.Time // zero: no decision yet
 	written int64
 }
 
-// lookAtRest tells whether the log is at rest. It decides again after each restAfter.
+// lookAtRest reports whether the log is at rest. It decides once in each period of restAfter.
 func (l *Log) lookAtRest() bool {
 	r := &l.keeper.rest
 	now := l.o.Clock.Now()
 	written := l.stats.bytes()
 	if d := now.Sub(r.at); r.at.IsZero() || d < 0 {
-		*r = rest{now, written} // the first look, or the clock was set back
+		*r = rest{now, written} // this is the first call, or the clock was set back
 	} else if d >= restAfter {
 		l.resting.Store(written-r.written < restBytes)
 		*r = rest{now, written}
@@ -53,7 +54,7 @@ func (l *Log) smallSize() int64 {
 	return min(max(l.o.FirstBytes, pageEnd(total/restShare)), l.o.SegmentBytes)
 }
 
-// giveBack makes the log small. Maintenance calls it while the log is at rest.
+// giveBack frees the log's unused space. Maintenance calls it while the log is at rest.
 func (l *Log) giveBack() error {
 	k := &l.keeper
 	small := l.smallSize()
@@ -123,7 +124,7 @@ func (l *Log) cutReserve(size int64) error {
 	return errorsJoin(err, f.Close())
 }
 
-// replaceNext replaces the next segment with a smaller one, unless the writer takes it first.
+// replaceNext replaces the next segment with a smaller one, unless the writer already uses it.
 func (l *Log) replaceNext(size int64) error {
 	l.mu.Lock()
 	have := l.next
@@ -139,8 +140,8 @@ func (l *Log) replaceNext(size int64) error {
 	return l.ensureNext(size)
 }
 
-// dropNext removes the next segment, which the caller has taken from l.next. A new segment may need
-// its space.
+// dropNext removes the file of the next segment, to free its space. The caller has removed the
+// segment from l.next.
 func (l *Log) dropNext(have *ready) error {
 	return errorsJoin(have.out.Close(), l.fs.Remove(have.seg.name), l.fs.SyncDir(l.o.Dir))
 }
@@ -165,7 +166,7 @@ func (l *Log) ensureNext(size int64) error {
 func (l *Log) offerNext(seg *segment) error {
 	out, err := l.fs.Open(seg.name, vfs.ReadWrite)
 	if err != nil {
-		return passing(err) // the file stays and is replaced the next time
+		return passing(err) // the file stays until the next call replaces it
 	}
 	l.o.OnEvent(Event{Kind: "prepared", Segment: seg.header.number, Detail: fmt.Sprintf("%d bytes", seg.size)})
 	l.mu.Lock()
@@ -178,8 +179,8 @@ func (l *Log) offerNext(seg *segment) error {
 	return nil
 }
 
-// passing returns nil for an error that left the log unchanged and may pass. It returns other
-// errors as they are.
+// passing returns nil for a passing error that left the log unchanged. It returns other errors
+// unchanged.
 func passing(err error) error {
 	if noRoom(err) {
 		return nil

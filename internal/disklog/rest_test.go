@@ -17,7 +17,7 @@ import (
 )
 
 // restOptions are the options of a log whose segments grow from the smallest size to sixteen times
-// that.
+// the smallest size.
 func restOptions(fs vfs.FS, c clock.Clock) Options {
 	return Options{FS: fs, Dir: "data", SegmentBytes: 16 * MinSegmentBytes, FirstBytes: MinSegmentBytes, Manual: true, MinFree: -1, CacheBytes: -1, Clock: c}
 }
@@ -41,7 +41,8 @@ func (l *Log) rest(c *clock.Manual) {
 	}
 }
 
-// TestRest: a log at rest becomes small, for a trim before or after, and grows again under load.
+// TestRest: a log at rest becomes small, whether it is trimmed before or after it comes to rest.
+// Under load it grows again.
 func TestRest(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
 	r, l, err := Open(restOptions(disk, c))
@@ -76,7 +77,7 @@ func TestRest(t *testing.T) {
 	must(t, l.Close())
 }
 
-// TestRestOfLiveLog: a log at rest keeps the entries that are needed, in a limited number of
+// TestRestOfLiveLog: a log at rest keeps the entries that were not trimmed, in a limited number of
 // segments.
 func TestRestOfLiveLog(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
@@ -119,7 +120,7 @@ func TestCrashAtRest(t *testing.T) {
 		must(t, r.Close())
 		fillTo(t, l, n)
 		begin()
-		_ = l.Trim(trimmed) // the log may have failed
+		_ = l.Trim(trimmed) // the error does not matter: the injected fault can fail it
 		l.rest(c)
 		return l.Close()
 	}

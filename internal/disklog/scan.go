@@ -8,14 +8,15 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// window reads a file forward through a buffer of a fixed size, whatever the file declares.
+// window reads a file forward through a buffer. The buffer's size does not depend on lengths in the
+// file.
 type window struct {
 	file vfs.File
 	name string
 	size int64
 	buf  []byte
 	off  int64 // position of buf[0]
-	n    int   // bytes of buf that are filled
+	n    int   // number of bytes in buf
 }
 
 const windowSize = 1 << 20
@@ -24,8 +25,8 @@ func newWindow(f vfs.File, name string, size int64) *window {
 	return &window{file: f, name: name, size: size, buf: make([]byte, min(windowSize, max(size, frameHeader)))}
 }
 
-// at returns the bytes from pos on: at least n and as many as are buffered, or fewer than n at the
-// end of the file. They are valid until the next call. n is at most the size of the window.
+// at returns the buffered bytes from pos on: at least n, or fewer at the end of the file. The bytes
+// are valid until the next call. n is at most the size of the window.
 func (w *window) at(pos int64, n int) ([]byte, error) {
 	if pos < w.off || pos+int64(n) > w.off+int64(w.n) {
 		want := int(min(int64(len(w.buf)), max(w.size-pos, 0)))
@@ -41,7 +42,7 @@ func (w *window) at(pos int64, n int) ([]byte, error) {
 	return w.buf[min(int(pos-w.off), w.n):w.n], nil
 }
 
-// entrySum returns the checksum of an entry, which it reads in parts.
+// entrySum reads an entry in parts and returns its checksum.
 func (w *window) entrySum(sum uint32, pos int64, length int) (uint32, error) {
 	for length > 0 {
 		b, err := w.at(pos, 1)
@@ -49,7 +50,7 @@ func (w *window) entrySum(sum uint32, pos int64, length int) (uint32, error) {
 			return 0, err
 		}
 		if len(b) == 0 {
-			return ^sum, nil // after the file's end: a checksum that cannot match
+			return ^sum, nil // the entry is longer than the file: return a checksum that cannot match
 		}
 		b = b[:min(len(b), length)]
 		sum = crc32.Update(sum, castagnoli, b)
@@ -64,18 +65,18 @@ type scanned struct {
 	first  uint64   // number of the first entry; 0 if there is none
 	index  []uint32 // positions of the intact frames, in units of alignment
 	end    int64    // position after the last intact frame
-	synced int64    // the highest synced position in any frame of this life
+	synced int64    // the highest synced position in any valid frame
 	marked bool     // a mark is at end
-	beyond int      // frame headers of this life found after end
-	reason string   // what is wrong with the frame at end; empty if no frame begins there
+	beyond int      // number of valid frame headers after end
+	reason string   // damage of the frame at end; empty if no frame begins at end
 }
 
-// damaged tells whether frames are missing that were synced. A torn tail is after the synced
-// position, damage is before it.
+// damaged reports whether synced frames are missing. Missing frames after the synced position are
+// only a torn tail.
 func (s *scanned) damaged() bool { return s.synced > s.end }
 
-// clean tells whether all frames are known to be on the medium and no later bytes could pass for a
-// frame. Only then may writing continue in the same segment.
+// clean reports whether writing may continue in the same segment: all frames are known to be on the
+// medium, and no later bytes look like a frame.
 func (s *scanned) clean() bool { return s.synced == s.end && s.beyond == 0 && s.reason == "" }
 
 // scanSegment reads a segment frame by frame from its start. visit, if not nil, is called for each
@@ -134,8 +135,8 @@ func scanSegment(f vfs.File, name string, h segmentHeader, size int64, visit fun
 	return s, s.search(w, seal, size)
 }
 
-// search looks for frames of this life after the end. Their checksums cover the segment's random
-// id, so neither old frames of a recycled file nor published bytes can pass for one.
+// search counts valid frames after the end. A frame's checksum covers the segment's random id, so
+// old frames of a reused file and published bytes are not valid.
 func (s *scanned) search(w *window, seal sealer, size int64) error {
 	pos, err := nextMagic(w, s.end+alignment, size)
 	for ; err == nil && pos < size; pos, err = nextMagic(w, pos+alignment, size) {

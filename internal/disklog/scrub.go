@@ -23,28 +23,29 @@ import (
 //	            ▼
 //	        one line in the log for each new finding; Options.OnDamage at every pass
 //
-// It compares files with memory: the index of each segment, as it was written or read at Open. It
-// reads the medium and not the page cache where possible, in pieces. A segment may be trimmed
-// between two pieces. The scrub changes no file.
+// It compares each segment with the segment's index in memory. It reads in pieces, from the medium
+// and not from the page cache if the system allows it. A segment may be trimmed between two pieces.
+// The scrub changes no file.
 const (
 	// DefaultScrubEvery is the time from the start of one pass to the start of the next.
 	DefaultScrubEvery = 24 * time.Hour
-	// DefaultScrubRate is the most bytes that a pass reads in a second. It is 337 GiB in a day.
+	// DefaultScrubRate is the most bytes that a pass reads in a second: 337 GiB in a day.
 	DefaultScrubRate = 4 << 20
 
-	// scrubFirst is the longest time from Open to the first pass. A start has more urgent data to
-	// read.
+	// scrubFirst is the longest time from Open to the first pass. The pass waits because the
+	// opening itself reads much data.
 	scrubFirst = 10 * time.Minute
 	// scrubAgain is the time before the second reading of a file with an I/O error. The disk may
 	// recover meanwhile.
 	scrubAgain = 10 * time.Second
-	// scrubBusy is how long a scrub waits, at a time, for a log under heavy load.
+	// scrubBusy is how long a scrub waits before it checks again whether the log is under heavy
+	// load.
 	scrubBusy = time.Second
 	// scrubGap is the shortest time between two passes.
 	scrubGap = time.Second
 )
 
-// Reasons to stop looking at a file that are not findings.
+// Errors that end the check of a file and are not findings.
 var (
 	errScrubStopped = errors.New("the scrub was stopped")
 	errScrubGone    = errors.New("the file is no longer part of the log")
@@ -54,12 +55,12 @@ var (
 // ScrubStats are statistics of the scrub since Open.
 type ScrubStats struct {
 	Bytes    int64 // bytes read
-	Passes   int64 // passes that read everything
+	Passes   int64 // passes that read every file
 	LastPass time.Time
-	// Found counts all findings. Damaged counts the findings of the last look at each file, without
-	// files that were removed.
+	// Found counts all findings. Damaged counts the findings of the last check of each file that
+	// still exists.
 	Found, Damaged map[commitlog.DamageKind]int64
-	// Errors counts readings that failed, or that returned other bytes than the second reading.
+	// Errors counts failed reads, and files that differed between the first and the second reading.
 	Errors int64
 }
 
@@ -68,19 +69,19 @@ type ScrubStats struct {
 type scrubber struct {
 	l       *Log
 	stopped chan struct{}
-	pace    func(bytes int) error // waits until this many bytes may be read
-	owed    time.Duration         // how long to wait for the reads so far
+	pace    func(bytes int) error // waits until the rate allows this many bytes
+	owed    time.Duration         // waiting time still due for the bytes read so far
 	file    coldFile              // kept for its memory
 
-	// The pass under way.
+	// The present pass.
 	stage   scrubStage
-	snaps   []commitlog.Offset // still to be read, the next one last
+	snaps   []commitlog.Offset // snapshots still to be read; the last element is the next one
 	segment uint64             // the segment read last
 	doubt   *scrubTarget       // the file that the next step reads a second time
-	unread  bool               // because of an I/O error
-	whole   bool               // everything was read so far
+	unread  bool               // doubt is set because of an I/O error
+	whole   bool               // every file of the pass so far was read
 
-	known map[damageKey]commitlog.Damage // findings of the last look at each file; they were logged
+	known map[damageKey]commitlog.Damage // findings of the last check of each file; all were logged
 	stats scrubCounts
 }
 
@@ -97,7 +98,7 @@ const (
 type scrubTarget struct {
 	name    string
 	kind    scrubStage
-	at      commitlog.Offset // of a snapshot
+	at      commitlog.Offset // offset of a snapshot
 	segment *segment
 }
 
@@ -150,7 +151,7 @@ func (c *scrubber) run() {
 	}
 }
 
-// ScrubStep reads one file, for logs opened with Manual. It returns whether the pass has more
+// ScrubStep reads one file, for logs opened with Manual. It reports whether the pass has more
 // files. If a file is damaged, the next step reads it a second time and reports the result.
 func (l *Log) ScrubStep() (more bool) {
 	if !l.o.Manual || l.closed.Load() || l.failure() != nil {
@@ -177,8 +178,8 @@ func (c *scrubber) wait(d time.Duration) bool {
 	}
 }
 
-// permit waits until n bytes may be read: it keeps the rate, and waits while the log is under heavy
-// load or waits for the disk.
+// permit waits until the rate allows reading n bytes. It also waits while the log is under heavy
+// load, or while the log waits for room on the disk.
 func (c *scrubber) permit(n int) error {
 	l := c.l
 	for wait := c.owed; ; wait = scrubBusy {
@@ -193,7 +194,7 @@ func (c *scrubber) permit(n int) error {
 	return nil
 }
 
-// failure returns why the log accepts no more appends, or nil.
+// failure returns the error for which the log accepts no more appends, or nil.
 func (l *Log) failure() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -217,7 +218,7 @@ func (c *scrubber) step() (more bool) {
 		return false
 	case errors.Is(err, errScrubGone):
 		c.record(t, nil)
-	case err != nil: // no finding, but not everything was read
+	case err != nil: // not a finding, but the pass did not read every file
 		c.whole = false
 	case len(found) > 0 && !again:
 		c.l.o.Logger.Warn("a file differs from what was written, or cannot be read; it is read again", "file", t.name, "byte", found[0].At, "error", found[0].Err)
@@ -240,8 +241,8 @@ func (c *scrubber) failed() {
 	c.stats.Errors++
 }
 
-// next returns the next file of the pass. It begins a pass if none is under way. It returns nil at
-// the end.
+// next returns the next file of the pass. If no pass is under way, it begins one. It returns nil at
+// the end of the pass.
 func (c *scrubber) next() *scrubTarget {
 	l := c.l
 	switch c.stage {
@@ -280,7 +281,7 @@ func (c *scrubber) next() *scrubTarget {
 // finish ends a pass.
 func (c *scrubber) finish() {
 	c.stage = scrubBegin
-	for key := range c.known { // files that were removed are not read any more
+	for key := range c.known { // forget the findings of removed files
 		if !c.live(key.file) {
 			delete(c.known, key)
 		}
@@ -294,7 +295,7 @@ func (c *scrubber) finish() {
 	c.count()
 }
 
-// live tells whether a file is part of the log or a snapshot of it.
+// live reports whether a file is still a part of the log or one of its snapshots.
 func (c *scrubber) live(name string) bool {
 	l := c.l
 	l.segMu.RLock()
@@ -318,8 +319,8 @@ func (c *scrubber) count() {
 	}
 }
 
-// record keeps the final findings of a look at a file. It logs the new ones, and reports all of
-// them to the owner.
+// record stores the final findings of a check of a file. It logs the new findings, and passes all
+// of them to OnDamage.
 func (c *scrubber) record(t *scrubTarget, found []commitlog.Damage) {
 	now := map[damageKey]bool{}
 	for i := range found {
@@ -377,10 +378,10 @@ func (c *scrubber) tell(d *commitlog.Damage) {
 	c.l.o.OnEvent(Event{Kind: "damaged", Detail: fmt.Sprintf("%s %s", d.Kind, d.File)})
 }
 
-// refused tells whether opening the log in its present state would fail because of a finding.
+// refused reports whether opening the log in its present state would fail because of a finding.
 func (c *scrubber) refused(t *scrubTarget, d *commitlog.Damage) bool {
 	l := c.l
-	covered, newest := l.o.From, true // an opening reads no entries up to this offset
+	covered, newest := l.o.From, true // the next opening reads no entries up to this offset
 	if s := l.o.Snapshots; s != nil {
 		if offsets, err := s.list(); err == nil && len(offsets) > 0 {
 			covered = offsets[len(offsets)-1]

@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// scrubbed is an open log with Manual, with two snapshots, and the reports of its scrub.
+// scrubbed is an open log with two snapshots, opened with Manual, and the reports of its scrub.
 type scrubbed struct {
 	*Log
 	t      testing.TB
@@ -206,8 +206,8 @@ func TestScrubFindsRot(t *testing.T) {
 }
 
 // TestScrubAgreesWithVerify flips bits all over the files of an open log. The scrub must find what
-// `surgetank verify` would find after a stop, in the same file. It may find more: an index that a
-// start would rebuild, the newer of two states.
+// `surgetank verify` would find after a stop, in the same file. It may find more: damage of an
+// index or of the newer state slot, which an opening would repair.
 func TestScrubAgreesWithVerify(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	names, err := r.disk.List("data")
@@ -247,8 +247,8 @@ func TestScrubAgreesWithVerify(t *testing.T) {
 	}
 }
 
-// TestScrubReadsTwice: an I/O error that passes is not a finding, and one that stays is. A pass
-// that could not read everything does not count.
+// TestScrubReadsTwice: an I/O error is a finding only if the second reading fails, too. A pass that
+// could not read every file is not counted.
 func TestScrubReadsTwice(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	for n := 1; ; n++ {
@@ -285,7 +285,8 @@ func TestScrubReadsTwice(t *testing.T) {
 	}
 }
 
-// TestScrubReadsAroundAnError: data in the same piece as an unreadable page is still checked.
+// TestScrubReadsAroundAnError: the scrub still checks the other data in a piece that has an
+// unreadable page.
 func TestScrubReadsAroundAnError(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[0]
@@ -347,7 +348,7 @@ func TestScrubBesideTrim(t *testing.T) {
 		}
 	})
 	for r.ScrubStep() {
-		r.maintain() // the work that the scrub requested
+		r.maintain() // remove the segment that the scrub had protected
 		if reads == 2 {
 			if _, err := r.disk.Open(name, vfs.Read); err == nil {
 				t.Error("a trimmed segment is still there after its scrub has ended")
@@ -365,7 +366,7 @@ func TestScrubOfTornTail(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	s := r.segs[len(r.segs)-1]
 	if err := r.disk.Corrupt(s.name, func(b []byte) []byte {
-		s.seal.put(b[s.end:], frameEntry, s.end, s.next(), s.end, pattern(1, 100)) // the entry's bytes are missing
+		s.seal.put(b[s.end:], frameEntry, s.end, s.next(), s.end, pattern(1, 100)) // a frame header without the entry's bytes
 		copy(b[s.end+500:], pattern(2, 300))
 		return b
 	}); err != nil {
@@ -376,8 +377,8 @@ func TestScrubOfTornTail(t *testing.T) {
 	}
 }
 
-// TestScrubAfterRecovery: segments that a recovery has cut, sealed early or left without an index
-// are intact.
+// TestScrubAfterRecovery: the scrub reports no damage for segments that a recovery has cut, sealed
+// early or left without an index.
 func TestScrubAfterRecovery(t *testing.T) {
 	seeds(t, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed)
@@ -562,7 +563,7 @@ func TestCloseDuringScrub(t *testing.T) {
 			})
 		}
 	})
-	for waiting := true; waiting; { // the scrub may not have begun to wait for the clock
+	for waiting := true; waiting; { // advance until the scrub has begun to wait for the clock
 		select {
 		case <-reading:
 			waiting = false
@@ -601,8 +602,8 @@ func TestScrubOff(t *testing.T) {
 	})
 }
 
-// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged does not count. It is renamed
-// after a new one is stored, even one of the same offset.
+// TestDamagedSnapshotIsPutAside: a snapshot that was found damaged is not counted as one of the two
+// kept. It is renamed after a new snapshot is stored, even if both have the same offset.
 func TestDamagedSnapshotIsPutAside(t *testing.T) {
 	r := openScrubbed(t, Options{})
 	older, newest := commitlog.Offset(r.segs[1].first), commitlog.Offset(r.segs[2].first)
@@ -630,7 +631,7 @@ func TestDamagedSnapshotIsPutAside(t *testing.T) {
 		r.flip(r.snaps.path(newest), 300)
 		r.pass()
 	}
-	// Two intact ones stay besides it.
+	// Two intact snapshots stay in addition to the damaged one.
 	r.flip(r.snaps.path(newest), 300)
 	r.pass()
 	if err := save(r.snaps, newest+1, 1000); err != nil {

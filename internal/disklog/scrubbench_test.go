@@ -11,8 +11,8 @@ import (
 )
 
 // BenchmarkAppendBesideScrub appends one entry at a time, at most 500 a second, to a log with 256
-// MiB of backlog: without a scrub, and with one that never pauses. Run it with -benchtime 20s or
-// more.
+// MiB of entries. It measures without a scrub, and with a scrub that never pauses. Run it
+// with -benchtime 20s or more.
 func BenchmarkAppendBesideScrub(b *testing.B) {
 	for _, rate := range []int64{0, DefaultScrubRate, 16 * DefaultScrubRate} {
 		b.Run(fmt.Sprintf("scrub=%dMiB", rate>>20), func(b *testing.B) {
@@ -63,8 +63,8 @@ func BenchmarkAppendBesideScrub(b *testing.B) {
 	}
 }
 
-// BenchmarkScrub reads 64 MiB in each round as fast as possible. Its processor time is the cost of
-// a pass.
+// BenchmarkScrub reads 64 MiB in each round as fast as possible. Its processor time shows the cost
+// of a pass.
 func BenchmarkScrub(b *testing.B) {
 	_, l, err := Open(Options{FS: vfs.OS{}, Dir: filepath.Join(b.TempDir(), "data"), CacheBytes: -1, Manual: true})
 	if err != nil {

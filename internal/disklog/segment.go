@@ -39,20 +39,20 @@ func parseSegmentName(name string) (uint64, bool) {
 	return n, err == nil && n > 0 && segmentName(n) == name
 }
 
-// segment is one segment file. Fields that never change may be read by all. Log.segMu guards index,
-// first and end. handles guards file, refs and used.
+// segment is one segment file. Any goroutine may read the fields that never change. Log.segMu
+// guards index, first and end. handles guards file, refs and used.
 type segment struct {
 	header segmentHeader
 	name   string // path
-	size   int64  // of the file
+	size   int64  // size of the file
 	seal   sealer
 
 	first  uint64   // number of the first entry; in an empty segment, of the next entry
 	index  []uint32 // positions of the durable entries, in units of alignment
 	end    int64    // position after the last durable entry
 	sealed bool
-	// indexed: the file ends with an intact index and footer. A sealed segment without them is read
-	// completely at every start.
+	// indexed means that the file ends with an intact index and footer. A sealed segment without
+	// them is read completely at every opening.
 	indexed bool
 
 	file vfs.File
@@ -115,8 +115,8 @@ func (s *segment) wrongSum(pos int64, number uint64, fr frame) error {
 // errLost is the cause of the error for an entry that repair could not read.
 var errLost = errors.New("lost")
 
-// readHeader reads a segment file's header. It checks that the file is the segment of its name, and
-// of this log.
+// readHeader reads a segment file's header. It checks that the segment has the number in the file's
+// name and belongs to this log.
 func readHeader(f vfs.File, name string, number uint64, log id) (segmentHeader, int64, error) {
 	size, err := f.Size()
 	if err != nil {
@@ -159,7 +159,7 @@ func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, 
 	if !ok {
 		return ft, nil, false, nil
 	}
-	raw := make([]byte, indexSize(ft.count)-footerSize) // limited: decodeFooter has compared count with the file's size
+	raw := make([]byte, indexSize(ft.count)-footerSize) // the size is safe: decodeFooter has compared count with the file's size
 	at := size - indexSize(ft.count)
 	if _, err := f.ReadAt(raw, at); err != nil && !errors.Is(err, io.EOF) {
 		return ft, nil, false, unreadable(name, at, err)
@@ -178,7 +178,7 @@ func readIndex(f io.ReaderAt, name string, seal sealer, size int64) (ft footer, 
 }
 
 // handles keeps the files of segments open. When too many are open, it closes the least recently
-// used. It keeps files open that are being read.
+// used file that is not being read.
 type handles struct {
 	fs   vfs.FS
 	max  int
@@ -250,7 +250,8 @@ func (h *handles) pin(s *segment) error {
 	return nil
 }
 
-// release ends an acquire or a pin. It tells whether the segment is dead and has no more readers.
+// release ends an acquire or a pin. It reports whether the segment was retired and this was its
+// last reader.
 func (h *handles) release(s *segment) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -258,12 +259,12 @@ func (h *handles) release(s *segment) bool {
 	if h.shut && s.refs == 0 && s.file != nil {
 		f := s.file
 		s.file = nil
-		_ = f.Close() // it was only read, and its log is closed, so the error does not matter
+		_ = f.Close() // the error does not matter: the file was only read, and its log is closed
 	}
 	return s.dead && s.refs == 0
 }
 
-// retire closes a segment's file for good and rejects new readers. It returns false while the file
+// retire closes a segment's file for good and refuses new readers. It returns false while the file
 // is still being read.
 func (h *handles) retire(s *segment) (bool, error) {
 	h.mu.Lock()
@@ -283,7 +284,7 @@ func (h *handles) retire(s *segment) (bool, error) {
 	return true, f.Close()
 }
 
-// closeAll closes every file for good. Files that are being read are closed at the end of the read.
+// closeAll closes every file for good. A file that is being read is closed at the end of the read.
 func (h *handles) closeAll() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -299,7 +300,7 @@ func (h *handles) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// files creates segment files. Open uses it, and later only maintenance.
+// files creates segment files. Only Open and maintenance use it.
 type files struct {
 	fs     vfs.FS
 	dir    string
@@ -319,9 +320,9 @@ func newID(random io.Reader) (id, error) {
 	return x, err
 }
 
-// create creates a durable segment file under its name. It reserves size bytes and writes a header.
-// write, if not nil, adds frames and returns their end. The file gets its name last, so a file with
-// a segment's name is always complete. After an error the unfinished file is removed.
+// create creates a durable segment file. It reserves size bytes and writes a header. write, if not
+// nil, adds frames and returns their end. The file gets its name last, so a file with a segment's
+// name is always complete. After an error the unfinished file is removed.
 func (m *files) create(number uint64, size int64, fill func(vfs.File) error, write func(f vfs.File, seal sealer) (end int64, err error)) (*segment, error) {
 	name := m.path(segmentName(number))
 	tmp := name + tmpExt

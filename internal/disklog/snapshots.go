@@ -23,7 +23,7 @@ import (
 //	block   length (1 to snapBlock), checksum over id + block number + bytes, bytes
 //	footer  a block of length 0: its checksum covers id + number of blocks + total length, which follow
 //
-// It gets its name when it is complete and synced.
+// The file gets its name when it is complete and synced.
 const (
 	snapExt        = ".snap"
 	damagedExt     = ".damaged" // appended to the name of a damaged snapshot
@@ -35,32 +35,32 @@ const (
 	keepSnapshots = 2
 )
 
-// Snapshots is the snapshots of one log, as files in a directory, which may be the log's. Save is
-// for one goroutine at a time. The two newest snapshots are kept. A snapshot that the scrub found
-// damaged does not count and is never removed. After an intact one was stored, the damaged one is
-// renamed, so that users can look at it.
+// Snapshots stores the snapshots of one log as files in a directory, possibly the log's directory.
+// Only one goroutine at a time may call Save. The two newest snapshots are kept. A snapshot that
+// the scrub found damaged is not one of the two and is never removed. After an intact snapshot was
+// stored, the damaged one is renamed, so that users can look at it.
 type Snapshots struct {
 	fs  vfs.FS
 	dir string
 	mu  sync.Mutex
-	// names is locked to create, rename or remove files, and read-locked while the scrub reads one.
-	// Some systems cannot rename or remove an open file.
+	// names is locked while files are created, renamed or removed, and read-locked while the scrub
+	// reads a file. Some systems cannot rename or remove an open file.
 	names sync.RWMutex
 
-	// place, if not nil, returns an error if the directory's path now leads elsewhere. The log sets
-	// it when it opens.
+	// place, if not nil, returns an error if the directory's path now leads to another directory.
+	// The log sets it when it opens.
 	place func() error
-	// short, if not nil, asks the log for space on a full disk. The log sets it, too.
+	// short, if not nil, asks the log to free space on a full disk. The log sets it when it opens.
 	short func()
 
 	badMu sync.Mutex
-	bad   map[commitlog.Offset]bool // found damaged by the scrub
+	bad   map[commitlog.Offset]bool // snapshots that the scrub found damaged
 }
 
 var _ commitlog.Snapshots = (*Snapshots)(nil)
 
 // OpenSnapshots opens the snapshots in a directory and makes the directory if it is missing. It
-// changes nothing else, because the directory lock is taken later, when the log is opened. It fails
+// changes nothing else, because the directory is locked later, when the log is opened. It fails
 // with ErrLevel if a newer build wrote the directory. Only the process with the lock may call Save.
 func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	if err := fs.Mkdir(dir); err != nil {
@@ -72,8 +72,8 @@ func OpenSnapshots(fs vfs.FS, dir string) (*Snapshots, error) {
 	return &Snapshots{fs: fs, dir: dir}, nil
 }
 
-// dropUnfinished removes the file of an interrupted Save. The file can be large, and the next one
-// needs its space.
+// dropUnfinished removes the file of an interrupted Save. The file can be large, and the next
+// snapshot needs its space.
 func (s *Snapshots) dropUnfinished() error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Snapshots) list() ([]commitlog.Offset, error) {
 }
 
 // Save writes a snapshot and names it when it is on disk. After an error the older snapshots are
-// unchanged, and another Save may succeed.
+// unchanged, and a later Save can succeed.
 func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,11 +152,11 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 }
 
 // publish names a complete snapshot, makes the name durable, and removes older snapshots. named
-// tells whether it has the name.
+// reports whether the snapshot has its name.
 func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err error) {
 	s.names.Lock()
 	defer s.names.Unlock()
-	if s.condemned(at) { // the new one needs its name; until then the older one and the log have the state
+	if s.condemned(at) { // the new snapshot needs the damaged one's name; until it is renamed, the older snapshot and the log contain the state
 		if err := s.putAside(at); err != nil {
 			return false, err
 		}
@@ -171,8 +171,8 @@ func (s *Snapshots) publish(name string, at commitlog.Offset) (named bool, err e
 }
 
 // makeRoom frees space after a snapshot did not fit, so that the next try may fit. It asks the log
-// to remove its spares. It removes all snapshots except the newest intact one, which still gives
-// the state with the later log.
+// to remove its spares. It removes all snapshots except the newest intact one. The log after that
+// snapshot is complete, so no state is lost.
 func (s *Snapshots) makeRoom() error {
 	if s.short != nil {
 		s.short()
@@ -276,7 +276,7 @@ func (s *Snapshots) dropOld() error {
 	if err != nil {
 		return err
 	}
-	var whole []commitlog.Offset // not found damaged
+	var whole []commitlog.Offset // snapshots that were not found damaged
 	for _, at := range all {
 		if !s.condemned(at) {
 			whole = append(whole, at)
@@ -320,8 +320,8 @@ func (s *Snapshots) condemned(at commitlog.Offset) bool {
 	return s.bad[at]
 }
 
-// putAside renames a damaged snapshot, so that it is ignored and recognized as damaged. names is
-// held.
+// putAside renames a damaged snapshot, so that it is ignored and recognized as damaged. The caller
+// holds names.
 func (s *Snapshots) putAside(at commitlog.Offset) error {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
@@ -339,8 +339,8 @@ func (s *Snapshots) putAside(at commitlog.Offset) error {
 }
 
 // Latest opens the newest snapshot. Its bytes are verified block by block while they are read. The
-// reader returns io.EOF only after a footer that matches them. A damaged snapshot is ErrCorrupt;
-// Latest never uses an older one instead.
+// reader returns io.EOF only after a footer that matches the bytes. If the snapshot is damaged, the
+// error is ErrCorrupt; Latest never uses an older snapshot instead.
 func (s *Snapshots) Latest() (commitlog.Offset, io.ReadCloser, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,7 +372,7 @@ type snapReader struct {
 	pos    int64
 	blocks uint64
 	total  uint64
-	block  []byte // the part of the present block that was not returned yet
+	block  []byte // the rest of the present block, not returned yet
 	buf    []byte
 	err    error
 }

@@ -85,8 +85,8 @@ func TestSnapshotCrashes(t *testing.T) {
 	t.Logf("%d crash states", states)
 }
 
-// TestSnapshotErrors makes the n-th operation of a save fail, for every n. An older snapshot must
-// stay, and the next Save must work.
+// TestSnapshotErrors makes the n-th operation of a Save fail, for every n. The older snapshots must
+// stay, and the next Save must succeed.
 func TestSnapshotErrors(t *testing.T) {
 	for _, fault := range []vfs.Fault{{Err: syscall.EIO}, {Err: syscall.ENOSPC, Short: true}, {Err: syscall.EIO, Forever: true}} {
 		for n := 1; ; n++ {
@@ -122,8 +122,8 @@ func TestSnapshotErrors(t *testing.T) {
 	}
 }
 
-// TestSnapshotDamage flips every byte of a snapshot and cuts it at every length. Reading must never
-// return wrong bytes, and never an older snapshot without an error.
+// TestSnapshotDamage flips every byte of a snapshot and cuts it at every length. Reading must
+// return an error, and neither wrong bytes nor an older snapshot.
 func TestSnapshotDamage(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")
@@ -202,8 +202,8 @@ func TestStatsQuantiles(t *testing.T) {
 	}
 }
 
-// TestSnapshotUnfinished: opening does not touch the unfinished snapshot of another process, which
-// may be writing it. Saving removes it.
+// TestSnapshotUnfinished: OpenSnapshots does not remove an unfinished snapshot, because another
+// process could be writing it. Save removes it.
 func TestSnapshotUnfinished(t *testing.T) {
 	disk := vfs.NewMem()
 	s, err := OpenSnapshots(disk, "snaps")

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// create creates a new log: its first segment, then the state file. The log exists when the state
-// file has its name.
+// create creates a new log: its first segment, then the state file. The log exists as soon as the
+// state file has its name.
 func (l *Log) create(ls *listing) error {
 	switch {
 	case len(ls.segments) == 1 && ls.segments[0] == 1:
@@ -95,7 +95,7 @@ func zeroAll(f vfs.File, size int64) error {
 	return nil
 }
 
-// peekFirst reads segment 1 before it is known to which log it belongs.
+// peekFirst reads segment 1 while the log's id is still unknown.
 func peekFirst(f vfs.File, name string) (segmentHeader, *scanned, error) {
 	b := make([]byte, headerSize)
 	n, err := f.ReadAt(b, 0)
@@ -132,8 +132,8 @@ func (l *Log) openState() error {
 	return nil
 }
 
-// readState returns the newer of the intact slots. A crash can damage the slot that is being
-// written, but not both.
+// readState returns the newer of the intact slots. A crash can damage only the slot that is being
+// written.
 func readState(f io.ReaderAt, name string) (state, error) {
 	b := make([]byte, 2*stateSlot)
 	n, err := f.ReadAt(b, 0)
@@ -166,8 +166,8 @@ func readState(f io.ReaderAt, name string) (state, error) {
 	return best, nil
 }
 
-// writeSlot writes and syncs the older slot of the state file. From then on the log begins with
-// segment oldest and entry first, and is known to reach its present end.
+// writeSlot overwrites and syncs the older slot of the state file. The new slot says that the log
+// begins with segment oldest and entry first, and reaches its present end.
 func (l *Log) writeSlot(oldest, first uint64) error {
 	k := &l.keeper
 	next := k.state
@@ -175,7 +175,7 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 	next.other = "" // this slot is overwritten now
 	next.oldest, next.first = oldest, first
 	l.segMu.RLock()
-	if n := len(l.segs); n > 0 { // empty while the log is being opened: then the known end stays
+	if n := len(l.segs); n > 0 { // segs is empty while the log is being opened: then keep the known end
 		next.endSegment, next.endSynced = l.segs[n-1].header.number, l.segs[n-1].end
 	}
 	l.segMu.RUnlock()
@@ -192,7 +192,7 @@ func (l *Log) writeSlot(oldest, first uint64) error {
 }
 
 // raiseLevel sets the log's format level to that of this build, before data of that level is
-// written. It writes both slots, so that the loss of one does not lose the level.
+// written. It writes the level into both slots, so that it survives the loss of one slot.
 func (l *Log) raiseLevel() error {
 	st := l.keeper.state
 	if st.level == dataformat.Written().Number {
@@ -209,8 +209,8 @@ func (l *Log) raiseLevel() error {
 }
 
 // checkLevel returns an error if the log in a directory has a format level that this build cannot
-// read. It is for readers of other files of the directory. A missing or damaged state file is not
-// an error here, because opening the log reports it.
+// read. It is for code that reads other files of the directory. A missing or damaged state file is
+// no error of checkLevel, because opening the log reports it.
 func checkLevel(fs vfs.FS, dir string) error {
 	f, err := fs.Open(filepath.Join(dir, stateName), vfs.Read)
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 // Stats are statistics of an open log.
 type Stats struct {
 	Segments   int   // live segment files
-	Entries    int64 // entries in them
+	Entries    int64 // entries in the live segments
 	Bytes      int64 // bytes of all files on disk, including prepared ones
 	Written    int64 // bytes of frames written since Open
 	Syncs      int64 // batches synced since Open
 	LastSync   time.Duration
-	SyncP50    time.Duration // of the syncs since Open, with an error of 6 %
+	SyncP50    time.Duration // median and 99th percentile of the syncs since Open, within 6 %
 	SyncP99    time.Duration
 	CacheBytes int64 // bytes of entries kept in memory
-	Full       bool  // no room for the next segment
+	Full       bool  // the disk has no room for the next segment
 	Scrub      ScrubStats
 }
 
@@ -71,8 +71,8 @@ func (s *stats) bytes() int64 {
 	return s.written
 }
 
-// bucketOf returns the bucket of a duration. Durations below 16 ns have one bucket each. Longer
-// ones have 16 buckets for each power of two.
+// bucketOf returns the bucket of a duration. Each duration below 16 ns has its own bucket. Above,
+// there are 16 buckets for each power of two.
 func bucketOf(d time.Duration) int {
 	n := uint64(max(d, 0))
 	if n < 16 {

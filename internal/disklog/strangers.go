@@ -13,10 +13,10 @@ import (
 
 // A stranger is a segment file that a user put into the directory: a file of another log, or a
 // second copy of a segment under another name. Its number would make other segments look missing.
-// So strangers are found and named first.
+// So Open and the tools report strangers first.
 
-// strangerIn returns why a segment file is a stranger. It returns "" if it is none, or if its
-// header cannot be read. has tells whether the directory has a segment file with a number.
+// strangerIn returns why a segment file is a stranger. It returns "" if the file is no stranger, or
+// if its header cannot be read. has reports whether the directory has a segment file with a number.
 func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64) bool) (what string, at int64, err error) {
 	b := make([]byte, headerCopy+headerSize)
 	n, err := f.ReadAt(b, 0)
@@ -38,8 +38,8 @@ func strangerIn(f vfs.File, name string, number uint64, log id, has func(uint64)
 }
 
 // splitStrangers returns the segments of a directory that belong to its log, and a report for each
-// stranger. Without a state file, the log is the one with the most segments; if several have the
-// same number, it is the one of the oldest segment.
+// stranger. Without a state file, the log is the one with the most segments. If several logs have
+// equally many, it is the log of the oldest segment.
 func splitStrangers(fs vfs.FS, dir string, numbers []uint64, st state, known bool) (own []uint64, strangers []FileReport, err error) {
 	log := st.log
 	if !known {

@@ -8,10 +8,10 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// copyTail copies the entries that may not be on the medium into a new segment and syncs that. Then
-// it ends the old segment before these entries. The new segment gets its name when it is complete,
-// and replaces an empty segment of that name. So a crash leaves either the old tail or the copied
-// one.
+// copyTail copies the entries that are possibly not on the medium into a new segment and syncs it.
+// Then it ends the old segment before these entries. The new segment gets its name when it is
+// complete, and replaces an empty segment of that name. So a crash leaves either the old tail or
+// the copy.
 func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	n, _ := slices.BinarySearch(found.index, uint32(found.synced/alignment))
 	keep := n
@@ -29,7 +29,7 @@ func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	copyFrames := func(f vfs.File, seal sealer) (int64, error) { return l.copyFrames(s, s.first+uint64(keep), f, seal) }
 	number := s.header.number + 1
 	fresh, err := l.files.create(number, size, nil, copyFrames)
-	if err != nil && noRoom(err) { // on a full disk it is minimal, or it uses the reserve
+	if err != nil && noRoom(err) { // on a full disk, make the smallest segment or use the reserve
 		fresh, err = l.files.create(number, least, nil, copyFrames)
 	}
 	if err != nil && noRoom(err) && least <= l.keeper.reserve {
@@ -95,8 +95,8 @@ func (l *Log) sealEarly(s *segment) error {
 }
 
 // cutBehind writes a segment's index directly after its entries. Then it cuts the file there and
-// returns the new size. Until the file is cut, the index has no effect: it is only bytes after the
-// end.
+// returns the new size. Until the file is cut, the index has no effect, because an index is only
+// valid at the end of the file.
 func (l *Log) cutBehind(f vfs.File, s *segment) (size int64, err error) {
 	size = s.end + indexSize(len(s.index))
 	b := s.seal.encodeIndex(s.header.id, footer{first: s.first, count: len(s.index), end: s.end}, s.index, size)

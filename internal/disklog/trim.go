@@ -61,7 +61,7 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	for _, s := range l.segs[:l.trimmable(uint64(before))] {
 		bytes += s.size
 	}
-	// A log at rest ends its active segment early, so that it can be freed.
+	// A log at rest ends its active segment early, so the segment can be freed.
 	if s := l.segs[len(l.segs)-1]; resting && len(s.index) > 0 && s.next() <= uint64(before) && s.size > l.o.FirstBytes {
 		bytes += s.size
 	}
@@ -89,12 +89,12 @@ func (l *Log) Room() int64 {
 // KeepFree sets the space that a snapshot needs. See commitlog.Freer.
 func (l *Log) KeepFree(bytes int64) { l.keep.Store(bytes) }
 
-// freeTrimmed frees the trimmed segments. First the state file says that they are no longer part of
-// the log. Then their files are renamed to spares or removed.
+// freeTrimmed frees the trimmed segments. First it writes into the state file that they are no
+// longer part of the log. Then it renames their files to spares or removes them.
 func (l *Log) freeTrimmed() error {
 	k := &l.keeper
 	l.mu.Lock()
-	l.dropTrimmed() // a segment that was ended may have become one of them
+	l.dropTrimmed() // remove also a segment that was ended meanwhile
 	trimmed := l.trimmed
 	l.trimmed = nil
 	l.mu.Unlock()
@@ -114,7 +114,7 @@ func (l *Log) freeTrimmed() error {
 			return err
 		}
 		if !closed {
-			busy = append(busy, s) // its last reader wakes maintenance
+			busy = append(busy, s) // its last reader will wake maintenance
 			continue
 		}
 		if len(k.spares) < maxSpares && s.size == l.o.SegmentBytes {

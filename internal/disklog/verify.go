@@ -21,8 +21,8 @@ const (
 	KindState      FileKind = "state"
 	KindSegment    FileKind = "segment"
 	KindSnapshot   FileKind = "snapshot"
-	KindSpare      FileKind = "spare"      // space for later segments; contains no data
-	KindUnfinished FileKind = "unfinished" // of an interrupted write; contains no data
+	KindSpare      FileKind = "spare"      // a file whose space later segments use; contains no data
+	KindUnfinished FileKind = "unfinished" // the file of an interrupted write; contains no data
 )
 
 // Problem is one piece of damage.
@@ -30,9 +30,10 @@ type Problem struct {
 	File   string // the path
 	Offset int64
 	What   string
-	// The entries lost by it. Both are 0 if none is lost or the numbers are not known.
+	// FirstLost and LastLost are the entries lost by the damage. They are 0 if no entry is lost or
+	// the numbers are not known.
 	FirstLost, LastLost commitlog.Offset
-	// Tail: entries after the last intact one of this file are lost, and their number is not known.
+	// Tail means that an unknown number of entries after this file's last intact entry is lost.
 	Tail bool
 }
 
@@ -61,10 +62,10 @@ type FileReport struct {
 	First    commitlog.Offset // first entry of a segment; offset of a snapshot
 	Last     commitlog.Offset
 	Made     time.Time // creation time of a segment
-	Sealed   bool      // a segment with its index and footer
-	Foreign  bool      // a segment of another log, or a second copy of a segment
+	Sealed   bool      // the segment has its index and footer
+	Foreign  bool      // the segment belongs to another log, or is a second copy
 	Problems []Problem // damage that makes Open or reading fail
-	Notes    []string  // findings that do not
+	Notes    []string  // findings that do not make Open or reading fail
 }
 
 // Report is the result of Verify.
@@ -73,15 +74,15 @@ type Report struct {
 	Entries  int
 	First    commitlog.Offset
 	Last     commitlog.Offset
-	Bytes    int64 // of the files that were read
+	Bytes    int64 // size of the files that were read
 	Problems []Problem
 }
 
-// Whole tells whether there is no problem.
+// Whole reports whether there is no problem.
 func (r *Report) Whole() bool { return len(r.Problems) == 0 }
 
 // Verify reads every byte of a log and its snapshots and reports damage. It changes nothing. The
-// log must be closed: Verify takes its lock (ErrLocked). report, if not nil, is called for each
+// log must be closed, otherwise Verify fails with ErrLocked. report, if not nil, is called for each
 // file. Verify returns an error only if reading fails; damage is in the report.
 func Verify(fs vfs.FS, dir string, report func(FileReport)) (*Report, error) {
 	lock, err := lockClosed(fs, dir)
@@ -214,7 +215,7 @@ func (v *verifier) verifySegments(ls listing) error {
 	if v.last, err = lastUsed(v.fs, v.dir, own); err != nil {
 		return err
 	}
-	sealed := false       // the last segment is complete: another must follow
+	sealed := false       // the last segment is complete, so another must follow
 	next := v.state.first // the number that the next entry should have; 0: not known
 	expect := v.state.oldest
 	missing := func(number uint64) {
@@ -326,7 +327,7 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	if err != nil {
 		return f.note(err)
 	}
-	if hole != nil && pending != 0 && marked > pending { // the last entries are damaged, and a mark follows
+	if hole != nil && pending != 0 && marked > pending { // the last entries are damaged, and a mark follows them
 		hole.FirstLost, hole.LastLost = commitlog.Offset(pending), commitlog.Offset(marked-1)
 		pending = marked
 	} else if hole != nil {
@@ -347,8 +348,8 @@ func (v *verifier) verifySegment(file vfs.File, f *FileReport, number uint64, ne
 	return nil
 }
 
-// verifySnapshots verifies the snapshots. The log must contain the entries that the newest intact
-// one covers.
+// verifySnapshots verifies the snapshots. The log must reach at least to the offset of the newest
+// intact snapshot.
 func (v *verifier) verifySnapshots() (found []FileReport, err error) {
 	names, err := v.fs.List(v.dir)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// copyLimit is the size up to which an entry is copied next to its header. Larger entries are
+// copyLimit is the size up to which an entry is copied into the writer's buffer. Larger entries are
 // written from their own memory.
 const copyLimit = 4 << 10
 
@@ -19,12 +19,12 @@ const scratchKeep = 4 << 20
 // zeros pads writes to the end of their page.
 var zeros [pageSize]byte
 
-// writer is the state of the log writer. It belongs to the goroutine that has set Log.running.
+// writer is the state of the log writer. Only the goroutine that set Log.running uses it.
 type writer struct {
 	active *segment
 	out    vfs.File
 	pos    int64 // position of the next frame
-	synced int64 // everything before this was synced
+	synced int64 // bytes before this position were synced
 	marked bool  // a mark is at pos
 	count  int   // frames in the active segment, durable or not
 
@@ -48,8 +48,8 @@ type ready struct {
 	out vfs.File
 }
 
-// turn stores all appended entries. It returns false, after it has cleared running, when there is
-// nothing to do. The caller calls it until then.
+// turn stores all appended entries. When there is nothing to do, it sets running to false and
+// returns false. The caller calls it until it returns false.
 func (l *Log) turn() bool {
 	l.mu.Lock()
 	if len(l.queue) == 0 && l.early && l.next != nil && l.err == nil {
@@ -101,8 +101,8 @@ func refuse(batch []pending, err error) {
 	}
 }
 
-// store writes a batch, segment by segment, and calls back. Entries without room return to the
-// front of the queue.
+// store writes a batch, segment by segment, and calls back. Entries without room are put back at
+// the front of the queue.
 func (l *Log) store(batch []pending) {
 	w := &l.writer
 	for len(batch) > 0 {
@@ -144,7 +144,8 @@ func (l *Log) store(batch []pending) {
 // soleSize returns the size of a segment for one entry of n bytes.
 func soleSize(n int) int64 { return pageEnd(dataStart + frameSize(n) + indexSize(1)) }
 
-// fit returns how many entries of a batch fit into the active segment, with its index and footer.
+// fit returns how many entries of a batch fit into the active segment, so that its index and footer
+// still fit.
 func (w *writer) fit(batch []pending) int {
 	end := w.pos
 	for i, p := range batch {
@@ -242,7 +243,8 @@ func (l *Log) confirm(batch []pending) {
 	}
 }
 
-// haveNext tells whether a next segment of a size is ready. If not, it requests one.
+// haveNext reports whether a next segment of at least size bytes is ready. If not, it requests one
+// from maintenance.
 func (l *Log) haveNext(size int64) bool {
 	if l.o.Manual {
 		l.needNext(size)
@@ -263,8 +265,8 @@ func (l *Log) needNext(size int64) bool {
 	return false
 }
 
-// putBack returns entries without room to the queue. The writer stops until maintenance has made
-// room.
+// putBack puts entries without room back into the queue. The writer stops until maintenance has
+// made room.
 func (l *Log) putBack(batch []pending) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -281,8 +283,9 @@ func (l *Log) roll() error {
 	if err := w.closeFile(); err != nil {
 		return err
 	}
-	// The next segment becomes the last one in a single step. If there is no next segment,
-	// maintenance creates the one after the last; so it must never see the segment as neither.
+	// The next segment becomes the last one in a single step. If l.next is empty, maintenance
+	// creates the segment after the last one. So maintenance must always see this segment as the
+	// next or the last.
 	l.mu.Lock()
 	l.segMu.Lock()
 	next, old := l.next, w.active
@@ -319,9 +322,9 @@ func (l *Log) endEarly() error {
 	return l.roll()
 }
 
-// writeMark writes a mark without syncing it: everything before pos was synced. The next entry
-// overwrites the mark, so it costs nothing. If no entry follows, the mark distinguishes a torn tail
-// from damage.
+// writeMark writes a mark at pos: everything before pos was synced. The mark itself is not synced.
+// The next entry overwrites it, so it costs no space. If no entry follows, the mark distinguishes a
+// torn tail from damage.
 func (l *Log) writeMark() error {
 	w := &l.writer
 	if w.out == nil || w.pos+frameHeader > w.active.size {
@@ -337,7 +340,7 @@ func (l *Log) writeMark() error {
 	return nil
 }
 
-// finishMark makes the last mark durable, so that the next Open needs to copy nothing.
+// finishMark makes the last mark durable, so that the next Open copies nothing.
 func (l *Log) finishMark() error {
 	w := &l.writer
 	if w.out == nil {

@@ -1,9 +1,9 @@
 // Package failpoint lets a test build end the process at a named point of the code, the n-th time
-// that the process reaches it. Such a point is between two steps that a kill at a random moment, or
-// at a system call, seldom separates.
+// that the process reaches it. Such a point is between two steps. A kill at a random moment, or at
+// a system call, seldom hits exactly this point.
 //
-// No shipped package imports it. A build with [Edits] calls Reach at each point of points.go. Such
-// a program reads the environment variable SURGETANK_FAILPOINT:
+// No shipped package imports it. A build with [Edits] calls Reach at each point of points.go. The
+// resulting program reads the environment variable SURGETANK_FAILPOINT:
 //
 //	list           prints the names of all points, one a line, and exits
 //	NAME=N=kill    ends the process by SIGKILL the N-th time that the point is reached
@@ -55,8 +55,8 @@ func init() {
 	left.Store(n)
 }
 
-// Reach reports that the process is at a point. It ends the process if that is the selected point
-// and the N-th time.
+// Reach is called when the process reaches a point. If the point is the selected one, the N-th call
+// ends the process.
 func Reach(p Point) {
 	if p != armed || left.Add(-1) != 0 {
 		return
@@ -71,7 +71,7 @@ func Reach(p Point) {
 	if err != nil {
 		panic(err)
 	}
-	select {} // the signal is on its way
+	select {} // wait for the signal
 }
 
 // Edits returns the changes for a build with failpoints.

@@ -10,10 +10,10 @@ const (
 	after  side = true
 )
 
-// points are the points, in the order in which a server reaches them: opening, writing, preparing
-// space, trimming, snapshots, the stop, sinks. Each is before or after a text of a source file. The
-// text must occur exactly once in its file; a test checks it. The line breaks at the two ends of a
-// text are not a part of it.
+// points are ordered as a server reaches them: opening, writing, preparing space, trimming,
+// snapshots, the stop, sinks. Each point is before or after a text of a source file. The text must
+// occur exactly once in its file, which a test checks. Line breaks at the start and end of a text
+// are ignored.
 var points = []struct {
 	point Point
 	file  string

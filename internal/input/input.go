@@ -1,14 +1,14 @@
 // Package input splits text into messages: lines, the rows of a CSV, or JSON values.
-// `surgetank publish` and the HTTP interface read with it, so that a file means the same in both.
+// `surgetank publish` and the HTTP interface use it, so a file leads to the same messages in both.
 //
 // # Text
 //
 // A UTF-8 byte order mark is removed. UTF-16 with a byte order mark is converted to UTF-8. UTF-16
-// without one and UTF-32 are rejected. A line ends with LF or CRLF. The last line needs no line
+// without a mark and UTF-32 are errors. A line ends with LF or CRLF. The last line needs no line
 // end.
 //
-// A carriage return that is not part of a CRLF is rejected, so that none stays in a body by
-// accident. If it belongs to the data, write it in JSON as \r.
+// A carriage return that is not part of a CRLF is an error, so that no body contains one by
+// accident. If the data contain carriage returns, write them in JSON as \r.
 //
 // # Errors
 //
@@ -33,7 +33,7 @@ type Format string
 
 const (
 	Lines  Format = "lines"  // every line that is not empty is a body, unchanged
-	CSV    Format = "csv"    // every row is a body: a JSON object of strings, named by the header row
+	CSV    Format = "csv"    // every row is a body: a JSON object of strings, with the names of the header row
 	NDJSON Format = "ndjson" // every line that is not blank is a body, and must be a JSON value
 	JSON   Format = "json"   // every value, and every element of a top-level array, is a body, without space between tokens
 )
@@ -52,14 +52,14 @@ func ParseFormat(s string) (Format, error) {
 // Message is one message of an input.
 type Message struct {
 	Body []byte
-	// N is the number of the message in its input, and is the same at each reading. With JSON it
-	// counts the values from 1. In the other formats it is the number of the line where the message
-	// begins.
+	// N is the number of the message in its input. It is the same each time the input is read. With
+	// JSON, N counts the values from 1. In the other formats, N is the number of the line where the
+	// message begins.
 	N    int64
-	Line int64 // where the message begins, from 1
+	Line int64 // the line where the message begins, from 1
 }
 
-// LineError is a mistake in a line of an input. Err does not name the line.
+// LineError is a mistake in a line of an input. The text of Err does not contain the line number.
 type LineError struct {
 	Line int64
 	Err  *surgetank.Error
@@ -71,11 +71,11 @@ func (e *LineError) Unwrap() error { return e.Err }
 // Options describe how to read. Format and Max are required.
 type Options struct {
 	Format Format
-	Max    int  // bytes of a body, at most
+	Max    int  // the most bytes of a body
 	Comma  rune // separator of the fields of a CSV; 0: a comma
 }
 
-// Check rejects options that contradict each other.
+// Check returns an error if the options contradict each other.
 func (o Options) Check() error {
 	switch {
 	case o.Comma != 0 && o.Format != CSV:
@@ -86,7 +86,7 @@ func (o Options) Check() error {
 	return nil
 }
 
-// ParseDelimiter parses a CSV's delimiter: one character, or "tab". "" is none.
+// ParseDelimiter parses a CSV's delimiter: one character, or "tab". It returns 0 for "".
 func ParseDelimiter(s string) (rune, error) {
 	if s == "tab" || s == `\t` {
 		return '\t', nil
@@ -101,7 +101,8 @@ func ParseDelimiter(s string) (rune, error) {
 	return r, nil
 }
 
-// Reader reads one input. It is for one goroutine. Options.Max limits its memory, for any input.
+// Reader reads one input. Only one goroutine may use it. Options.Max limits its memory, for any
+// input.
 type Reader struct {
 	o    Options
 	in   *counter
@@ -132,7 +133,7 @@ func NewReader(r io.Reader, o Options) *Reader {
 // Next returns the next message, or io.EOF after the last. The caller owns the body.
 func (r *Reader) Next() (Message, error) { return r.cut() }
 
-// Count returns, after io.EOF, how many numbers the input has used.
+// Count returns the highest possible Message.N of the input. Call it after io.EOF.
 func (r *Reader) Count() int64 {
 	if r.o.Format == JSON {
 		return r.json.n
@@ -198,8 +199,8 @@ func tooLong(line int64, most int) *LineError {
 	return lineErrorf(line, surgetank.CodeTooLarge, "it has more than %d bytes; split it, or raise the server's max_message", most)
 }
 
-// readError adds the line to an error of reading. An error of the decoder is a mistake in the
-// input, any other error is one of the input itself.
+// readError adds the line to an error of reading. An error of the decoder is a mistake in the text.
+// Any other error means that the input could not be read.
 func readError(line int64, err error) error {
 	var e *surgetank.Error
 	if errors.As(err, &e) {
@@ -208,8 +209,8 @@ func readError(line int64, err error) error {
 	return fmt.Errorf("reading the input: %w", err)
 }
 
-// Line returns the body of a line without its LF. It removes a carriage return at the end. An empty
-// body is no message. The format must be Lines or NDJSON.
+// Line returns the body of a line without its LF. It removes a carriage return at the end. If the
+// body is empty, the line is not a message. The format must be Lines or NDJSON.
 func Line(line []byte, f Format) ([]byte, *surgetank.Error) {
 	if n := len(line); n > 0 && line[n-1] == '\r' {
 		line = line[: n-1 : n-1]
@@ -227,7 +228,7 @@ func Line(line []byte, f Format) ([]byte, *surgetank.Error) {
 	case !utf8.Valid(line):
 		return nil, notUTF8("")
 	case !json.Valid(line):
-		err := json.Unmarshal(line, new(json.RawMessage)) // returns the reason
+		err := json.Unmarshal(line, new(json.RawMessage)) // Unmarshal returns the reason
 		return nil, surgetank.FieldErrorf("line", "it is not a JSON value: %v", err)
 	}
 	return line, nil

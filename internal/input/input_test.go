@@ -49,8 +49,8 @@ func read(r io.Reader, o Options) (got []string, count int64) {
 
 const bom = "\xef\xbb\xbf"
 
-// TestFormats tests each format with input as other programs write it. A last entry that begins
-// with ERROR must be the start of the error.
+// TestFormats tests each format with input as other programs write it. If the last entry of want
+// begins with ERROR, reading must end with an error that begins with this text.
 func TestFormats(t *testing.T) {
 	long := strings.Repeat("x", 60)
 	for _, c := range []struct {
@@ -158,7 +158,7 @@ func TestDelimiter(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded: an input whose record never ends is rejected after about Max bytes.
+// TestMemoryIsBounded: if a record never ends, reading fails after about Max bytes.
 func TestMemoryIsBounded(t *testing.T) {
 	for format, start := range map[Format]string{Lines: "", NDJSON: "", JSON: `["`, CSV: "a\n\""} {
 		src := &endless{}
@@ -179,7 +179,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestALineIsGivenOutWhenItIsThere: a terminal's line is returned before the next one is typed.
+// TestALineIsGivenOutWhenItIsThere: Next returns a line of a terminal before the next line is
+// typed.
 func TestALineIsGivenOutWhenItIsThere(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()

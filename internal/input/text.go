@@ -11,20 +11,20 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// text reads an input as UTF-8: without its byte order mark, and converted if the mark is that of
-// UTF-16. Other bytes are unchanged. It reads at most two bytes ahead before it returns a first
-// line, so that a terminal's lines are returned one by one.
+// text reads an input as UTF-8. It removes a byte order mark, and converts UTF-16 with a mark.
+// Other bytes are unchanged. Before it returns the first bytes, it reads as few bytes as possible,
+// so that a terminal's lines are returned one by one.
 type text struct {
 	in      io.Reader
 	sniffed bool
-	head    []byte // read and not returned
+	head    []byte // bytes read and not returned yet
 	order   binary.ByteOrder
 
-	raw   []byte // UTF-16 bytes that are read and not converted
+	raw   []byte // UTF-16 bytes read and not converted yet
 	high  rune   // the first half of a surrogate pair, or 0
-	out   []byte // converted and not returned
+	out   []byte // converted bytes, not returned yet
 	space []byte // memory of out
-	bad   error  // the error in the UTF-16 after out
+	bad   error  // the error in the UTF-16 text after out
 	end   error
 }
 
@@ -59,7 +59,8 @@ func Mark(data []byte) (of string) {
 	return ""
 }
 
-// encoding finds the encoding by the first four bytes of an input, or all bytes of a shorter one.
+// encoding finds the encoding by the first four bytes of an input, or by all bytes of a shorter
+// input.
 func encoding(b []byte) (order binary.ByteOrder, skip int, err error) {
 	refuse := func(name, from string) (binary.ByteOrder, int, error) {
 		return nil, 0, surgetank.FieldErrorf("line", "the input is %s; convert it, as with: iconv -f %s -t UTF-8", name, from)
@@ -103,8 +104,8 @@ func (t *text) Read(p []byte) (int, error) {
 	return t.in.Read(p)
 }
 
-// sniff reads the first bytes to find the encoding: two, or four if the first two do not look like
-// UTF-8 text.
+// sniff reads the first bytes to find the encoding: two bytes, or four if the first two do not look
+// like UTF-8 text.
 func (t *text) sniff() error {
 	var b [4]byte
 	n := 0
@@ -189,13 +190,13 @@ var errLong = errors.New("the record is too long")
 // counter counts the bytes and lines read through it. It returns at most until bytes.
 type counter struct {
 	r     io.Reader
-	until int64 // 0: no limit
+	until int64 // limit of bytes to read; 0: no limit
 	keep  bool  // remember where lines end
 
 	n     int64
 	lines int64
 	open  bool    // the last line has not ended yet
-	ends  []int64 // offsets after line ends, ascending, without the first base ones
+	ends  []int64 // offsets after line ends, ascending, without the first base offsets
 	base  int64   // number of line ends that were removed from ends
 }
 

@@ -20,10 +20,10 @@ type table struct {
 	r      *Reader
 	csv    *csv.Reader
 	header []string
-	keys   [][]byte // the names as JSON, with the punctuation before and after them
+	keys   [][]byte // the column names as JSON, with the punctuation before and after each name
 }
 
-// ahead is how many bytes the readers of records may read after a record.
+// ahead is the most bytes that the readers of records read beyond a record.
 const ahead = 64 << 10
 
 func (t *table) init(r *Reader) {
@@ -66,7 +66,8 @@ func (t *table) row() ([]string, int64, error) {
 	return row, int64(line), nil
 }
 
-// nextLine returns about where the row is that could not be read: after the last one that could.
+// nextLine returns the approximate line of the row that could not be read: the line after the last
+// readable row.
 func (t *table) nextLine() int64 {
 	if t.header == nil {
 		return 1
@@ -139,7 +140,7 @@ func (t *table) next() (Message, error) {
 	for i, v := range row {
 		body = msgopt.AppendText(append(body, t.keys[i]...), v)
 	}
-	if body = append(body, '}'); len(body) > t.r.o.Max { // escapes made it longer
+	if body = append(body, '}'); len(body) > t.r.o.Max { // escapes made the body longer
 		return Message{}, tooLong(line, t.r.o.Max)
 	}
 	t.r.line = line
@@ -150,7 +151,7 @@ func (t *table) next() (Message, error) {
 type values struct {
 	r      *Reader
 	dec    *json.Decoder
-	inside bool // inside a top-level array
+	inside bool // the next value is inside a top-level array
 	n      int64
 }
 
@@ -219,7 +220,7 @@ func (v *values) peek() byte {
 	return 0
 }
 
-// failed adds the line of the value that could not be read to an error.
+// failed adds a line to an error: the line of the value that could not be read.
 func (v *values) failed(at int64, err error) error {
 	line := v.r.in.line(at)
 	var e *surgetank.Error

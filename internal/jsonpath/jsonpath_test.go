@@ -145,7 +145,7 @@ func TestScanDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// fuzzPaths find every kind of value that the fuzzer's bodies are likely to have.
+// fuzzPaths are paths to the values that the fuzzer's bodies probably contain.
 var fuzzPaths = []string{"$", "$.a", "$.b", "$.a.a", "$.a.b", "$[0]", "$[1]", "$[0].a", "$.a[0]", "$.a[1].b", `$[""]`, `$["é"]`, "$.a.b.c"}
 
 // FuzzScan compares every answer with a full decode by encoding/json.
@@ -183,7 +183,7 @@ func FuzzScan(f *testing.F) {
 				t.Fatal(err)
 			}
 			if strings.Contains(string(body), `\ud`) || strings.Contains(string(body), `\uD`) {
-				return // half surrogates: encoding/json replaces them, this package rejects them
+				return // half surrogates: encoding/json replaces them, but for this package they are errors
 			}
 			for i, p := range paths {
 				want, found := walk(doc, p.steps)
@@ -245,7 +245,8 @@ func compare(t *testing.T, expr string, got Value, want any) {
 	}
 }
 
-// FuzzParse: every accepted path can be used, and its names are those that a body would have.
+// FuzzParse: every accepted path can be used, and it finds the value in a body with the path's
+// names.
 func FuzzParse(f *testing.F) {
 	for _, e := range append(fuzzPaths, `$['a\'b']`, "$[2147483647]", "$.a[") {
 		f.Add(e)

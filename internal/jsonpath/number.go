@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// maxPlain is the most digits before the point, or zeros after it, that CanonicalNumber writes out.
-// With more it writes an exponent.
+// maxPlain is the most digits before the point, or zeros after it, that CanonicalNumber writes. For
+// more it writes an exponent.
 const maxPlain = 40
 
 // CanonicalNumber returns the same text for all spellings of a decimal number: 1, 1.0, 10e-1 and
-// 1E0 all give "1". The value is exact: nothing is rounded. It returns a text unchanged if the text
-// is not a JSON number, or if its exponent has more than 15 digits.
+// 1E0 all become "1". The value is not rounded. It returns a text unchanged if the text is not a
+// JSON number, or if its exponent has more than 15 digits.
 func CanonicalNumber(s string) string {
 	sc := scanner{b: []byte(s)}
 	if s == "" || s[0] != '-' && (s[0] < '0' || s[0] > '9') || !sc.number() || sc.i != len(s) {
@@ -38,7 +38,7 @@ func CanonicalNumber(s string) string {
 	if short == "" {
 		return "0"
 	}
-	// The value is now short × 10^exponent, and short has no zero at either end.
+	// The value is now short × 10^exponent, and short neither begins nor ends with zero.
 	var out string
 	switch point := len(short) + exponent; {
 	case exponent >= 0 && point <= maxPlain:

@@ -16,7 +16,7 @@ func TestCanonicalNumber(t *testing.T) {
 		"123456789012345678901234567890": {"123456789012345678901234567890", "123456789012345678901234567890.0"},
 		"1e400":                          {"1e400", "10e399", "1.0E400"},
 		"1e-400":                         {"1e-400", "0.1e-399"},
-		"12.5e":                          {"12.5e"}, // not a number: unchanged
+		"12.5e":                          {"12.5e"}, // not a number, so unchanged
 		"01":                             {"01"},
 		"":                               {""},
 		"x":                              {"x"},
@@ -31,7 +31,7 @@ func TestCanonicalNumber(t *testing.T) {
 	}
 }
 
-// FuzzCanonicalNumber: the canonical text is the same number, and is its own canonical text.
+// FuzzCanonicalNumber: the canonical text is the same number, and a second call does not change it.
 func FuzzCanonicalNumber(f *testing.F) {
 	for _, s := range []string{"1", "-1.50e3", "0.000001", "1e-50", "123e45", "x"} {
 		f.Add(s)
@@ -46,7 +46,7 @@ func FuzzCanonicalNumber(f *testing.F) {
 		}
 		var a, b big.Float
 		if _, _, err := a.SetPrec(4096).Parse(s, 10); err != nil || a.IsInf() {
-			return // an exponent that is too large for the checker
+			return // the exponent is too large for the exact comparison
 		}
 		if _, _, err := b.SetPrec(4096).Parse(c, 10); err != nil {
 			t.Fatalf("%q gives %q, which is no number: %v", s, c, err)

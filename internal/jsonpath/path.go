@@ -14,8 +14,8 @@ const (
 	maxIndex     = 1<<31 - 1
 )
 
-// Path is a parsed path. The zero Path finds nothing; create one with Parse. Many goroutines may
-// use it.
+// Path is a parsed path. The zero Path finds no value. Create a Path with Parse. Many goroutines
+// may use one Path.
 type Path struct {
 	expr  string
 	steps []step
@@ -29,11 +29,11 @@ type step struct {
 	isIndex bool
 }
 
-// PathError describes what is wrong with a path, and where.
+// PathError describes a mistake in a path.
 type PathError struct {
-	Expr   string // the path as it was given; cut after MaxPathLen bytes
+	Expr   string // the path, cut after MaxPathLen bytes
 	Offset int    // position of the wrong byte
-	Reason string // what is wrong there and what to write instead
+	Reason string // the mistake at Offset, and what to write instead
 }
 
 // Error returns the path, the position and the reason in one sentence.
@@ -70,9 +70,9 @@ func (p Path) String(body []byte) (string, bool) {
 	return out[0].Text()
 }
 
-// Identity returns the scalar at the path as text that identifies it. Equal numbers give equal
-// texts in all spellings (CanonicalNumber). A string without a UTF-8 form gives the bytes as they
-// are written. Otherwise it returns false in the same cases as String.
+// Identity returns the scalar at the path as text that identifies it. Equal numbers have the same
+// text in all spellings (CanonicalNumber). For a string without a UTF-8 form, it returns the bytes
+// as they are written. In the other cases in which String returns false, Identity does, too.
 func (p Path) Identity(body []byte) (string, bool) {
 	if p.set == nil {
 		return "", false

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth is how deep arrays and objects may nest. A deeper body is an error, because no user
-// means one, and databases reject it too.
+// MaxDepth is the deepest nesting of arrays and objects. A deeper body is an error, because it is
+// surely a mistake, and databases refuse it, too.
 const MaxDepth = 512
 
 // SyntaxError describes why a body is not JSON.
@@ -49,7 +49,8 @@ func (s *scanner) space() {
 	}
 }
 
-// value reads one value. n is its node in the tree of paths; nil if no path leads to it.
+// value reads one value. n is the value's node in the tree of paths, or nil if no path leads to the
+// value.
 func (s *scanner) value(n *node) bool {
 	if s.i == len(s.b) {
 		return s.fail(s.i, "it ends where a value is expected")
@@ -96,7 +97,7 @@ func (s *scanner) value(n *node) bool {
 	return true
 }
 
-// enter enters an object or array. The caller decreases depth afterwards.
+// enter is called at the start of an object or array. At its end the caller decreases depth.
 func (s *scanner) enter() bool {
 	s.depth++
 	s.i++
@@ -161,8 +162,8 @@ func (s *scanner) object(n *node) bool {
 	}
 }
 
-// child returns the node for a field, or nil if no path continues there. If the field is a
-// duplicate, it deletes the values found in the earlier one.
+// child returns the node for a field, or nil if no path leads through the field. If an earlier
+// field had the same name, child deletes the values found in it.
 func (s *scanner) child(n *node, name []byte, plain bool) *node {
 	if !plain {
 		var ok bool
@@ -281,9 +282,8 @@ func (s *scanner) str() (plain, ok bool) {
 }
 
 // ordinary counts the leading bytes that need no check: printable ASCII except the quote and the
-// backslash. It tests eight bytes at a time. A borrow in the subtraction can set a wrong flag only
-// above the first right one. So the lowest flag is right, or the caller steps over one ordinary
-// byte.
+// backslash. It tests eight bytes at a time. A borrow in the subtraction can set wrong flags only
+// above the first right flag, so the lowest flag is used.
 func ordinary(b []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0

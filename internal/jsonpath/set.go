@@ -1,6 +1,7 @@
 package jsonpath
 
-// Set finds the values of many paths in one pass. It is immutable. Many goroutines may use it.
+// Set finds the values of many paths in one pass over a body. It is immutable, and many goroutines
+// may use it.
 type Set struct {
 	root node
 	n    int
@@ -8,8 +9,8 @@ type Set struct {
 
 // node is one position in the tree of a set's paths.
 type node struct {
-	paths []int   // the paths that end here
-	below []int   // the paths that end here or below
+	paths []int   // the paths that end at this node
+	below []int   // the paths that end at this node or below
 	names []field // the continuations by name
 	elems []elem  // the continuations by index
 }
@@ -84,7 +85,7 @@ func (n *node) elem(index int) *node {
 }
 
 // Scan reads a body to its end and sets out[i] to the value of path i, as a part of body. out must
-// have space for Len values. The error is a *SyntaxError; out is not valid then.
+// have space for Len values. The error is a *SyntaxError. After an error, out is not valid.
 func (s *Set) Scan(body []byte, out []Value) error {
 	out = out[:s.n]
 	clear(out)

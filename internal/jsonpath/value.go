@@ -19,7 +19,7 @@ const (
 	Object
 )
 
-// Scalar tells whether a value of this kind has a text. Strings, numbers and booleans have one.
+// Scalar reports whether a value of this kind is a scalar: a string, number or boolean.
 func (k Kind) Scalar() bool { return k >= False && k <= String }
 
 // String returns the name of the kind for error messages.
@@ -29,9 +29,9 @@ func (k Kind) String() string {
 
 // Value is one JSON value in a body.
 type Value struct {
-	Raw  []byte // as written, a string with its quotes; shares the body's memory
+	Raw  []byte // the value as written (a string with its quotes), in the body's memory
 	Kind Kind
-	// plain: a string without escapes. Its text is Raw without the quotes.
+	// plain means a string without escapes. Its text is Raw without the quotes.
 	plain bool
 }
 
@@ -97,7 +97,7 @@ func unescape(dst, s []byte) ([]byte, bool) {
 			dst = utf8.AppendRune(dst, r)
 			continue
 		}
-		dst = append(dst, c) // for the cases above, and for \" \\ \/
+		dst = append(dst, c) // the byte that the escape means; \" \\ and \/ mean themselves
 	}
 	return dst, true
 }
@@ -110,7 +110,7 @@ func hex4(s []byte) rune {
 	return r
 }
 
-// hexDigit is the value of each hexadecimal digit, and notHex for every other byte.
+// hexDigit contains the value of each hexadecimal digit, and notHex for every other byte.
 var hexDigit = func() (t [256]byte) {
 	for i := range t {
 		switch c := byte(i); {

@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write docs/api.txt anew")
 // their API.
 const apiFile = "../../docs/api.txt"
 
-// TestExportedAPI compares the exported API with its list, so that each change is seen in review.
+// TestExportedAPI compares the exported API with its list, so that a review shows each change.
 func TestExportedAPI(t *testing.T) {
 	fset, files := load(t, 0)
 	var lines []string
@@ -92,7 +92,7 @@ func internalNames(f *ast.File) map[string]string {
 }
 
 // exported returns the exported declarations of a file as other programs see them: functions
-// without bodies, types without unexported parts, one constant or variable each.
+// without bodies, types without unexported parts, and constants and variables one by one.
 func exported(f *ast.File) (list []ast.Node) {
 	for _, d := range f.Decls {
 		switch d := d.(type) {
@@ -139,8 +139,8 @@ func receiver(list *ast.FieldList) string {
 	return ""
 }
 
-// shownType leaves out unexported fields and methods. An embedded field is shown, because its
-// exported members can be reached.
+// shownType returns a type without unexported fields and methods. Embedded fields stay, because
+// programs can use their exported members.
 func shownType(s *ast.TypeSpec) *ast.TypeSpec {
 	c := *s
 	c.Doc, c.Comment = nil, nil

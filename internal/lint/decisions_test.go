@@ -13,19 +13,19 @@ import (
 var (
 	decisionFile = regexp.MustCompile(`^(\d{4})-.*\.md$`)
 	// indexLine matches a line of the index: number and file of a note, and the mark of a
-	// superseded one.
+	// superseded note.
 	indexLine = regexp.MustCompile(`(?m)^- \[(\d{4})\]\(([^)]*)\): .*?( \*\*Superseded.*)?$`)
 )
 
-// TestDecisionsAreInTheIndex: docs/decisions/README.md lists each note once. A superseded note says
-// so, and so does the index.
+// TestDecisionsAreInTheIndex: docs/decisions/README.md lists each note once. A superseded note is
+// marked in the note and in the index.
 func TestDecisionsAreInTheIndex(t *testing.T) {
 	dir := filepath.Join(root(t), "docs", "decisions")
 	b, err := os.ReadFile(filepath.Join(dir, "README.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	marks := map[string]string{} // by file
+	marks := map[string]string{} // the marks in the index, by file
 	for _, m := range indexLine.FindAllStringSubmatch(unwrapped(string(b)), -1) {
 		number, name, mark := m[1], m[2], strings.TrimSpace(m[3])
 		if _, twice := marks[name]; twice {

@@ -12,7 +12,7 @@ import (
 // on, and why.
 var forbidden = []struct {
 	pkg, why string
-	deps     []string // an import path or, with a trailing slash, everything below it
+	deps     []string // an import path or, with a trailing slash, all packages below the path
 }{
 	{"", "the words are for everybody: importing them must cost a program nothing",
 		[]string{"net/", "net", "os/exec", "github.com/jackc/", "modernc.org/"}},

@@ -12,7 +12,7 @@ import (
 )
 
 // unorderedMark is a mark in a comment on the line of a map range or the line above. It says that
-// the order cannot matter; the reason follows.
+// the order has no effect, and is followed by the reason.
 const unorderedMark = "unordered:"
 
 // impure are imports that a deterministic package must not have.
@@ -31,9 +31,11 @@ var impureCalls = map[string]func(name string) bool{
 		}
 		return false
 	},
-	// A generator made with New from an injected seed is allowed; the package's global one is not.
+	// A generator made with New from an injected seed is allowed, but not the package's global
+	// generator.
 	"math/rand": isGlobalRand, "math/rand/v2": isGlobalRand,
-	// They return the map's random order. slices.Sorted(maps.Keys(m)) is recognised and allowed.
+	// These functions return a map's content in random order. slices.Sorted(maps.Keys(m)) is
+	// recognised and allowed.
 	"maps": func(n string) bool { return n == "Keys" || n == "Values" || n == "All" },
 }
 
@@ -41,11 +43,11 @@ func isGlobalRand(n string) bool {
 	return !strings.HasPrefix(n, "New") && n != "Rand" && n != "Source" && n != "PCG" && n != "ChaCha8"
 }
 
-// deterministic are the packages that decide for a machine.
+// deterministic are the packages that must be deterministic.
 var deterministic = []string{"internal/queue", "internal/adapt", "internal/breaker"}
 
 // TestQueueIsDeterministic checks the machine's promise: the same commands and the same seed
-// produce the same bytes, on every machine and at any time. The simulator and every replay depend
+// produce the same bytes, on every computer and at any time. The simulator and every replay depend
 // on it.
 func TestQueueIsDeterministic(t *testing.T) {
 	fset, files := load(t, parser.ParseComments)
@@ -115,7 +117,7 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 		}
 	case *ast.CallExpr:
 		if pkg, name := pkgFunc(c.info, n.Fun); (pkg == "slices" || pkg == "sort") && strings.HasPrefix(name, "Sorted") {
-			return nil // slices.Sorted(maps.Keys(m)) has an order
+			return nil // slices.Sorted(maps.Keys(m)) is in a fixed order
 		}
 	case *ast.SelectorExpr:
 		if pkg, name := pkgFunc(c.info, n); pkg != "" {
@@ -136,10 +138,10 @@ func (c *checker) Visit(n ast.Node) ast.Visitor {
 
 // orderIrrelevant allows four kinds of map range:
 //
-//   - a marked one
-//   - one that only counts (no key or value)
-//   - one that only fills another map under the same keys
-//   - one that only collects into a slice, in a function that sorts
+//   - a range with the mark
+//   - a range that only counts (no key or value)
+//   - a range that only fills another map under the same keys
+//   - a range that only appends to a slice, in a function that sorts
 func (c *checker) orderIrrelevant(n *ast.RangeStmt) bool {
 	if n.Key == nil && n.Value == nil {
 		return true
@@ -205,7 +207,7 @@ func callsSort(info *types.Info, n ast.Node) (found bool) {
 	return found
 }
 
-// TestDeterminismCheckSees breaks every rule once, to test the check itself.
+// TestDeterminismCheckSees tests the check itself with code that breaks every rule once.
 func TestDeterminismCheckSees(t *testing.T) {
 	const src = `package p
 import ("context"; "maps"; "math/rand/v2"; "slices"; "sort"; "time")

@@ -10,19 +10,20 @@ import (
 	"testing"
 )
 
-// durability has the functions of a package that may write durable state, by name: "function" or
+// durability lists the functions of a package that may write durable state. Names are "function" or
 // "Type.method".
 type durability struct {
 	// structs are the types whose fields are durable.
 	structs []string
-	// mixed are structs that durable fields lead to, and that have volatile fields too.
+	// mixed are structs in durable fields that also have volatile fields.
 	mixed []string
-	// appliers apply records or restore snapshots. They write durable fields and call each other.
-	// No other function of the package calls them.
+	// appliers apply records or read snapshots. They write durable fields and call each other. Only
+	// gates may be called by other functions of the package.
 	appliers []string
-	// gates are appliers that other functions call, and these functions.
+	// gates are the appliers that other functions may call. The value lists these functions.
 	gates map[string][]string
-	// upkeep are functions that write durable fields and change no fact, and the reasons.
+	// upkeep are functions that write durable fields without changing a fact. The value is the
+	// reason.
 	upkeep map[string]string
 }
 
@@ -43,7 +44,7 @@ var queueDurability = durability{
 		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
 	},
 	gates: map[string][]string{
-		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each writes the record to the entry first
+		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each function adds the record to the entry before the call
 	},
 	upkeep: map[string]string{
 		"slot.to":           "its callers set only volatile states, which this test checks",
@@ -59,7 +60,8 @@ var queueDurability = durability{
 }
 
 // TestOnlyReplayWritesDurableState checks the machine's promise that the live state and the
-// recovered state cannot differ: every change of a durable field is a record that apply applies.
+// recovered state are the same: only apply changes durable fields, and each change comes from a
+// record.
 //
 // The test finds writes through local variables and parameters. It does not follow a map or a
 // pointer that was stored in another struct.
@@ -76,7 +78,7 @@ func TestOnlyReplayWritesDurableState(t *testing.T) {
 	}
 }
 
-// TestDurabilityCheckSees breaks each rule, to test the check itself.
+// TestDurabilityCheckSees tests the check itself with code that breaks each rule.
 func TestDurabilityCheckSees(t *testing.T) {
 	const src = `package p
 import "slices"

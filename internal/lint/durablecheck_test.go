@@ -135,7 +135,7 @@ func (c *durableChecker) findAliases(body ast.Node) {
 		case *types.Map, *types.Slice:
 			c.aliases[v] = true
 		case *types.Pointer:
-			if !c.own(t.Elem()) { // the fields of the package's own types say whether they are durable
+			if !c.own(t.Elem()) { // fields of the package's own types are judged one by one
 				c.aliases[v] = true
 			}
 		}

@@ -15,12 +15,12 @@ import (
 var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/door/doortest", "internal/sim", "internal/lint", "internal/pgtest",
 	"internal/server/child", "internal/commitlog/commitlogtest", "internal/queue/model"}
 
-// goroutineRow matches the first two cells of a row: the starter, and the number of go statements
-// that the row covers.
+// goroutineRow matches the first cell of a row: the function that starts goroutines, and its number
+// of go statements.
 var goroutineRow = regexp.MustCompile("^\\| `([a-z/]+\\.[A-Za-z.]+)`(?: ×(\\d+))? \\|")
 
-// goroutineTable returns the rows under "## Goroutines" in ARCHITECTURE.md: numbers of statements
-// by starter.
+// goroutineTable returns the rows under "## Goroutines" in ARCHITECTURE.md: for each starting
+// function, the number of statements.
 func goroutineTable(t *testing.T) map[string]int {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(root(t), "ARCHITECTURE.md"))
@@ -45,8 +45,8 @@ func goroutineTable(t *testing.T) map[string]int {
 	return rows
 }
 
-// startsGoroutine reports whether a statement starts a goroutine, at once or later: go,
-// WaitGroup.Go, errgroup's Go, time.AfterFunc, context.AfterFunc.
+// startsGoroutine reports whether a statement starts a goroutine, now or later: go, WaitGroup.Go,
+// errgroup's Go, time.AfterFunc, context.AfterFunc.
 func startsGoroutine(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.GoStmt:
@@ -58,7 +58,7 @@ func startsGoroutine(n ast.Node) bool {
 	return false
 }
 
-// funcName returns the name of a function; for a method, the receiver's type comes first.
+// funcName returns the name of a function, or TYPE.NAME for a method.
 func funcName(f *ast.FuncDecl) string {
 	if f.Recv == nil {
 		return f.Name.Name

@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// layers has the layer of each package. The longest listed prefix of a package's path decides. A
-// package imports packages of lower layers and its own subpackages. The second digit is a sublayer:
-// a package may also import from a lower sublayer of its own layer. Every package must be listed,
-// so that the layer of a new package is a decision.
+// layers contains the layer of each package. The longest listed prefix of a package's path decides.
+// A package imports packages of lower layers and its own subpackages. The second digit is a
+// sublayer: a package may also import from a lower sublayer of its own layer. Every package must be
+// listed, so that the layer of a new package is a decision.
 var layers = map[string]int{
-	"internal/hidden":   0, // the words, and what is behind them
+	"internal/hidden":   0, // internals of the root package that other packages need
 	"":                  1,
 	"internal/fullname": 2, // names of queues with their virtual hosts
-	"internal/door":     2, // what doors and sinks need and users do not see
+	"internal/door":     2, // the interface of the broker for doors and sinks, which users do not see
 
-	"internal/clock":      10, // helpers of layer 1: pure, or close to the machine (time, files)
+	"internal/clock":      10, // helpers of layer 1, for time, files and other things below the machine
 	"internal/overlay":    10, // builds from changed copies of the source; test builds alone use it
 	"internal/mutant":     11,
 	"internal/failpoint":  11,
@@ -25,13 +25,13 @@ var layers = map[string]int{
 	"internal/jsonpath":   10,
 	"internal/settings":   10,
 	"internal/msgopt":     11, // the options of messages, as the doors write them
-	"internal/input":      12, // division of text into messages
+	"internal/input":      12, // splits text into messages
 	"internal/callback":   10, // protected calls of users' functions
-	"internal/lobby":      10, // which connections may stay
-	"internal/localtoken": 10, // the login of this machine's own programs
+	"internal/lobby":      10, // limits on connections without a login
+	"internal/localtoken": 10, // the login of programs on the server's own computer
 	"internal/tally":      10, // counts of refusals by limits
 	"internal/digest":     10, // summaries of many events in few log lines
-	"internal/inorder":    10, // order of one caller's publishes and settlements
+	"internal/inorder":    10, // the order of one caller's publishes and settlements
 	"internal/seqset":     10, // sets of message numbers
 	"internal/adapt":      10, // the adaptive limit of a target
 	"internal/breaker":    10, // whether a target is down
@@ -46,7 +46,7 @@ var layers = map[string]int{
 
 	"internal/broker": 30, // the loop
 
-	"internal/amqp/wire":       40, // doors and consumers; the rooms of the AMQP door, lowest first
+	"internal/amqp/wire":       40, // doors and consumers; the packages of the AMQP door, lowest first
 	"internal/amqp/amqptest":   41,
 	"internal/amqp/translate":  41,
 	"internal/amqp/topology":   42,
@@ -69,14 +69,14 @@ var layers = map[string]int{
 	"serve":           52, // the doors, for an embedded broker
 
 	"cmd":             60, // programs
-	"bench":           61, // uses test/kit
+	"bench":           61, // above test/kit, which it uses
 	"test":            60,
 	"internal/lint":   60,
 	"internal/pgtest": 59, // a temporary PostgreSQL, for tests and benchmarks
 }
 
-// house is the directory that a door and its rooms share: imports between them are the door's own,
-// as long as they point down.
+// house returns the directory that the packages of one door share. Imports between these packages
+// are allowed if they point down.
 func house(entry string) string {
 	if entry == "internal/amqp" || strings.HasPrefix(entry, "internal/amqp/") {
 		return "internal/amqp"
@@ -84,9 +84,9 @@ func house(entry string) string {
 	return entry
 }
 
-// doorsMayImport lists the packages of the module that layer 4 may import, besides own subpackages.
-// Doors and consumers may use the root package, permissions and helpers, but not each other and not
-// the engine.
+// doorsMayImport lists the packages of the module that layer 4 may import, in addition to own
+// subpackages: the root package, permissions and helpers. Doors and consumers must import neither
+// each other nor the engine.
 var doorsMayImport = map[string]bool{
 	"": true, "internal/hidden": true, "internal/fullname": true, "internal/door": true, "internal/door/doortest": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
@@ -111,7 +111,7 @@ func TestImportsOnlyPointDown(t *testing.T) {
 	fset, files := load(t, parser.ImportsOnly)
 	for _, f := range files {
 		if f.test {
-			continue // tests may import anything: a log's test opens a broker, a door's test an engine
+			continue // tests may import any package: a log's test opens a broker, a door's test opens an engine
 		}
 		from, entry, ok := layerOf(f.pkg)
 		if !ok {
@@ -132,7 +132,7 @@ func TestImportsOnlyPointDown(t *testing.T) {
 			case !ok:
 				t.Errorf("%s: imports %s, which has no layer", fset.Position(pos), path)
 			case entry == toEntry:
-				// A package and its own subpackages.
+				// A package may import its own subpackages.
 			case to >= from:
 				t.Errorf("%s: %s (layer %d) imports %s (layer %d); imports only point down", fset.Position(pos), f.pkg, from, target, to)
 			case from/10 == 4 && house(entry) != house(toEntry) && !doorsMayImport[target]:

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// declared returns what each package declares: functions, types, constants, variables and their
-// fields and methods, as NAME or TYPE.NAME. Declarations in tests count too.
+// declared returns the names that each package declares, including in tests: functions, types,
+// constants, variables, fields and methods, as NAME or TYPE.NAME.
 func declared(files []file) map[string]map[string]bool {
 	all := map[string]map[string]bool{}
 	for _, f := range files {

@@ -17,7 +17,8 @@ import (
 
 var shrinkFlag = flag.Bool("shrink", false, "take rooms that obey off the list in testdata/rooms.txt")
 
-// roomsFile lists the rooms whose prose does not obey the rules yet.
+// roomsFile lists the rooms whose prose does not obey the rules yet. A room is the directory of a
+// package, or a document.
 const roomsFile = "testdata/rooms.txt"
 
 // documents returns the Markdown files of the module. Results of benchmarks are records and stay
@@ -49,7 +50,7 @@ func documents(t *testing.T) map[string]string {
 	return list
 }
 
-// problems checks all prose. A room is the directory of a package, or a document.
+// problems checks all prose. It returns the problems of each room.
 func problems(t *testing.T) map[string][]string {
 	t.Helper()
 	b, err := os.ReadFile("testdata/banned.txt")
@@ -62,7 +63,7 @@ func problems(t *testing.T) map[string][]string {
 	}
 	rooms := map[string][]string{}
 	note := func(room, file string, found []prose.Problem) {
-		rooms[room] = rooms[room] // makes the room exist
+		rooms[room] = rooms[room] // adds the room, even without problems
 		for _, p := range found {
 			rooms[room] = append(rooms[room], fmt.Sprintf("%s:%d: %s", file, p.Line, p.What))
 		}
@@ -95,8 +96,8 @@ func problems(t *testing.T) map[string][]string {
 }
 
 // TestProse checks the rules for comments and documents: short sentences, no banned phrases, line
-// width, and references to existing things. A listed room is excused until it obeys for the first
-// time, so the list can only shrink.
+// width, and references to existing things. A room in roomsFile may break the rules. When it obeys
+// them, it must be removed from the list, so the list can only shrink.
 func TestProse(t *testing.T) {
 	b, err := os.ReadFile(roomsFile)
 	if err != nil {

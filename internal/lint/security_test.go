@@ -77,12 +77,12 @@ func TestSecurityRulesHaveTheirTests(t *testing.T) {
 	t.Logf("%d rules name %d tests", rules, named)
 }
 
-// formatted are functions with a format, and the position of the format among their arguments.
+// formatted are functions with a format parameter. The value is its position.
 var formatted = map[string]int{"Sprintf": 0, "Errorf": 0, "Printf": 0, "Appendf": 1, "Fprintf": 1, "Logf": 0, "Fatalf": 0}
 
-// TestFormatsAreConstant: outside text is never used as a format. A wrapper, whose last parameter
-// is ...any, may pass on its own format parameter. go vet recognises wrappers and checks their
-// callers.
+// TestFormatsAreConstant: outside text is never used as a format. A wrapper (a function whose last
+// parameter is ...any) may pass on its own format parameter. go vet recognises wrappers and checks
+// their callers.
 func TestFormatsAreConstant(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	calls := 0
@@ -169,8 +169,8 @@ func constant(e ast.Expr, passed map[string][]ast.Node) bool {
 	return false
 }
 
-// TestNothingDangerousIsUsed rejects packages and settings that caused known security holes in
-// other servers.
+// TestNothingDangerousIsUsed: no code uses the packages and settings that caused known security
+// holes in other servers.
 func TestNothingDangerousIsUsed(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	why := map[string]string{

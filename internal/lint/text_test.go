@@ -13,9 +13,9 @@ import (
 // doorWords are words of one protocol. A queue rule that needs one belongs to that protocol's door.
 var doorWords = regexp.MustCompile(`(?i)amqp|rabbit|http|exchange|webhook|postgres|sqlite`)
 
-// TestNoProtocolWordsBelowTheDoors checks names and string literals; comments may use examples.
-// Settings, permissions and policies are exempt, because they use the words of the doors' users. So
-// are failpoints, which name files of all layers.
+// TestNoProtocolWordsBelowTheDoors checks names and string literals, but not comments. Exempt are
+// settings, permissions and policies, because they use the words of the doors' users, and
+// failpoints, because they name files of all layers.
 func TestNoProtocolWordsBelowTheDoors(t *testing.T) {
 	fset, files := load(t, 0)
 	for _, f := range files {
@@ -48,8 +48,8 @@ func TestNoProtocolWordsBelowTheDoors(t *testing.T) {
 	}
 }
 
-// maxLines is the length from which a file surely contains more than one idea. The aim is half of
-// it.
+// maxLines is the most lines of a file. A longer file surely contains more than one idea. The aim
+// is half of it.
 const maxLines = 800
 
 func TestFilesStayReadable(t *testing.T) {
@@ -64,8 +64,8 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
-// TestTestsDoNotSleep: a sleep is too short on a busy machine or too long on others. In a synctest
-// bubble time is simulated, and sleeping is exact.
+// TestTestsDoNotSleep: tests sleep only in a synctest bubble, where time is simulated. A real sleep
+// is too short on a busy computer and too long on a fast one.
 func TestTestsDoNotSleep(t *testing.T) {
 	fset, files := load(t, parser.SkipObjectResolution)
 	for _, f := range files {

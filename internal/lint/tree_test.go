@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/lint/prose"
 )
 
-// tree has everything that prose can refer to.
+// tree contains the files, declarations and headings that prose can refer to.
 type tree struct {
 	paths    map[string]bool            // files and directories, from the module's root
 	tails    map[string]bool            // the ends of these paths
@@ -33,7 +33,7 @@ func newTree(t *testing.T, files []file, documents map[string]string) *tree {
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
-			return nil // the .git of a work tree
+			return nil // the .git file of a work tree
 		}
 		rel, err := filepath.Rel(top, p)
 		if err != nil {
@@ -79,7 +79,7 @@ func anchors(text string) map[string]bool {
 	return list
 }
 
-// has reports whether a path exists from the root, from a directory, or as the end of a path.
+// has reports whether a path exists relative to the root, relative to dir, or as the end of a path.
 func (x *tree) has(dir, ref string) bool {
 	ref = strings.TrimSuffix(ref, "/")
 	return x.paths[path.Clean(ref)] || x.paths[path.Join(dir, ref)] || x.tails[ref]
@@ -88,8 +88,8 @@ func (x *tree) has(dir, ref string) bool {
 var (
 	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	codeSpan = regexp.MustCompile("`([^`]+)`")
-	// filePath matches a path whose first part is a directory of this module, and a name with the
-	// ending of source or text.
+	// filePath matches a path whose first part is a directory of this module, or a file name with
+	// the extension of a source or text file.
 	filePath = regexp.MustCompile(`^(?:(?:internal|docs|test|cmd|sink|client|embedded|worker|brokertest|bench|scripts|\.ci)/[\w./-]*|[\w/-][\w./-]*\.(?:go|md))$`)
 	example  = regexp.MustCompile(`NNNN|NAME|FILE|DIR|TITLE`)
 	// fileInText matches a file's name inside a comment.
@@ -167,7 +167,7 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
-// TestReferencesSee: the check reports exactly the broken references.
+// TestReferencesSee tests the check itself: it must report exactly the broken references.
 func TestReferencesSee(t *testing.T) {
 	_, files := load(t, parser.SkipObjectResolution)
 	x := newTree(t, files, map[string]string{"docs/a.md": "# One two\n"})

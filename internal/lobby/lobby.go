@@ -1,11 +1,12 @@
-// Package lobby limits a door's connections that have not logged in, or that have nothing to do.
-// Such a connection is a guest, and has one of a limited number of places.
+// Package lobby limits a door's connections that have not logged in, or that have nothing to do. In
+// this package such a connection is a guest, and uses one of a limited number of places.
 //
-// When all places are taken, a newcomer gets the place of a waiting guest, whose connection is
-// closed. It is a guest of the address with the most waiting guests: the one that has waited
-// longest. So a client that takes places without a login loses them to newcomers, and one address
-// cannot displace the guests of another address with fewer. A busy guest is never displaced; it is
-// busy while its credentials are checked or its request is handled. Decision 0110 has the reasons.
+// If all places are used, a new connection displaces a waiting guest: that guest's connection is
+// closed. The displaced guest is the one that has waited longest at the address with the most
+// waiting guests. So a client that opens many connections without a login loses them to new
+// connections. An address cannot displace the guests of another address with fewer guests. A guest
+// is busy while its credentials are checked or its request is handled. A busy guest is never
+// displaced. Decision 0110 has the reasons.
 package lobby
 
 import (
@@ -16,55 +17,56 @@ import (
 	"sync"
 )
 
-// Lobby is the places of one door. Many goroutines may call all methods.
+// Lobby manages the places of one door. Any goroutine may call its methods.
 type Lobby struct {
 	places, perPeer int
 
 	mu      sync.Mutex
 	peers   map[netip.Addr]*peer
-	order   peerHeap // first the address whose guest is displaced next
+	order   peerHeap // the first element is the address whose guest is displaced next
 	guests  int
-	leaving int    // displaced and not gone yet: they still have a socket and a goroutine
+	leaving int    // displaced guests that have not left yet and still have a socket and a goroutine
 	clock   uint64 // counts events, to order guests by their waiting time
 }
 
-// peer is the guests of one address.
+// peer contains the guests of one address.
 type peer struct {
 	addr    netip.Addr
-	own     bool // a program of this machine: all of them share an address, so only the total limit applies
+	own     bool // loopback, which all programs of this computer share: only the total limit applies
 	guests  int
-	idlers  int          // the guests in waiting
-	waiting [2]list.List // of *Guest by kind of waiting, the longest first
-	at      int          // index in the heap
+	idlers  int          // number of guests in waiting
+	waiting [2]list.List // the *Guest values by kind of waiting, the longest-waiting first
+	at      int          // index of the peer in Lobby.order
 }
 
-// The kinds of waiting. A guest between two requests is displaced before one that is fresh, because
-// it loses nothing: it can connect again.
+// The kinds of waiting. An idle guest is displaced before a fresh one, because it loses nothing: it
+// can connect again.
 const (
-	idle  = iota // has logged in or made a request, and has nothing to do
-	fresh        // has not identified itself
+	idle  = iota // the guest has logged in or made a request, and now has no request
+	fresh        // the guest has not logged in
 )
 
-// Guest is one connection's place. A nil Guest is for a door without a lobby; all its methods are
-// no-ops.
+// Guest is one connection's place. In a door without a lobby it is nil. All methods of a nil Guest
+// do nothing.
 type Guest struct {
 	lobby *Lobby
 	peer  *peer
 	cut   func()
-	spot  *list.Element // in peer.waiting; nil: busy or gone
+	spot  *list.Element // the element in peer.waiting; nil: the guest is busy or has left
 	kind  int
 	since uint64
-	out   bool // displaced
+	out   bool // the guest was displaced
 	left  bool
 }
 
-// New returns a lobby with a number of places in total, and for one address. An address is an IPv4
-// address or an IPv6 /64. Loopback has no limit of its own.
+// New returns a lobby with places for all addresses together, and at most perPeer places for one
+// address. An address is an IPv4 address or an IPv6 /64. Loopback has no limit of its own.
 func New(places, perPeer int) *Lobby {
 	return &Lobby{places: places, perPeer: perPeer, peers: map[netip.Addr]*peer{}}
 }
 
-// network returns what counts as one address. For IPv6 it is a /64, which is what one customer has.
+// network returns the address under which a client is counted. For IPv6 it is the /64, because one
+// customer usually has a whole /64.
 func network(a netip.Addr) netip.Addr {
 	if a = a.Unmap().WithZone(""); a.Is6() && !a.IsLoopback() {
 		if p, err := a.Prefix(64); err == nil {
@@ -74,10 +76,11 @@ func network(a netip.Addr) netip.Addr {
 	return a
 }
 
-// Enter gives a newcomer a place. cut closes its connection and must not block. When the guest is
-// displaced, the newcomer that takes its place calls cut. made tells whether a guest was displaced
-// for this one. The result is nil if all other guests are busy, or if as many displaced guests as
-// there are places have not gone yet.
+// Enter assigns a place to a new connection. cut closes the connection and must not block. It is
+// called when the guest is displaced, by the goroutine of the connection that displaces it. made
+// reports whether another guest was displaced for this one. g is nil if there is no free place and
+// all other guests are busy. It is also nil if the displaced guests that have not left yet are as
+// many as the places.
 func (l *Lobby) Enter(a netip.Addr, cut func()) (g *Guest, made bool) {
 	g, out := l.enter(network(a), cut)
 	if out != nil {
@@ -119,7 +122,7 @@ func (l *Lobby) enter(a netip.Addr, cut func()) (g, out *Guest) {
 	return g, out
 }
 
-// wait puts a guest at the end of its address's line.
+// wait makes a guest the last waiting guest of its address.
 func (l *Lobby) wait(g *Guest, kind int) {
 	l.clock++
 	g.kind, g.since = kind, l.clock
@@ -128,7 +131,7 @@ func (l *Lobby) wait(g *Guest, kind int) {
 	heap.Fix(&l.order, g.peer.at)
 }
 
-// rise takes a guest out of the line.
+// rise removes a guest from the waiting guests of its address.
 func (l *Lobby) rise(g *Guest) {
 	if g.spot != nil {
 		g.peer.waiting[g.kind].Remove(g.spot)
@@ -151,7 +154,7 @@ func (l *Lobby) remove(g *Guest) {
 }
 
 // Hold makes the guest busy, so that it cannot be displaced until Wait or Rest. It returns false if
-// it was displaced already.
+// the guest is already displaced.
 func (g *Guest) Hold() bool {
 	if g == nil {
 		return true
@@ -168,7 +171,7 @@ func (g *Guest) Hold() bool {
 // Wait makes the guest fresh: it has not logged in, or its login failed.
 func (g *Guest) Wait() { g.line(fresh) }
 
-// Rest makes the guest idle: it has nothing to do.
+// Rest makes the guest idle: it has no request.
 func (g *Guest) Rest() { g.line(idle) }
 
 func (g *Guest) line(kind int) {
@@ -184,8 +187,8 @@ func (g *Guest) line(kind int) {
 	g.lobby.wait(g, kind)
 }
 
-// Leave frees the place: the guest has logged in and counts elsewhere, or its connection has ended.
-// Call it for every guest, also for a displaced one. It may be called again.
+// Leave frees the place. Call it for every guest, even a displaced one, when its connection has
+// logged in (and other limits apply) or has ended. Further calls have no effect.
 func (g *Guest) Leave() {
 	if g == nil {
 		return
@@ -203,7 +206,8 @@ func (g *Guest) Leave() {
 	g.left = true
 }
 
-// Count returns how many places are taken, and how many displaced guests have not gone yet.
+// Count returns the number of used places, and the number of displaced guests that have not left
+// yet.
 func (l *Lobby) Count() (guests, leaving int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,9 +224,10 @@ func (p *peer) next() *Guest {
 	return nil
 }
 
-// before orders addresses by whose guest is displaced first: the one with the most waiting guests,
-// then one with an idle guest, then the one whose guest has waited longest. Busy guests do not
-// count, because a client that has logged in and works must not suffer for those that wait.
+// before orders addresses by whose guest is displaced first. First comes the address with the most
+// waiting guests, then an address with an idle guest, then the address whose guest has waited
+// longest. Busy guests are not counted, because a client that works must not be displaced for
+// clients that wait.
 func (p *peer) before(o *peer) bool {
 	a, b := p.next(), o.next()
 	switch {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// house is a lobby whose guests have names, and a record of the displaced ones.
+// house is a lobby whose guests have names. It records the displaced guests.
 type house struct {
 	t *testing.T
 	*Lobby
@@ -21,7 +21,7 @@ func newHouse(t *testing.T, places, perPeer int) *house {
 	return &house{t: t, Lobby: New(places, perPeer), guests: map[string]*Guest{}, out: map[string]bool{}}
 }
 
-// enter lets a guest in. It returns false if the guest was rejected.
+// enter calls Enter for a guest with a name. It returns false if there was no place.
 func (h *house) enter(name, addr string) bool {
 	g, _ := h.Enter(netip.MustParseAddr(addr), func() {
 		if h.out[name] = true; !h.linger {
@@ -42,7 +42,7 @@ func (h *house) want(out ...string) {
 		}
 	}
 	if len(h.out) != len(out) || fmt.Sprint(got) != want {
-		h.t.Fatalf("put out are %v, want %v", h.out, out)
+		h.t.Fatalf("displaced guests are %v, want %v", h.out, out)
 	}
 }
 
@@ -53,16 +53,16 @@ func TestWhoIsPutOut(t *testing.T) {
 	h.enter("a2", "10.0.0.1")
 	h.enter("a3", "10.0.0.1")
 	h.want()
-	h.enter("c1", "10.0.0.3") // displaces the longest-waiting guest of the address with the most
+	h.enter("c1", "10.0.0.3") // displaces the longest-waiting guest of the address with the most guests
 	h.want("a1")
 	h.enter("a4", "10.0.0.1")
 	h.want("a1", "a2")
 	h.guests["b1"].Hold()     // now c1, a3, a4 wait
-	h.enter("d1", "10.0.0.4") // a has two
+	h.enter("d1", "10.0.0.4") // 10.0.0.1 (guests a) has two waiting guests
 	h.want("a1", "a2", "a3")
-	h.enter("e1", "10.0.0.5") // one each: displaces the longest-waiting
+	h.enter("e1", "10.0.0.5") // each address has one waiting guest: the longest-waiting is displaced
 	h.want("a1", "a2", "a3", "c1")
-	h.guests["b1"].Wait() // at the end of the line
+	h.guests["b1"].Wait() // now b1 is the guest that has waited shortest
 	h.guests["e1"].Hold()
 	h.guests["e1"].Rest() // an idle guest is displaced first
 	h.enter("f1", "10.0.0.6")
@@ -70,12 +70,12 @@ func TestWhoIsPutOut(t *testing.T) {
 	h.enter("g1", "10.0.0.7")
 	h.want("a1", "a2", "a3", "c1", "e1", "a4")
 	if h.guests["a2"].Hold() || !h.guests["f1"].Hold() {
-		t.Error("a guest that was put out may go on, or one that was not may not")
+		t.Error("Hold of a displaced guest returned true, or Hold of another guest returned false")
 	}
 }
 
-// TestBusyGuestsStay: a busy guest is never displaced. If all guests are busy, a newcomer is
-// rejected.
+// TestBusyGuestsStay: a busy guest is never displaced. If all guests are busy, a new connection is
+// refused.
 func TestBusyGuestsStay(t *testing.T) {
 	h := newHouse(t, 2, 2)
 	h.linger = true
@@ -84,12 +84,12 @@ func TestBusyGuestsStay(t *testing.T) {
 	h.guests["a"].Hold()
 	h.guests["b"].Hold()
 	if h.enter("c", "10.0.0.3") {
-		t.Error("let in beyond the places")
+		t.Error("a guest got a place although all places are used by busy guests")
 	}
-	h.guests["c"].Leave() // nil
+	h.guests["c"].Leave() // c got no place, so its Guest is nil
 	h.guests["b"].Wait()
-	if !h.enter("d", "10.0.0.1") { // a is busy and does not count for its address
-		t.Error("turned away while one waits")
+	if !h.enter("d", "10.0.0.1") { // a is busy, so it is not counted for its address
+		t.Error("a guest was refused although a waiting guest could be displaced")
 	}
 	h.want("b")
 	if n, leaving := h.Count(); n != 2 || leaving != 1 {
@@ -117,8 +117,8 @@ func TestAddresses(t *testing.T) {
 	h.want("v6a", "v4a")
 }
 
-// TestWhoLeavesIsBounded: displaced guests have sockets until they are gone, so there are never
-// more of them than places.
+// TestWhoLeavesIsBounded: a displaced guest has a socket until it leaves, so there are never more
+// displaced guests than places.
 func TestWhoLeavesIsBounded(t *testing.T) {
 	h := newHouse(t, 3, 10)
 	h.linger = true
@@ -135,7 +135,8 @@ func TestWhoLeavesIsBounded(t *testing.T) {
 	}
 }
 
-// TestAtRandom calls random methods in random order, and counts again after each step.
+// TestAtRandom calls random methods, and compares the lobby's counts with its guests after each
+// call.
 func TestAtRandom(t *testing.T) {
 	for seed := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -197,7 +198,7 @@ func TestContext(t *testing.T) {
 	}
 }
 
-// BenchmarkStorm measures a newcomer when all places are taken, each by another address.
+// BenchmarkStorm measures Enter when all places are used, each by another address.
 func BenchmarkStorm(b *testing.B) {
 	l := New(10_000, 256)
 	for i := 0; b.Loop(); i++ {

@@ -1,5 +1,5 @@
-// Package localtoken lets programs of the server's own user, and of root, use the server on its
-// machine without a password.
+// Package localtoken lets programs of the server's own user, and of root, use the server on the
+// same computer without a password.
 //
 // The server makes a random token at each start and writes it to two files that only its user can
 // read:
@@ -33,7 +33,7 @@ const Name = "local.token"
 
 const (
 	suffix  = ".token"
-	anyHost = "any" // in place of the host if the server listens on every address
+	anyHost = "any" // instead of the host, if the server listens on every address
 	size    = 32    // random bytes
 )
 
@@ -45,8 +45,8 @@ type Token struct {
 }
 
 // Publish creates a token for the server with the data directory data that listens on address. It
-// writes the token to its files. The Token works even if a file could not be written; the error
-// names each such file.
+// writes the token to its files. If a file could not be written, Publish returns the Token, which
+// works, and an error that names the file.
 func Publish(data string, address net.Addr) (*Token, error) {
 	random := make([]byte, size)
 	rand.Read(random)
@@ -66,7 +66,7 @@ func Publish(data string, address net.Addr) (*Token, error) {
 // write writes the token to a new file. The file gets its name in one step, so that no reader sees
 // half a token.
 func (t *Token) write(path string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // CreateTemp sets the mode 0600
 	if err != nil {
 		return err
 	}
@@ -78,14 +78,14 @@ func (t *Token) write(path string) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // best effort; the token is void after the process ends
+		_ = os.Remove(f.Name()) // an error does not matter: the token is useless after the process ends
 		return err
 	}
 	t.files = append(t.files, path)
 	return nil
 }
 
-// Is tells whether text is the token, in a time that does not depend on text.
+// Is reports whether text is the token, in a time that does not depend on text.
 func (t *Token) Is(text string) bool {
 	if t == nil || t.text == "" {
 		return false
@@ -108,8 +108,8 @@ func (t *Token) Remove() error {
 	return errors.Join(all...)
 }
 
-// Read reads a token from a file. It fails if the file contains anything else, so that the content
-// of another file is never sent to a server.
+// Read reads a token from a file. It fails if the file does not contain exactly a token, so that
+// the content of another file is never sent to a server.
 func Read(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -156,7 +156,7 @@ func Find(host, port string) (text string, ok bool) {
 	return text, newest != nil
 }
 
-// fileOf names the file of an address such as 127.0.0.1:8080.
+// fileOf returns the name of the token file for an address such as 127.0.0.1:8080.
 func fileOf(address string) (string, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -178,7 +178,7 @@ func fileOf(address string) (string, error) {
 }
 
 // ownRuntimeDir returns the directory for this user's tokens. It creates the directory if it is
-// missing. It fails if another user owns the directory, or if others may enter it.
+// missing. It fails if another user owns the directory or may enter it.
 func ownRuntimeDir() (string, error) {
 	dir := runtimeDir(uid())
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -190,8 +190,9 @@ func ownRuntimeDir() (string, error) {
 	return dir, nil
 }
 
-// runtimeDirs returns the directories that can contain tokens: the user's own, and for root those
-// of all users. If a user's file has a wrong address, the server at that address rejects the token.
+// runtimeDirs returns the directories that can contain tokens: the user's own directory, and for
+// root the directories of all users. If another user's file names this server's address, its token
+// is wrong and the server refuses it.
 func runtimeDirs() []string {
 	own := runtimeDir(uid())
 	if uid() != "0" {

@@ -73,7 +73,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTokensAreTold: only the newest server's token is accepted, and no guessed or empty one.
+// TestTokensAreTold: only the newest server's token is accepted. Guessed and empty tokens are
+// refused.
 func TestTokensAreTold(t *testing.T) {
 	privateBase(t)
 	data, a := t.TempDir(), address(t, "127.0.0.1:1001")
@@ -93,7 +94,7 @@ func TestTokensAreTold(t *testing.T) {
 	if (*Token)(nil).Is("") || new(Token).Is("") {
 		t.Error("no token accepts no password")
 	}
-	if err := old.Remove(); err != nil { // an older server that ends late
+	if err := old.Remove(); err != nil { // an older server ends after the newer one started, and must not remove the newer token
 		t.Fatal(err)
 	}
 	if text, ok := Find("127.0.0.1", "1001"); !ok || !token.Is(text) {
@@ -107,7 +108,7 @@ func TestTokensAreTold(t *testing.T) {
 	}
 }
 
-// TestFilesAreTheOwnersAlone: no other user can read a token, and a directory that others may
+// TestFilesAreTheOwnersAlone: no other user can read a token, and a directory that other users may
 // change is not used.
 func TestFilesAreTheOwnersAlone(t *testing.T) {
 	if runtime.GOOS == "windows" {

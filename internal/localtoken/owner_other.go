@@ -25,8 +25,8 @@ func uid() string {
 	}, u.Uid)
 }
 
-// private tells whether a path is a directory. On these systems the temporary directory is the
-// user's own.
+// private reports whether a path is a directory. Other users cannot enter it, because on these
+// systems the temporary directory belongs to the user.
 func private(dir string) bool {
 	info, err := os.Lstat(dir)
 	return err == nil && info.IsDir()

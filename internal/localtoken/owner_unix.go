@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// base contains the directories of all users. Unlike TMPDIR it is the same for every program of the
-// machine.
+// base contains the directories of all users. Unlike TMPDIR, base is the same for every program on
+// the computer.
 var base = "/tmp"
 
 func uid() string { return strconv.Itoa(os.Geteuid()) }
 
-// private tells whether a path is a directory of this user that no other user may enter.
+// private reports whether a path is a directory of this user that no other user may enter.
 func private(dir string) bool {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {

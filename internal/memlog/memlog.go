@@ -1,8 +1,8 @@
 // Package memlog is a log in memory, for tests and for the simulator. It keeps all promises of
-// commitlog.Log (order of callbacks, first failure final, fencing). Its caller decides what a crash
-// loses.
+// commitlog.Log: the order of callbacks, a first failure that is final, and fencing. The caller of
+// Crash decides which entries a crash loses.
 //
-// A Store stands for the disk, and a Log for one process's handle on it. A Log runs on its own
+// A Store represents the disk, and a Log one process's handle on the disk. A Log runs on its own
 // goroutine, which exists only while there is work. With Options.Manual it does nothing until Pump
 // is called.
 package memlog
@@ -33,9 +33,9 @@ func NewStore() *Store { return &Store{first: 1} }
 
 // Options are the options of one Open.
 type Options struct {
-	// From is the last offset that the replay leaves out.
+	// From is the offset after which the replay starts.
 	From commitlog.Offset
-	// Manual: only Pump makes entries durable and calls back.
+	// Manual means that only Pump makes entries durable and calls back.
 	Manual bool
 }
 
@@ -59,17 +59,17 @@ func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
 	return &replay{entries: slices.Clone(s.entries[start-s.first:]), next: start}, l, nil
 }
 
-// Fail makes the next write fail. Its entry and all later ones are not stored, and the handle fails
-// for good. Later handles are not affected.
+// Fail makes the next write fail. The entry of that write and all later entries are not stored, and
+// the handle fails for good. Later handles are not affected.
 func (s *Store) Fail(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = err
 }
 
-// Crash ends the current handle like a power failure. Of the appended entries that are not durable,
-// the first keep survive, because a disk can have written more than it reported. The others are
-// lost. No more callbacks are called.
+// Crash ends the current handle like a power failure. The first keep entries that are not durable
+// survive, because a disk can have written more than it reported. All later entries are lost, and
+// no more callbacks are called.
 func (s *Store) Crash(keep int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +78,7 @@ func (s *Store) Crash(keep int) {
 		return
 	}
 	if l.err != nil {
-		keep = 0 // entries after a failed one are never written
+		keep = 0 // entries after a failed entry are never written
 	}
 	for _, p := range l.queue[:min(max(keep, 0), len(l.queue))] {
 		s.entries = append(s.entries, p.data)
@@ -94,24 +94,25 @@ func (s *Store) Len() int {
 	return len(s.entries)
 }
 
-// Corrupt damages a stored entry. Reading or replaying it then fails like a wrong checksum.
+// Corrupt damages a stored entry. Reading or replaying that entry fails like a wrong checksum.
 func (s *Store) Corrupt(at commitlog.Offset) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries[at-s.first] = nil
 }
 
-// Log is one handle. Append is for one goroutine, the other methods are for any.
+// Log is one handle. Only one goroutine at a time may call Append. Any goroutine may call the other
+// methods.
 type Log struct {
 	store  *Store
 	manual bool
 
 	// store.mu guards the fields below.
-	queue   []pending // appended, not durable, in order
-	err     error     // the error of later appends
+	queue   []pending // appended entries that are not durable, in order
+	err     error     // the error that later appends return
 	running bool      // a caller is in pump, or the goroutine exists
-	crashed bool      // no more callbacks
-	idle    sync.Cond // running became false
+	crashed bool      // a crash ended the handle: no more callbacks are called
+	idle    sync.Cond // signals that running became false
 }
 
 type pending struct {
@@ -130,7 +131,7 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.crashed {
-		return // the appending process is dead and does not know it yet
+		return // a crash has ended the process, so its append has no effect
 	}
 	if data == nil {
 		data = []byte{}
@@ -155,15 +156,15 @@ func (l *Log) PumpN(n int) int {
 	s.mu.Lock()
 	if l.running {
 		s.mu.Unlock()
-		return 0 // a callback pumps: the outer Pump continues
+		return 0 // a callback called Pump: the outer Pump continues
 	}
 	l.running = true
 	s.mu.Unlock()
 	return l.pump(n)
 }
 
-// pump stores up to n entries and calls back. Its caller has set running; pump clears it when
-// nothing is left to do.
+// pump stores up to n entries and calls back. The caller must set l.running to true first. pump
+// sets it to false when nothing is left to do.
 func (l *Log) pump(n int) int {
 	s := l.store
 	s.mu.Lock()
@@ -202,7 +203,7 @@ func (l *Log) pump(n int) int {
 	return n
 }
 
-// isDead tells whether a crash has ended this handle's process.
+// isDead reports whether a crash has ended this handle.
 func (l *Log) isDead() bool {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -210,7 +211,7 @@ func (l *Log) isDead() bool {
 }
 
 // rest sets l.running to false, or starts the next goroutine if entries were appended meanwhile.
-// One lock guards the queue and l.running, so no entry stays behind.
+// One lock guards the queue and l.running, so no appended entry is overlooked.
 func (l *Log) rest() {
 	s := l.store
 	s.mu.Lock()
@@ -277,13 +278,13 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	return bytes
 }
 
-// Room returns a very large number, because memory has no limit here.
+// Room returns a very large number, because this log has no limit.
 func (l *Log) Room() int64 { return 1 << 50 }
 
 // KeepFree does nothing.
 func (l *Log) KeepFree(int64) {}
 
-// Close makes the appended entries durable, calls back and releases the handle. A callback must not
+// Close makes the appended entries durable, calls back and closes the handle. A callback must not
 // call it.
 func (l *Log) Close() error {
 	s := l.store

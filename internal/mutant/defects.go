@@ -54,9 +54,9 @@ const (
 	AdaptiveIgnored Defect = "the adaptive limit is not enforced"
 )
 
-// All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
-// started by the clock, when almost everything logged is durable, so a test of the broker checks
-// for that defect.
+// All lists the defects that the simulator must detect. TrimTooSoon is missing, because the clock
+// starts trims when almost all entries are already durable. A test of the broker checks for that
+// defect.
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,

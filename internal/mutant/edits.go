@@ -7,10 +7,11 @@ import (
 	"github.com/surgetank/surgetank/internal/overlay"
 )
 
-// guard stands in plants for the condition that the defect is on.
+// guard is the text in plants that represents the condition that the defect is on.
 const guard = "DEFECT"
 
-// Edits returns the changes for a build in which a defect is always on. It returns none for None.
+// Edits returns the changes for a build in which a defect is always on. For None it returns no
+// changes.
 func Edits(d Defect) (edits []overlay.Edit) {
 	for _, p := range plants {
 		if p.defect == d {

@@ -14,5 +14,5 @@ var active Defect
 // Is reports whether a defect is switched on.
 func Is(d Defect) bool { return d == active }
 
-// Set switches a defect on, and all others off. It must not be called while a broker runs.
+// Set switches a defect on, and all other defects off. It must not be called while a broker runs.
 func Set(d Defect) { active = d }

@@ -1,8 +1,8 @@
 package mutant
 
-// plants are the places of the defects. In after, DEFECT is true if the defect is on. Each text
-// before must occur exactly once in its file; a test checks it. The line breaks at the two ends of
-// a text are not a part of it.
+// plants are the source texts to change for each defect: the text before is replaced by the text
+// after. In after, DEFECT is true if the defect is on. Each text before must occur exactly once in
+// its file, which a test checks. Line breaks at the start and end of a text are ignored.
 var plants = []struct {
 	defect              Defect
 	file, before, after string

@@ -22,9 +22,9 @@ import (
 
 // Edit changes a text of a source file. Old must occur exactly once in the file.
 //
-// If Before or After is set, Old stays and gets this text before or after it. Several such edits
-// may have the same text. Otherwise New replaces Old, or is the whole file if Old is empty. The
-// file gets an import of each package in Imports.
+// If Before or After is set, Old stays, and the text is inserted before or after Old. Several such
+// edits may have the same Old. Otherwise New replaces Old, or is the whole file if Old is empty.
+// The file gets an import of each package in Imports.
 type Edit struct {
 	File, Old, New string // File is a path from the module's root, with slashes
 	Before, After  string
@@ -123,7 +123,7 @@ func apply(text string, edits []Edit) (string, error) {
 		end = packageClause.FindStringIndex(text)[1]
 		b.WriteString(text[:end])
 		for _, path := range imports {
-			b.WriteString("; import " + strconv.Quote(path)) // on one line, so that line numbers stay
+			b.WriteString("; import " + strconv.Quote(path)) // on the same line, so that line numbers do not change
 		}
 	}
 	for _, c := range cuts {

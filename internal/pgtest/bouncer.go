@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// Bouncer runs a PgBouncer in front of the server until the test ends. The returned function makes
-// the DSN of a database through it. mode is its pool_mode. Each user has at most size connections
-// to the server.
+// Bouncer runs a PgBouncer in front of the server until the test ends. The returned function
+// converts the DSN of a database to a DSN through the PgBouncer. mode is its pool_mode. Each user
+// has at most size connections to the server.
 func (s *Server) Bouncer(t testing.TB, mode string, size int) func(dsn string) string {
 	t.Helper()
 	bin, err := exec.LookPath("pgbouncer")
@@ -70,7 +70,7 @@ max_client_conn = 200
 	gone := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(gone) }()
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill() // the process may already be gone
+		_ = cmd.Process.Kill() // the process has possibly ended already
 		<-gone
 		if t.Failed() {
 			t.Logf("pgbouncer said:\n%.20000s", log.Bytes())

@@ -12,7 +12,7 @@ import (
 )
 
 // Template makes a small data directory in dir, which must not exist. NewFrom starts servers on
-// copies of it. A copy takes a tenth of the time of initdb.
+// copies of it. A copy needs a tenth of the time of initdb.
 func Template(bin, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
@@ -31,8 +31,8 @@ func Template(bin, dir string) error {
 }
 
 // NewFrom starts a server on a copy of a template, in a new directory below parent. settings are
-// further settings (name=value). fsync is off unless a setting turns it on, because the copy is for
-// faults that leave the machine running. The caller must close the server.
+// further settings (name=value). fsync is off unless a setting turns it on, because the faults to
+// test do not stop the operating system. The caller must close the server.
 func NewFrom(bin, template, parent string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp(parent, "pg-")
 	if err != nil {
@@ -59,7 +59,8 @@ func NewFrom(bin, template, parent string, settings ...string) (*Server, error) 
 	return s, nil
 }
 
-// CopyTree copies a directory with owners, modes and times. The directory to must not exist.
+// CopyTree copies the directory from, with owners, modes and times, to the directory to, which must
+// not exist.
 func CopyTree(from, to string) error {
 	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
 		return fmt.Errorf("copying %s: %w\n%s", from, err, out)
@@ -71,7 +72,7 @@ func CopyTree(from, to string) error {
 // stopped.
 func (s *Server) DataDir() string { return s.data }
 
-// Words returns the end of the server's log.
+// Words returns the last lines of the server's log.
 func (s *Server) Words() string { return s.log.String() }
 
 // Running reports whether the server's process runs.
@@ -107,7 +108,7 @@ func (s *Server) Standby() (*Server, error) {
 }
 
 // StopFollowing disconnects a standby from its primary: the standby stays unchanged while the
-// primary continues. It returns when the connection between them is gone.
+// primary continues. It returns when the connection between them has ended.
 func (s *Server) StopFollowing(ctx context.Context) error {
 	conn, err := pgconn.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
@@ -135,8 +136,8 @@ func (s *Server) StopFollowing(ctx context.Context) error {
 	}
 }
 
-// TakeOver kills s, promotes its standby and lets the standby answer on the port of s. From then on
-// s is the standby's server.
+// TakeOver kills s, promotes its standby and restarts the standby on the port of s. From then on s
+// represents the promoted server.
 func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
 	if err := s.Kill(); err != nil {
 		return err
@@ -157,7 +158,7 @@ func (s *Server) TakeOver(ctx context.Context, standby *Server) error {
 	return s.Start()
 }
 
-// End kills a standby; its directory is removed with the primary's.
+// End kills a standby. Closing the primary removes the standby's directory.
 func (s *Server) End() { _ = s.Kill() }
 
 func run(ctx context.Context, conn *pgconn.PgConn, sql string) error {

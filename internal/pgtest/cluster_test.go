@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestStandbyThatLags: a disconnected standby, once promoted, lacks all later changes.
+// TestStandbyThatLags: a standby that was disconnected and then promoted lacks the changes after
+// the disconnection.
 func TestStandbyThatLags(t *testing.T) {
 	bin, err := Find()
 	if err != nil {
@@ -17,7 +18,7 @@ func TestStandbyThatLags(t *testing.T) {
 	}
 	parent := t.TempDir()
 	for p := parent; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
-		if err := os.Chmod(p, 0o755); err != nil { // the server's own user must be able to enter it
+		if err := os.Chmod(p, 0o755); err != nil { // the user that runs the server must be able to enter the directory
 			t.Fatal(err)
 		}
 	}

@@ -1,8 +1,8 @@
 // Package pgtest runs a temporary PostgreSQL server for tests. It has a data directory of its own,
 // a free loopback port, and fsync on as in production. A test can stop, kill and restart it.
 //
-// The binaries come from PATH or a Debian package. If there are none, tests are skipped with a
-// message, and fail if CI=true.
+// The binaries come from PATH or a Debian package. If there are no binaries, tests are skipped with
+// a message. With CI=true they fail.
 package pgtest
 
 import (
@@ -24,16 +24,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Server is one PostgreSQL server. Its methods are for one goroutine at a time.
+// Server is one PostgreSQL server. Only one goroutine at a time may call its methods.
 type Server struct {
 	bin  string // directory of the binaries
 	dir  string
-	data string   // the data directory: dir/data, unless UseData named another
-	more []string // settings besides those of Start, as name=value; the last of one name is used
+	data string   // the data directory: dir/data, or the one set by UseData
+	more []string // additional settings as name=value; of one name, the last is used
 	port int
 	cmd  *exec.Cmd
 	gone chan struct{} // closed when cmd has ended
-	end  error         // exit error, once gone is closed
+	end  error         // exit error, set before gone is closed
 	log  *tail
 	next atomic.Int64
 }
@@ -86,8 +86,8 @@ var shared struct {
 	err  error
 }
 
-// Shared returns one server for all tests of a package that do not stop it. The package's TestMain
-// must call CloseShared.
+// Shared returns one server for all tests of a package. A test must not stop it. The package's
+// TestMain must call CloseShared.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	bin, err := Find()
@@ -177,15 +177,15 @@ func (s *Server) Start() error {
 		if err == nil {
 			return nil
 		}
-		// Processes of a killed server may still be ending and use its shared memory; then try
-		// again.
+		// Processes of a killed server can still use its shared memory for a moment. In that case
+		// try again.
 		if log := s.log.take(); ctx.Err() != nil || !strings.Contains(log, "is still in use") {
 			return fmt.Errorf("postgres did not start: %w\n%s", err, log)
 		}
 	}
 }
 
-// await waits until the server answers, or is gone.
+// await waits until the server answers or has ended.
 func (s *Server) await(ctx context.Context) error {
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
@@ -310,10 +310,10 @@ func (s *Server) signal(sig os.Signal) error {
 // Close kills the server and removes its directory.
 func (s *Server) Close() {
 	_ = s.Kill()
-	_ = os.RemoveAll(s.dir) // a temporary directory; the system removes what is left
+	_ = os.RemoveAll(s.dir) // an error does not matter: it is a temporary directory
 }
 
-// tail keeps the end of the server's log.
+// tail contains the last lines of the server's log.
 type tail struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

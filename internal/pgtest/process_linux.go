@@ -15,7 +15,7 @@ func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGQUIT
 func childrenOf(pid int) []int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		return nil // not supported by every kernel; then the processes end by themselves
+		return nil // some kernels do not support this; there the processes end by themselves
 	}
 	var pids []int
 	for _, f := range strings.Fields(string(b)) {

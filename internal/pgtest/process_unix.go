@@ -33,7 +33,7 @@ func other() (uid, gid int, ok bool) {
 	return 0, 0, false
 }
 
-// giveAway changes the owner of a directory to the user that runs the server.
+// giveAway makes the user that runs the server the owner of a directory.
 func giveAway(dir string) error {
 	if uid, gid, ok := other(); ok {
 		return os.Chown(dir, uid, gid)
@@ -44,9 +44,9 @@ func giveAway(dir string) error {
 	return nil
 }
 
-// unprivileged makes a command run as that user.
+// unprivileged makes a command run as the user of the server.
 func unprivileged(cmd *exec.Cmd) {
-	attr := &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal goes to the test only, which then ends the server
+	attr := &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal reaches only the test, which ends the server
 	if uid, gid, ok := other(); ok {
 		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}

@@ -13,7 +13,7 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool
-	bytes   int           // forwarded to the server
+	bytes   int           // bytes forwarded to the server
 	changed chan struct{} // closed and replaced when bytes grow
 	hold    chan struct{} // not nil while nothing is forwarded; closed when forwarding resumes
 	wg      sync.WaitGroup
@@ -95,8 +95,8 @@ func (p *Proxy) copy(to, from net.Conn, count bool) {
 	}
 }
 
-// Await waits until this many more bytes were forwarded to the server, or done is closed. It
-// reports whether they were.
+// Await waits until bytes more bytes were forwarded to the server, or done is closed. It reports
+// whether the bytes were forwarded.
 func (p *Proxy) Await(bytes int, done <-chan struct{}) bool {
 	p.mu.Lock()
 	until := p.bytes + bytes
@@ -135,7 +135,7 @@ func (p *Proxy) Hold() {
 	}
 }
 
-// Release forwards the delayed bytes and everything after them.
+// Release forwards the delayed bytes and all later bytes.
 func (p *Proxy) Release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,5 +1,5 @@
 // Package seqset provides sets of message numbers as ascending runs. A set of mostly consecutive
-// numbers takes a few bytes, for any count of numbers.
+// numbers needs only a few bytes, even if it is large.
 package seqset
 
 import "sort"
@@ -7,8 +7,8 @@ import "sort"
 // Run is an unbroken run of numbers, including both ends.
 type Run struct{ First, Last uint64 }
 
-// Set is a set of numbers: runs in ascending order that neither overlap nor touch. The zero value
-// is empty. Copy a Set with Clone before two owners change it.
+// Set is a set of numbers, as runs in ascending order with gaps between them. The zero value is
+// empty. Copy a Set with Clone before two owners change it.
 type Set []Run
 
 // find returns the index of the first run that ends at or after n.
@@ -33,8 +33,8 @@ func (s Set) Count() (n uint64) {
 // Clone returns a copy.
 func (s Set) Clone() Set { return append(Set(nil), s...) }
 
-// Add adds the run from first to last. Adding after all other runs is cheap. Adding elsewhere moves
-// the later runs.
+// Add adds the run from first to last. Adding at the end is cheap. Adding elsewhere moves the later
+// runs.
 func (s *Set) Add(first, last uint64) {
 	r := *s
 	n := len(r)
@@ -42,7 +42,7 @@ func (s *Set) Add(first, last uint64) {
 	case n == 0 || r[n-1].Last < first && r[n-1].Last+1 < first:
 		*s = append(r, Run{first, last})
 		return
-	case r[n-1].First <= first: // it overlaps or touches the last run only
+	case r[n-1].First <= first: // the new run overlaps or touches only the last run
 		r[n-1].Last = max(r[n-1].Last, last)
 		return
 	}

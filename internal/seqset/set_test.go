@@ -24,7 +24,7 @@ func (m model) runs() Set {
 	return s
 }
 
-// TestSetAgreesWithAMap compares every operation with a plain map.
+// TestSetAgreesWithAMap compares the result of every operation with that of a plain map.
 func TestSetAgreesWithAMap(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 2000 {

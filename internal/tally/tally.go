@@ -1,5 +1,5 @@
-// Package tally counts for metrics how often each limit rejected something. Doors count at the
-// place where they reject.
+// Package tally counts, for metrics, how often each limit refused a request or a connection. Doors
+// count each refusal where they refuse.
 package tally
 
 import "sync/atomic"
@@ -10,7 +10,7 @@ type Limit int
 // The limits.
 const (
 	Connections   Limit = iota // connections of the server, of a virtual host or of a user
-	BeforeLogin                // connections without a login: one was closed to make room
+	BeforeLogin                // connections without a login; a newer connection replaced one of them
 	Channels                   // channels of a connection or of a user
 	Consumers                  // consumers of a queue, a channel, a connection or a user
 	Subscriptions              // subscriptions over HTTP
@@ -18,7 +18,7 @@ const (
 	Routing                    // a door's memory for finding a message's queues
 	MessageSize                // bytes of a message, a batch or a request
 	Memory                     // bytes of requests and answers in the server's memory
-	Logins                     // login attempts after too many wrong ones
+	Logins                     // login attempts after too many failed ones
 	count
 )
 
@@ -26,13 +26,13 @@ var names = [count]string{"connections", "strangers", "channels", "consumers", "
 
 func (l Limit) String() string { return names[l] }
 
-// Counts is the counts of one server. The zero value is ready. A nil Counts counts nothing. Many
-// goroutines may call all methods.
+// Counts contains the counts of one server. The zero value is ready. A nil *Counts counts nothing.
+// Any goroutine may call its methods.
 type Counts struct {
 	n [count]atomic.Uint64
 }
 
-// Add counts one rejection.
+// Add counts one refusal.
 func (c *Counts) Add(l Limit) {
 	if c != nil {
 		c.n[l].Add(1)

@@ -2,8 +2,8 @@ package vfs
 
 import "errors"
 
-// ColdUnit is the unit of ReadCold. Only if position and length are multiples of it does ReadCold
-// read the medium.
+// ColdUnit is the unit of ReadCold. ReadCold reads the medium only if position and length are
+// multiples of this unit.
 const ColdUnit = 4096
 
 // coldReader is a file system that can read without the page cache.
@@ -11,10 +11,10 @@ type coldReader interface {
 	readCold(name string, p []byte, off int64) (int, error)
 }
 
-// ReadCold reads from a file like ReadAt, but reads the medium and not the page cache, if the file
-// system can do that. The page cache can be intact when the disk is damaged, and the other way
-// round. The read adds nothing to the page cache and removes nothing. On other file systems it is
-// an ordinary read. Only synced bytes may be read.
+// ReadCold reads from a file like ReadAt. If the file system supports it, ReadCold reads the medium
+// and not the page cache, because the page cache can be intact when the disk is damaged, or the
+// reverse. Such a read does not change the page cache. On other file systems ReadCold is an
+// ordinary read. The caller must only read synced bytes.
 //
 // It opens the file for each call, so a rename or removal of the file waits for one read at most.
 func ReadCold(fs FS, name string, p []byte, off int64) (int, error) {
@@ -26,7 +26,7 @@ func ReadCold(fs FS, name string, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	n, err := f.ReadAt(p, off)
-	if closeErr := f.Close(); n < len(p) || closeErr != nil { // a full read needs no error of its own
+	if closeErr := f.Close(); n < len(p) || closeErr != nil { // after a full read, err (possibly io.EOF) does not matter
 		err = errors.Join(err, closeErr)
 	}
 	return n, err

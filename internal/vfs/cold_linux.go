@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readCold reads with O_DIRECT. Some file systems do not support it, or have other demands on
-// memory and positions, and return an error. Then readCold drops the cached pages first and reads
-// as usual. That reads the disk, too. But it removes pages that other readers use, and adds pages
-// that no other reader needs.
+// readCold reads with O_DIRECT. Some file systems do not support O_DIRECT, or require other
+// alignments of memory and positions, and return an error. In that case readCold drops the cached
+// pages and reads as usual. This also reads the disk, but it removes cached pages that other
+// readers use, and adds pages that no other reader needs.
 func (o OS) readCold(name string, p []byte, off int64) (int, error) {
 	if off%ColdUnit == 0 && len(p)%ColdUnit == 0 {
 		f, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECT, 0)
@@ -34,13 +34,13 @@ func (o OS) readCold(name string, p []byte, off int64) (int, error) {
 	return n, closed(err, f)
 }
 
-// notDirect tells whether an error means that the file system does not support O_DIRECT.
+// notDirect reports whether an error means that the file system does not support O_DIRECT.
 func notDirect(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
-// closed closes a file that was only read. It returns the error of the read, or else that of
-// closing.
+// closed closes a file that was only read. It returns err, the error of the read, or else the error
+// of closing.
 func closed(err error, f *os.File) error {
 	if closeErr := f.Close(); err == nil {
 		return closeErr

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestReadCold: ReadCold returns the same as ReadAt, for whole units and others, up to the end of
-// the file and beyond it.
+// TestReadCold: ReadCold returns the same as ReadAt, for whole units and for other ranges, up to
+// the end of the file and beyond it.
 func TestReadCold(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		name := filepath.Join(dir, "file")

@@ -7,19 +7,18 @@ import (
 
 // Crash describes what a power failure does to data that was not durable.
 type Crash struct {
-	// Percent is the probability that an unsynced block, size or change of a name survives: with 0
-	// none does, with 100 all do.
+	// Percent is the probability that an unsynced block, size or change of a name survives.
 	Percent int
-	// Torn lets single sectors (512 bytes) of a block survive.
+	// Torn means that single sectors (512 bytes) of a block can survive.
 	Torn bool
-	// Garbage leaves random bytes in place of changed bytes that did not survive, as an interrupted
-	// write can. Bytes that were not changed stay ("powersafe overwrite", see docs/assumptions.md).
+	// Garbage replaces changed bytes that did not survive by random bytes, as an interrupted write
+	// can. Unchanged bytes stay ("powersafe overwrite", see docs/assumptions.md).
 	Garbage bool
 }
 
-// CrashClone returns the file system that a crash at this moment would leave for a new process: no
-// locks are held, and everything in it is durable. It does not change the original. The same rng
-// and history give the same clone.
+// CrashClone returns the file system as a new process finds it after a crash at this moment:
+// nothing is locked, and all data in it is durable. CrashClone does not change the original. The
+// same rng and history lead to the same clone.
 func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -44,7 +43,7 @@ func (m *Mem) CrashClone(rng *rand.Rand, crash Crash) *Mem {
 	for name := range names {
 		sorted = append(sorted, name)
 	}
-	slices.Sort(sorted) // the order of a map must not decide the use of rng
+	slices.Sort(sorted) // sort, so that the random order of the map does not influence the use of rng
 	for _, name := range sorted {
 		node := names[name].crashed(rng, crash, survives)
 		clone.names[name] = node
@@ -80,7 +79,7 @@ func (n *memNode) crashed(rng *rand.Rand, crash Crash, survives func() bool) *me
 	return c
 }
 
-// mix returns a block with some old sectors, some new ones and some random bytes.
+// mix returns a block with some old sectors, some new sectors and some random bytes.
 func mix(old, now *block, rng *rand.Rand, crash Crash, survives func() bool) *block {
 	if !crash.Torn && !crash.Garbage {
 		if survives() {

@@ -54,8 +54,8 @@ func TestCrashLosesWhatWasNotSynced(t *testing.T) {
 	}
 }
 
-// TestCrashRenamesTheRightFile: a file takes an older file's name and is then renamed. The rename
-// must never move the older file.
+// TestCrashRenamesTheRightFile: a file replaces an older file of the same name and is renamed
+// afterwards. After a crash, this rename must never have moved the older file.
 func TestCrashRenamesTheRightFile(t *testing.T) {
 	m := NewMem()
 	must(t, create(t, m, "/new.tmp", "older").Sync())

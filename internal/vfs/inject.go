@@ -32,8 +32,8 @@ const (
 
 // Fault describes which operation fails and how.
 type Fault struct {
-	Ops Op  // the kinds that are counted and may fail
-	N   int // which of them fails; the first is 1
+	Ops Op  // the kinds of operations that are counted and can fail
+	N   int // the number of the operation that fails; the first is 1
 	// Forever makes every operation after the N-th fail, too.
 	Forever bool
 	Err     error
@@ -41,9 +41,9 @@ type Fault struct {
 	Short bool
 }
 
-// Inject wraps a file system. It counts operations, makes chosen ones fail, and calls a hook after
-// each. A Sync that fails on a Mem loses the unsynced bytes for good, as on Linux: another Sync
-// succeeds, and the medium still does not have them.
+// Inject wraps a file system. It counts operations, makes chosen operations fail, and calls a hook
+// after each operation. A Sync that fails on a Mem loses the unsynced bytes for good, as on Linux:
+// another Sync succeeds, although the bytes are not on the medium.
 type Inject struct {
 	fs FS
 
@@ -73,7 +73,7 @@ func (i *Inject) Seen() int {
 	return i.seen
 }
 
-// Failed returns how many operations failed by the fault since SetFault.
+// Failed returns how many operations the fault made fail since SetFault.
 func (i *Inject) Failed() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -88,7 +88,7 @@ func (i *Inject) SetHook(hook func(op Op, name string)) {
 	i.hook = hook
 }
 
-// do runs an operation, or makes it fail. half is the work of a short one.
+// do runs an operation, or makes it fail. half does half of the operation's work, for Fault.Short.
 func (i *Inject) do(op Op, name string, run func() error, half func()) error {
 	i.mu.Lock()
 	var err error
@@ -230,7 +230,7 @@ func (f *injectFile) Check() (size int64, err error) {
 	return size, err
 }
 
-// Close closes the file even if it returns an error, as close(2) does.
+// Close closes the file even if the fault makes Close return an error, as close(2) does.
 func (f *injectFile) Close() error {
 	closed := f.f.Close()
 	return f.i.do(OpClose, f.name, func() error { return closed }, nil)

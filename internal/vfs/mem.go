@@ -17,10 +17,10 @@ const (
 	sectorSize = 512
 )
 
-// Mem is a file system in memory. It knows of every byte and every name whether it is durable.
-// CrashClone returns what a power failure would leave. The zero value is not usable; call NewMem.
+// Mem is a file system in memory. It records which bytes and names are durable. CrashClone returns
+// the file system after a power failure. The zero value is not usable; call NewMem.
 //
-// Directories are durable at once. Everything else has only the guarantees of FS: a synced file
+// Directories are durable at once. Files and names have only the guarantees of FS: a synced file
 // whose name was not synced is lost.
 type Mem struct {
 	mu       sync.Mutex
@@ -42,8 +42,8 @@ type nameOp struct {
 }
 
 // apply makes the change in a map of names. It does nothing if the file does not have the old name
-// in the map, because an earlier change was lost. It never changes another file that has the old
-// name now.
+// in the map, because an earlier change was lost. It never changes another file that meanwhile has
+// the old name.
 func (op nameOp) apply(names map[string]*memNode) {
 	if op.from != "" {
 		if names[op.from] != op.node {
@@ -80,7 +80,7 @@ func (m *Mem) Used() int64 {
 	return m.used()
 }
 
-// used counts the space of all files.
+// used returns the space of all files. The caller holds mu.
 func (m *Mem) used() int64 {
 	var n int64
 	for _, node := range m.names {
@@ -228,10 +228,10 @@ type memLock struct {
 	once sync.Once
 }
 
-// Check always succeeds: the lock does not depend on a file.
+// Check always succeeds, because the lock does not depend on a file.
 func (l *memLock) Check() error { return nil }
 
-// Close releases the lock.
+// Close unlocks the directory.
 func (l *memLock) Close() error {
 	err := fs.ErrClosed
 	l.once.Do(func() {
@@ -253,8 +253,8 @@ func (m *Mem) Free(string) (int64, error) {
 	return max(m.capacity-m.used(), 0), nil
 }
 
-// Corrupt changes a file durably, without its readers and writers. f gets the bytes and returns the
-// new ones. It is for tests of bit rot.
+// Corrupt replaces a file's bytes by the result of f, durably, even while the file is open. It is
+// for tests of bit rot.
 func (m *Mem) Corrupt(name string, f func([]byte) []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

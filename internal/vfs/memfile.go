@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// block is never changed after it is in a node: a write replaces it. So the durable contents, the
-// visible contents and the clones of a file system share equal blocks. nil stands for zeros.
+// block is one block of a file. A write never changes a block in a node, but replaces it. So the
+// durable contents, the visible contents and the clones of a file system can share blocks. nil
+// stands for zeros.
 type block [blockSize]byte
 
 // memNode is a file's contents. The lock of its Mem guards it.
@@ -122,7 +123,7 @@ type memFile struct {
 	closed   bool
 }
 
-// enter takes the lock if the file is open and, for a change, writable.
+// enter locks the file system. It fails if the file is closed or, for a change, not writable.
 func (f *memFile) enter(op string, change bool) error {
 	f.fs.mu.Lock()
 	switch {
@@ -144,7 +145,7 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.node.readAt(p, off)
 }
 
-// room tells whether the file may grow to a size.
+// room reports whether the file system has space for the file to grow to a size.
 func (f *memFile) room(size int64) bool {
 	more := int64(blocksOf(size)-len(f.node.blocks)) * blockSize
 	return f.fs.capacity == 0 || more <= 0 || f.fs.used()+more <= f.fs.capacity
@@ -213,7 +214,7 @@ func (f *memFile) Size() (int64, error) {
 	return f.node.size, nil
 }
 
-// Check compares the file with the one that has its name now.
+// Check compares the file with the file that has its name now.
 func (f *memFile) Check() (int64, error) {
 	if err := f.enter("stat", false); err != nil {
 		return 0, err

@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// OS is the machine's file system. Only this user may access the files that it creates (0600,
-// directories 0700).
+// OS is the operating system's file system. Only the process's user may access the files that OS
+// creates (mode 0600, directories 0700).
 type OS struct{}
 
 var _ FS = OS{}
 
-// osFile is an os.File with the platform's best Sync, Preallocate and WriteVec; see os_linux.go and
+// osFile is an os.File with platform-specific Sync, Preallocate and WriteVec; see os_linux.go and
 // os_other.go.
 type osFile struct {
 	*os.File
@@ -58,9 +58,9 @@ func (OS) List(dir string) ([]string, error) {
 }
 
 // Mkdir creates a directory and its parents. It syncs the parent of each new directory. The name of
-// an existing directory is synced again, because the process that created it may have been killed
-// before it could sync it. If the parent cannot be read or synced, another user created the
-// directory, and no sync is needed.
+// an existing directory is synced again, because the process that created it was possibly killed
+// before the sync. If the parent cannot be read or synced, another user created the directory, and
+// no sync is needed.
 func (o OS) Mkdir(dir string) error {
 	dir = filepath.Clean(dir)
 	err := os.Mkdir(dir, 0o700)
@@ -94,11 +94,10 @@ func (o OS) Mkdir(dir string) error {
 	return o.SyncDir(filepath.Dir(dir))
 }
 
-// Lock takes the operating system's exclusive lock on the directory and on the file, and writes the
-// owner's line into the file. The lock on the directory is the effective one, because the file can
-// be removed, and a second process would create a new file. The lock on the file excludes older
-// versions, which do not lock the directory. It is the only lock if the system cannot lock
-// directories.
+// Lock locks the directory and the file exclusively, and writes the owner's line into the file. The
+// lock on the directory is decisive: the file can be removed, and then a second process would
+// create and lock a new file. The lock on the file excludes older versions, which do not lock the
+// directory. It is the only lock if the system cannot lock directories.
 func (OS) Lock(name, owner string) (_ Lock, err error) {
 	l := &osLock{name: name}
 	defer func() {
@@ -127,7 +126,7 @@ func (OS) Lock(name, owner string) (_ Lock, err error) {
 		return nil, err
 	}
 	if _, err := l.file.WriteAt([]byte(printable(owner)+"\n"), 0); err != nil {
-		// A full disk must not prevent a start. The lock is held without the line.
+		// A full disk must not prevent an opening, so the lock is valid without the line.
 		if !IsNoSpace(err) {
 			return nil, err
 		}
@@ -166,12 +165,12 @@ func ownerIn(name string) string {
 	return printable(string(line[:n]))
 }
 
-// osLock is a held lock. Closing its files releases it. The lock file stays, because other programs
-// may wait for its lock.
+// osLock is a lock of this process. Closing its files unlocks. The lock file stays, because other
+// programs possibly wait for its lock.
 type osLock struct {
 	name string
-	dir  *os.File // locked; nil if directories cannot be locked
-	file *os.File // locked, too
+	dir  *os.File // the locked directory; nil if directories cannot be locked
+	file *os.File // the locked file
 }
 
 // Check checks the lock file if the lock depends on it.
@@ -183,7 +182,7 @@ func (l *osLock) Check() error {
 	return err
 }
 
-// Close clears the owner's line and releases the lock.
+// Close clears the owner's line and unlocks.
 func (l *osLock) Close() error {
 	err := errors.Join(l.file.Truncate(0), l.file.Close())
 	if l.dir != nil {

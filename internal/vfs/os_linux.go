@@ -28,8 +28,9 @@ func (f osFile) control(op string, call func(fd int) error) error {
 	return nil
 }
 
-// Sync is fdatasync: it syncs the bytes and the metadata needed to read them, such as the size. An
-// interrupted call has reported nothing yet and is repeated. Any other error is final.
+// Sync is fdatasync: it syncs the bytes and the metadata needed to read them, such as the size. A
+// call that a signal interrupted is repeated, because it has not reported a result. Any other error
+// is final.
 func (f osFile) Sync() error {
 	return f.control("fdatasync", func(fd int) error {
 		for {
@@ -40,11 +41,12 @@ func (f osFile) Sync() error {
 	})
 }
 
-// identify returns the identity of the file open as fd or, with a path, of the file at the path.
+// identify returns the identity of the file open as fd. If path is not empty, it returns the
+// identity of the file at the path.
 //
-// It requests no times. Since Linux 6.13, a file system updates a file's times at each write after
-// they were requested (multigrain timestamps), so each write changes the inode. That cost a
-// publisher that waits for each confirm a quarter of its rate.
+// It does not request the file's times. Since Linux 6.13, a file system updates a file's times at
+// each write after they were requested (multigrain timestamps), so each write changes the inode. A
+// publisher that waits for each confirm lost a quarter of its rate.
 func identify(fd int, path string) (identity, error) {
 	flags := 0
 	if path == "" {
@@ -52,7 +54,7 @@ func identify(fd int, path string) (identity, error) {
 	}
 	var s unix.Statx_t
 	err := again(func() error { return unix.Statx(fd, path, flags, unix.STATX_INO|unix.STATX_SIZE, &s) })
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // Linux before 4.11, or a sandbox that does not know the call
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) { // Linux before 4.11, or a sandbox that forbids statx
 		return identifyByStat(fd, path)
 	}
 	return identity{unix.Mkdev(s.Dev_major, s.Dev_minor), s.Ino, int64(s.Size)}, err
@@ -81,7 +83,7 @@ func (f osFile) Preallocate(size int64) error {
 	return err
 }
 
-// WriteVec is pwritev, with at most IOV_MAX buffers in each call.
+// WriteVec calls pwritev, with at most IOV_MAX buffers in each call.
 func (f osFile) WriteVec(bufs [][]byte, off int64) (int64, error) {
 	if len(bufs) == 1 {
 		n, err := f.WriteAt(bufs[0], off)

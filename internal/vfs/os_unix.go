@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile takes flock's exclusive lock without waiting. It returns false if another open file has
-// the lock. The lock belongs to the open file, so a second Lock in the same process fails, too.
+// lockFile locks a file exclusively with flock, without waiting. It returns false if another open
+// file has the lock. The lock belongs to the open file, so a second Lock in the same process fails,
+// too.
 func lockFile(f *os.File) (bool, error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -25,9 +26,9 @@ func lockFile(f *os.File) (bool, error) {
 	}
 }
 
-// lockDir locks a directory and returns the open directory. Closing it releases the lock. It
-// returns nil if the file system, such as NFS, cannot lock directories. The error is errBusy while
-// another open file has the lock.
+// lockDir locks a directory and returns the open directory. Closing the directory unlocks it.
+// lockDir returns nil if the file system, such as NFS, cannot lock directories. The error is
+// errBusy while another open file has the lock.
 func lockDir(dir string) (*os.File, error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -100,7 +101,7 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Free returns the bytes that an ordinary user may still allocate.
+// Free returns the bytes that an ordinary user can still allocate.
 func (OS) Free(dir string) (int64, error) {
 	var st unix.Statfs_t
 	for {
@@ -115,7 +116,7 @@ func (OS) Free(dir string) (int64, error) {
 	}
 }
 
-// isNoSpace tells whether an error means a full disk or quota.
+// isNoSpace reports whether an error means a full disk or quota.
 func isNoSpace(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }

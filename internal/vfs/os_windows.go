@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockByte is the position of the locked byte. It is far after the owner's line, because windows
-// prevents others from reading locked bytes.
+// lockByte is the position of the locked byte. It is far after the owner's line, because on Windows
+// other processes cannot read locked bytes.
 const lockByte = 1 << 30
 
 // lockFile locks one byte without waiting. It returns false if another open file has the lock.
@@ -21,19 +21,19 @@ func lockFile(f *os.File) (bool, error) {
 	return err == nil, err
 }
 
-// lockDir locks nothing. Windows lets no process remove or rename the lock file while it is open,
-// nor a directory above it.
+// lockDir locks nothing. While the lock file is open, no process on Windows can remove or rename it
+// or a directory above it.
 func lockDir(string) (*os.File, error) { return nil, nil }
 
-// Check returns the size. Windows lets no process remove or rename a file that is open in this way,
-// nor a directory above it.
+// Check returns the size. While a file is open in this way, no process on Windows can remove or
+// rename it or a directory above it.
 func (f osFile) Check() (int64, error) { return f.Size() }
 
 // SyncDir does nothing. Windows cannot sync a directory, and NTFS journals names in order; see
 // docs/assumptions.md.
 func (OS) SyncDir(string) error { return nil }
 
-// Free returns the bytes that this user may still allocate.
+// Free returns the bytes that this user can still allocate.
 func (OS) Free(dir string) (int64, error) {
 	path, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
@@ -46,7 +46,7 @@ func (OS) Free(dir string) (int64, error) {
 	return int64(min(free, 1<<62)), nil
 }
 
-// isNoSpace tells whether an error means a full disk or quota.
+// isNoSpace reports whether an error means a full disk or quota.
 func isNoSpace(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL) ||
 		errors.Is(err, windows.ERROR_DISK_QUOTA_EXCEEDED)

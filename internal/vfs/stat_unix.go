@@ -2,5 +2,6 @@
 
 package vfs
 
-// identify returns the identity of the file open as fd or, with a path, of the file at the path.
+// identify returns the identity of the file open as fd. If path is not empty, it returns the
+// identity of the file at the path.
 func identify(fd int, path string) (identity, error) { return identifyByStat(fd, path) }

@@ -1,5 +1,5 @@
 // Package vfs is the small file system through which all durable data is written. The same code
-// runs on the machine's files (OS), on a file system in memory that can crash (Mem), and on both
+// runs on real files (OS), on a file system in memory that can crash (Mem), and on either of them
 // with injected errors (Inject).
 //
 // The guarantees after a crash are the weakest of all supported file systems. Bytes are durable
@@ -44,34 +44,33 @@ type FS interface {
 	// Mkdir creates a directory and its missing parents, durably. It succeeds if the directory
 	// exists.
 	Mkdir(dir string) error
-	// SyncDir makes the names in a directory durable, and which files they refer to.
+	// SyncDir makes the names in a directory durable, together with the files that they refer to.
 	SyncDir(dir string) error
-	// Lock takes an exclusive lock on a directory. The lock is held until it is closed or the
-	// process ends. name is the path of a file in the directory that names the holder: owner is a
-	// line of text that is shown to others. Removing the file does not release the lock. While
-	// another process has the lock, the error is a *LockedError.
+	// Lock locks a directory exclusively, until the Lock is closed or the process ends. name is the
+	// path of a lock file in the directory. Lock writes owner into the file, a line of text for
+	// other processes to show. Removing the file does not unlock the directory. While another
+	// process has the lock, the error is a *LockedError.
 	Lock(name, owner string) (Lock, error)
-	// Free returns the bytes that this process may still allocate in a directory's file system.
+	// Free returns the bytes that this process can still allocate in a directory's file system.
 	Free(dir string) (int64, error)
 }
 
-// Lock is a held lock.
+// Lock is a lock of this process on a directory.
 type Lock interface {
-	// Check returns nil while the lock excludes others. On file systems that cannot lock
-	// directories the lock depends on its file. Then Check returns a *GoneError if that file was
+	// Check returns nil while the lock excludes other processes. On file systems that cannot lock
+	// directories, the lock depends on its file. There, Check returns a *GoneError if the file was
 	// removed or replaced.
 	Check() error
 	io.Closer
 }
 
-// File is an open file. ReadAt may run at the same time as every other method. Only one goroutine
-// at a time may write.
+// File is an open file. Calls of ReadAt may overlap with calls of every other method. Only one
+// goroutine at a time may write.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
 	// WriteVec writes buffers one after another at a position, like one WriteAt of their
-	// concatenation. It returns the number of bytes written; if not all were written, there is an
-	// error.
+	// concatenation. It returns the number of bytes written, and an error if not all were written.
 	WriteVec(bufs [][]byte, off int64) (int64, error)
 	// Sync makes the file's bytes and its size durable. After an error, the state of all writes
 	// since the last Sync is unknown. Another Sync may succeed without having written them, so do
@@ -96,13 +95,13 @@ type File interface {
 // ErrLocked matches, with errors.Is, the error for a lock that another process has.
 var ErrLocked = errors.New("locked")
 
-// LockedError names the holder of a lock.
+// LockedError is the error for a lock that another process has. It names that process.
 type LockedError struct {
 	Name  string // the lock file
-	Owner string // the line that its holder wrote; may be empty
+	Owner string // the line that the owner of the lock wrote; can be empty
 }
 
-// Error names the file and its holder.
+// Error names the lock file and the owner of the lock.
 func (e *LockedError) Error() string {
 	if e.Owner == "" {
 		return fmt.Sprintf("%s is locked by another process", e.Name)
@@ -110,7 +109,7 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is locked by %s", e.Name, e.Owner)
 }
 
-// Is makes every LockedError an ErrLocked.
+// Is makes every LockedError match ErrLocked.
 func (e *LockedError) Is(target error) bool { return target == ErrLocked }
 
 // GoneError says that a path no longer leads to the file that was opened with it.
@@ -127,19 +126,19 @@ func (e *GoneError) Error() string {
 	return fmt.Sprintf("%s is gone: somebody removed or moved the file, or a directory above it", e.Name)
 }
 
-// IsNoSpace tells whether an error means that the disk, or the user's share of it, is full.
+// IsNoSpace reports whether an error means that the disk, or the user's quota, is full.
 func IsNoSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || isNoSpace(err) }
 
-// IsShortage tells whether an error means that the process lacks file descriptors or memory now.
-// Nothing was done, and the call may be repeated later.
+// IsShortage reports whether an error means that the process lacks file descriptors or memory now.
+// The failed call changed nothing and can be repeated later.
 func IsShortage(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
-// maxOwner limits what is read of a lock file, because any program may have written it.
+// maxOwner limits the bytes read from a lock file, because any program can have written the file.
 const maxOwner = 256
 
-// writeVec is WriteVec with one WriteAt for each buffer, for files without a better way.
+// writeVec is WriteVec with one WriteAt for each buffer, for files without a faster call.
 func writeVec(f io.WriterAt, bufs [][]byte, off int64) (int64, error) {
 	var total int64
 	for _, b := range bufs {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// both runs a test on files and in memory. Both must behave alike.
+// both runs a test on OS and on Mem, which must behave alike.
 func both(t *testing.T, run func(t *testing.T, fsys FS, dir string)) {
 	t.Run("OS", func(t *testing.T) { run(t, OS{}, t.TempDir()) })
 	t.Run("Mem", func(t *testing.T) { run(t, NewMem(), "/") })
@@ -72,7 +72,7 @@ func TestFiles(t *testing.T) {
 		}
 		must(t, f.Sync())
 		must(t, f.Preallocate(100))
-		must(t, f.Preallocate(50)) // it never shrinks a file
+		must(t, f.Preallocate(50)) // Preallocate never shrinks a file
 		if size, err := f.Size(); size != 100 || err != nil {
 			t.Errorf("the size is %d, %v after preallocating 100", size, err)
 		}
@@ -125,7 +125,7 @@ func TestFiles(t *testing.T) {
 	})
 }
 
-// TestWriteVecMany writes more buffers than one system call takes.
+// TestWriteVecMany writes more buffers than one system call accepts.
 func TestWriteVecMany(t *testing.T) {
 	both(t, func(t *testing.T, fsys FS, dir string) {
 		f := create(t, fsys, filepath.Join(dir, "many"), "")
@@ -168,15 +168,15 @@ func TestLock(t *testing.T) {
 	})
 }
 
-// TestLockOfAnotherProcess runs this test binary as the holder of the lock, and kills it. The lock
-// ends with its process.
+// TestLockOfAnotherProcess runs this test binary as a process that locks the directory, and kills
+// it. The lock must end with the process.
 func TestLockOfAnotherProcess(t *testing.T) {
 	if name := os.Getenv("VFS_TEST_LOCK"); name != "" {
 		if _, err := (OS{}).Lock(name, "the other process"); err != nil {
 			os.Exit(1)
 		}
 		os.Stdout.WriteString("locked\n")
-		io.Copy(io.Discard, os.Stdin) // until it is killed
+		io.Copy(io.Discard, os.Stdin) // wait until the process is killed
 		return
 	}
 	name := filepath.Join(t.TempDir(), "LOCK")

@@ -1,5 +1,5 @@
-// Package commitlogtest is the test suite for every log. It tests the promises of commitlog.Log,
-// and nothing that is special to one log.
+// Package commitlogtest is the test suite for every log. It tests only the promises of
+// commitlog.Log that every log must keep.
 package commitlogtest
 
 import (
@@ -13,13 +13,14 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// Store is the storage of one log. Every test gets a new, empty one.
+// Store is the storage of one log. Every test gets a new, empty Store.
 type Store struct {
 	// Open opens the log for a replay of the entries after an offset.
 	Open func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error)
 	// Pump runs a log with Manual until it has nothing to do. It is nil for other logs.
 	Pump func(commitlog.Log)
-	// Fail makes the next write of the open log fail. If it is nil, the test of failures fails.
+	// Fail makes the next write of the open log fail. It is required: without it, the test of
+	// failures fails.
 	Fail func(error)
 	// Snapshots returns the snapshots of the log.
 	Snapshots func() (commitlog.Snapshots, error)
@@ -331,14 +332,15 @@ func testTrim(t *testing.T, s Store) {
 	if err := h.log.Trim(all[100].at); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.log.Trim(all[50].at); err != nil { // a lower offset has no effect
+	if err := h.log.Trim(all[50].at); err != nil { // a trim to a lower offset has no effect
 		t.Fatal(err)
 	}
 	for _, e := range all[100:] {
 		h.mustRead(e)
 	}
 	for _, e := range all[:100] {
-		// The log may free entries later: an entry is intact, or known to be trimmed.
+		// The log may free trimmed entries later. So Read returns either the intact entry or
+		// ErrTrimmed.
 		if data, err := h.log.Read(e.at); err == nil && !bytes.Equal(data, e.data) || err != nil && !errors.Is(err, commitlog.ErrTrimmed) {
 			t.Fatalf("Read(%d) after Trim: %v", e.at, err)
 		}
@@ -368,7 +370,7 @@ func testTrimAll(t *testing.T, s Store) {
 		t.Fatal(err)
 	}
 	h.close()
-	replay, log, err := s.Open(last) // a snapshot at the last entry stays valid
+	replay, log, err := s.Open(last) // a replay after the last entry must work, because a snapshot can end there
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,8 +382,8 @@ func testTrimAll(t *testing.T, s Store) {
 	h.close()
 }
 
-// testReplayTrimmed: a replay that needs trimmed entries must fail, because they are missing. A
-// replay from 0 starts with the log's first entry.
+// testReplayTrimmed: a replay that needs trimmed entries must fail. A replay from 0 starts with the
+// log's first entry.
 func testReplayTrimmed(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	var datas [][]byte
@@ -408,7 +410,7 @@ func testReplayTrimmed(t *testing.T, s Store) {
 	if _, _, err := s.Open(all[30-len(left)-2].at); !errors.Is(err, commitlog.ErrCorrupt) {
 		t.Fatalf("replay from before the trimmed entries gave %v, want ErrCorrupt", err)
 	}
-	replay, log, err = s.Open(all[30-len(left)-1].at) // the last trimmed entry
+	replay, log, err = s.Open(all[30-len(left)-1].at) // a replay from the last trimmed entry needs no trimmed entry
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,8 +420,8 @@ func testReplayTrimmed(t *testing.T, s Store) {
 	}
 }
 
-// testFencing: opening fences the older handle, or fails while that handle is open. Both can never
-// append.
+// testFencing: a second opening either fences the older handle or fails while that handle is open.
+// Two handles can never append.
 func testFencing(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	all := h.put([]byte("first"))
@@ -495,7 +497,7 @@ func testClosed(t *testing.T, s Store) {
 	h := openLog(t, s, 0)
 	all := h.put([]byte("x"))
 	h.append([]byte("y"))
-	h.close() // stores the appended entries
+	h.close() // Close stores the appended entries
 	if len(h.errs) != 2 || h.errs[1] != nil {
 		t.Fatalf("the append before Close ended with %v", h.errs)
 	}

@@ -20,7 +20,7 @@ func snapshotsOf(t *testing.T, s Store) commitlog.Snapshots {
 
 func saveBytes(data []byte) func(io.Writer) error {
 	return func(w io.Writer) error {
-		for len(data) > 0 { // in pieces of an odd size
+		for len(data) > 0 { // write in pieces of an odd size
 			n := min(len(data), 70_001)
 			if _, err := w.Write(data[:n]); err != nil {
 				return err

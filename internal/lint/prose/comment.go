@@ -16,7 +16,7 @@ import (
 // of code.
 type Comment struct {
 	Line     int
-	Indent   string // before the //
+	Indent   string // the white space before the //
 	Trailing bool
 	Blocks   []Block
 }
@@ -106,15 +106,15 @@ func commentBlocks(lines []string, first int) []Block {
 }
 
 // WrapGo returns a Go file with its comments wrapped at width columns. Comments at the end of a
-// line of code stay unchanged. If anything else would differ (a word of a comment, the code, or its
-// format), it returns an error instead.
+// line of code stay unchanged. If a word of a comment, the code or its format would change, it
+// returns an error instead.
 func WrapGo(src []byte, width int) ([]byte, error) {
 	comments, err := Comments(src)
 	if err != nil {
 		return nil, err
 	}
 	lines := strings.Split(string(src), "\n")
-	slices.SortFunc(comments, func(a, b Comment) int { return b.Line - a.Line }) // from the end, so that earlier line numbers stay valid
+	slices.SortFunc(comments, func(a, b Comment) int { return b.Line - a.Line }) // replace from the end, so that earlier line numbers stay valid
 	for _, c := range comments {
 		if c.Trailing {
 			continue

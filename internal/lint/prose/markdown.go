@@ -17,7 +17,7 @@ var (
 // Markdown divides a document into blocks.
 func Markdown(src string) []Block {
 	var b builder
-	inFence, indent := false, 0 // indent: of the text of the current list item
+	inFence, indent := false, 0 // indent is the indentation of the current list item's text
 	for i, line := range strings.Split(src, "\n") {
 		at, trimmed := i+1, strings.TrimSpace(line)
 		lead := len(line) - len(strings.TrimLeft(line, " "))

@@ -12,7 +12,7 @@ import (
 // Kind is the kind of a block of lines.
 type Kind int
 
-// Only Text may be wrapped.
+// The kinds of blocks. Only a Text may be wrapped.
 const (
 	Text     Kind = iota // a paragraph or a list item
 	Heading              // one line
@@ -25,10 +25,9 @@ type Block struct {
 	Kind  Kind
 	Line  int      // number of the first line in the file
 	Lines []string // as in the file, without the // of a comment
-	// First and Rest are the prefixes of the first and of the other lines of a Text, such as "- " and "  ".
+	// First and Rest are the prefixes of a Text's first line and later lines, such as "- " and "  ".
 	First, Rest string
-	// Words are the words of a Text. A word may contain spaces, because a span of code is not
-	// broken.
+	// Words are the words of a Text. A span of code is one word, even with spaces in it.
 	Words []string
 }
 
@@ -57,7 +56,7 @@ func split(text string) (words []string) {
 			open = !open
 		}
 	}
-	if open { // a single backtick begins no span
+	if open { // a single backtick does not begin a span
 		words = words[:0]
 		for _, w := range strings.Fields(text) {
 			if len(words) > 0 && risky.MatchString(w) {
@@ -70,8 +69,8 @@ func split(text string) (words []string) {
 	return words
 }
 
-// Wrap returns the lines of a block with at most width columns, if the words allow that. A block
-// that is not Text stays unchanged.
+// Wrap returns the lines of a block, wrapped at width columns. A longer word has a line of its own.
+// A block that is not Text stays unchanged.
 func (b *Block) Wrap(width int) []string {
 	if b.Kind != Text {
 		return b.Lines
@@ -96,7 +95,8 @@ func (b *Block) Wrap(width int) []string {
 // item matches the marker of a list item.
 var item = regexp.MustCompile(`^(\s*)([-*+]|\d+[.)])(\s+)\S`)
 
-// drawn reports whether a line contains a drawing with spaces or boxes, and so must stay unchanged.
+// drawn reports whether a line must stay unchanged, because it contains a drawing of spaces or
+// boxes.
 func drawn(line string) bool {
 	return strings.Contains(strings.TrimSpace(line), "  ") || strings.ContainsAny(line, "\t│─┌┐└┘├┤┬┴┼▶▼▲◀")
 }
@@ -104,7 +104,7 @@ func drawn(line string) bool {
 // builder collects blocks.
 type builder struct {
 	blocks []Block
-	open   bool // the last block is a Text that may continue
+	open   bool // the last block is a Text that the next line can continue
 }
 
 func (b *builder) add(kind Kind, line int, text string) {
@@ -122,7 +122,7 @@ func (b *builder) begin(line int, text, first, rest string) {
 	b.open = true
 }
 
-// goOn adds a line to the open Text.
+// goOn appends a line to the open Text.
 func (b *builder) goOn(text string) {
 	last := &b.blocks[len(b.blocks)-1]
 	last.Lines = append(last.Lines, text)

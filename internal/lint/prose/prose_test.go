@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// TestWrap compares each testdata/*.in with its .want, and wraps the result again.
+// TestWrap wraps each testdata/*.in and compares the result with the .want file. Wrapping the
+// result again must not change it.
 func TestWrap(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/*.in")
 	if err != nil || len(inputs) < 2 {
@@ -48,7 +49,7 @@ func TestWrap(t *testing.T) {
 	}
 }
 
-// FuzzWrapMarkdown: wrapping is refused, or keeps the words and is stable.
+// FuzzWrapMarkdown: wrapping either fails or keeps the words, and wrapping again changes nothing.
 func FuzzWrapMarkdown(f *testing.F) {
 	for _, s := range []string{"a b c", "- a\n  b\n\n  c", "> a\n> b", "| a | b |", "1. x\n2. y", "a  \nb", "```\nx\n```", "a\n---\n# b", "* \n*", "`a b` c"} {
 		f.Add(s, 12)
@@ -102,7 +103,7 @@ func TestCheck(t *testing.T) {
 		"```\n" + long + long + "\n```":           0,
 		strings.Repeat("x", MaxColumns+1):         0,
 		"a " + strings.Repeat("x", MaxColumns):    1,
-		"[a](" + strings.Repeat("x y ", 50) + ")": 1, // reported for the line, not the sentence
+		"[a](" + strings.Repeat("x y ", 50) + ")": 1, // the line is too wide, but the sentence is short
 	} {
 		if got := r.Check(Markdown(text), 0, true); len(got) != want {
 			t.Errorf("%.60q has %d problems, want %d: %v", text, len(got), want, got)

@@ -7,10 +7,10 @@ import (
 )
 
 const (
-	// MaxWords is how many words a sentence may have. The aim is 20.
+	// MaxWords is the most words of a sentence. The aim is 20.
 	MaxWords = 35
-	// MaxColumns is the largest width of a line. Prose wraps at 100; a long word or a span of code
-	// may exceed that.
+	// MaxColumns is the largest width of a line. Prose wraps at 100, but a long word or a span of
+	// code can be wider.
 	MaxColumns = 110
 )
 
@@ -87,8 +87,8 @@ func (r *Rules) Check(blocks []Block, before int, checkWidth bool) (found []Prob
 var (
 	codeSpan = regexp.MustCompile("`[^`]*`")
 	target   = regexp.MustCompile(`\]\([^)]*\)`)
-	// sentenceEnd matches the space after a sentence. A full stop after an abbreviation ends no
-	// sentence.
+	// sentenceEnd matches the space after a sentence. A full stop after an abbreviation does not
+	// end a sentence.
 	sentenceEnd  = regexp.MustCompile(`[.!?][)"'*_]*\s+`)
 	abbreviation = regexp.MustCompile(`(^|\W)(e\.g|i\.e|etc|vs|no|cf)[.]\s+$`)
 )
@@ -96,7 +96,7 @@ var (
 // blank replaces a span of code by one word, so its text is not checked.
 func blank(string) string { return "CODE" }
 
-// sentences checks a text that began at a line.
+// sentences checks the sentences of a text. line is the text's first line.
 func (r *Rules) sentences(line int, text string) (found []Problem) {
 	text = target.ReplaceAllString(codeSpan.ReplaceAllStringFunc(text, blank), "]")
 	for _, b := range r.Banned {

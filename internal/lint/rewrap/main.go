@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// enter skips directories without prose, and results of benchmarks, which are records.
+// enter skips directories without prose, and results of benchmarks, which must stay unchanged.
 func enter(root, path, name string) error {
 	if path == root {
 		return nil
