@@ -35,7 +35,7 @@ func TestTransactions(t *testing.T) {
 	if n := other.ready("q") + other.ready("work"); n != 0 {
 		t.Errorf("%d messages after the rollback: acknowledged deliveries stay outstanding", n)
 	}
-	c.ok(a.Ack(false)) // unacked again
+	c.ok(a.Ack(false)) // after the rollback, a can be acked again
 	c.bodies("", "q", "3", "4")
 	c.ok(c.PublishWithContext(context.Background(), "", "nowhere", true, false, amqp091.Publishing{Body: []byte("back")}))
 	c.ok(c.TxCommit())
@@ -46,7 +46,7 @@ func TestTransactions(t *testing.T) {
 		t.Error("the return did not come before commit-ok")
 	}
 	amqptest.Same(t, other.drain("q"), []string{"3", "4"})
-	c.ok(c.Close()) // no commit acked b
+	c.ok(c.Close()) // b's ack was not committed
 	amqptest.Same(t, other.drain("work"), []string{"b"})
 }
 

@@ -200,10 +200,10 @@ func TestRouting(t *testing.T) {
 	}
 	c.bind("one", "k", "d", nil)
 	c.bind("one", "other", "d", nil)
-	c.bind("one", "k", "d", nil) // again: no error
+	c.bind("one", "k", "d", nil) // binding again is no error
 	c.bind("two", "k", "d", nil)
 	c.bind("one", "", "f", nil)
-	c.bind("one", "x", "f", nil) // two bindings, one copy
+	c.bind("one", "x", "f", nil) // two bindings match, and the queue gets one copy
 	c.bind("one", "a.*.c", "t", nil)
 	c.bind("two", "a.#", "t", nil)
 	c.bind("lost", "", "alt", nil)
@@ -214,7 +214,7 @@ func TestRouting(t *testing.T) {
 	for _, tt := range []struct {
 		exchange, key string
 		headers       amqp091.Table
-		want          string // names of queues
+		want          string // names of the queues that get the message
 	}{
 		{"", "one", nil, "one"},
 		{"d", "k", nil, "one two"}, {"d", "other", nil, "one"}, {"d", "none", nil, ""},
@@ -243,7 +243,7 @@ func TestRouting(t *testing.T) {
 	c.drain("one")
 	c.drain("lost")
 	c.ok(c.QueueUnbind("two", "k", "d", nil))
-	c.ok(c.QueueUnbind("two", "k", "d", nil)) // again: no error
+	c.ok(c.QueueUnbind("two", "k", "d", nil)) // unbinding again is no error
 	c.ok(c.QueueUnbind("absent", "k", "absent", nil))
 	c.ok(c.ExchangeUnbind("f", "k", "d", false, nil))
 	c.put("d", "k", amqp091.Publishing{})

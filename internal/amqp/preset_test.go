@@ -210,7 +210,7 @@ func (bn *bench) policy(name, pattern string, priority int, settings map[string]
 	}
 }
 
-// Policies in RabbitMQ's words meet arguments that say the same or something else.
+// Policies with RabbitMQ's keys are combined with arguments that set the same keys or other keys.
 func TestPoliciesAndArguments(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -330,7 +330,8 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	})
 }
 
-// A policy acts on messages that are in the queue already as the documentation says.
+// For messages that are already in the queue, a policy has the effects that the documentation
+// lists.
 func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()

@@ -13,8 +13,9 @@ import (
 // The end of a connection.
 //
 // A client may still send frames when the connection ends. If bytes arrive at a closed socket, the
-// kernel answers with a reset. The reset destroys everything that the client has not read yet, and
-// the last frame too. So the server reads on and discards until the client hangs up:
+// kernel answers with a reset. The reset destroys everything that the client has not read yet,
+// including the last frame. So the server continues to read, and discards every byte until the
+// client hangs up:
 //
 //	who closes                     last frame   then
 //	the client                     close-ok     read on; after a time half-close, read on for as long again
@@ -27,7 +28,7 @@ import (
 
 const (
 	lingerMost  = 30 * time.Second // longest time of reading after the last frame
-	lingerBytes = 1 << 30          // most bytes that it discards
+	lingerBytes = 1 << 30          // most bytes that are discarded
 	lingerBlock = 16 << 10
 )
 

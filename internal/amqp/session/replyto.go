@@ -111,7 +111,7 @@ func (r *replyConsumer) deliver(block, body []byte) bool {
 	tag := r.ch.ledger.tag()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !open() { // it can have closed meanwhile
+	if !open() { // the channel can have closed meanwhile
 		return false
 	}
 	o.content(wire.AppendDeliver(o.methods, r.ch.id, r.tag, tag, false, nil, r.key), frames)

@@ -22,7 +22,7 @@ type transaction struct {
 	settles []surgetank.Settlement
 	from    []*topology.Queue // parallel to settles
 	returns []returnedMessage
-	bytes   int64 // bytes that it reserves in the server's budget
+	bytes   int64 // bytes of the server's budget that the transaction reserves
 }
 
 // mandatory says whether a message must be returned if its queues are gone at the commit. It also
@@ -77,8 +77,8 @@ func (t *transaction) grown(bytes int) error {
 	return nil
 }
 
-// free returns the transaction's bytes to the server's budget. The broker has its messages, or they
-// were dropped.
+// free frees the transaction's share of the server's budget. The caller has passed its messages to
+// the broker, or dropped them.
 func (t *transaction) free() {
 	t.ch.c.srv.budget.free(t.ch.c, t.bytes)
 	t.bytes = 0
@@ -141,8 +141,9 @@ func (ch *channel) commit(t *transaction) error {
 		if err == nil {
 			break
 		}
-		// A queue has gone since. It stores nothing, and its deliveries are gone too. The rest of
-		// the transaction is still valid. Each round has fewer queues.
+		// A queue was deleted since the publish. It stores nothing, and its deliveries are gone
+		// too. The rest of the transaction is still valid. Each round has fewer queues, so the loop
+		// ends.
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeNotFound:
 			if ch.dropGoneTargets(t) {

@@ -6,9 +6,9 @@ import (
 	"github.com/surgetank/surgetank/internal/digest"
 )
 
-// circles counts dead letters of a virtual host that were dropped because they would have reached
-// the same queue twice by themselves (translate.DeathCycle). For each pair of queues the log gets a
-// line at once, and then at most one line a period with the count since the last line.
+// circles counts dead letters of a virtual host that were dropped because they would have cycled
+// forever (translate.DeathCycle). For each pair of queues the log gets a line at once, and then at
+// most one line a period with the count since the last line.
 type circles struct {
 	mu    sync.Mutex
 	lines digest.Lines

@@ -60,7 +60,8 @@ type Exchange struct {
 	durable, autoDelete, Internal bool
 	args                          wire.Table
 	alternate                     string // "" if there is none
-	// id differs for each exchange with this name. Bindings have it, so old ones stay invalid.
+	// id differs for each exchange with this name. A binding has the ids of its exchanges, so
+	// bindings of a deleted exchange stay invalid.
 	id uint64
 
 	// Bindings with this exchange as the source: all of them, and indexes for its kind.
@@ -94,11 +95,11 @@ type Queue struct {
 	Name  string                               // within the virtual host
 	Full  string                               // the broker's name
 	ID    uint64                               // the broker's number
-	set   atomic.Pointer[translate.QueueAttrs] // in force, with its policy
-	said  atomic.Pointer[translate.QueueAttrs] // as declared
+	set   atomic.Pointer[translate.QueueAttrs] // settings in force: the declared ones under the queue's policy
+	said  atomic.Pointer[translate.QueueAttrs] // settings as declared
 	Owner any                                  // the connection of an exclusive queue
 
-	delivered uint64 // the janitor's: the broker's count at its last look
+	delivered uint64 // owned by the janitor: the broker's count of deliveries at the last look
 
 	// The virtual host's lock guards these fields.
 	bindings     map[string]*binding
