@@ -38,8 +38,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestSettledAnswersAreSent: messages that are acknowledged by the delivery are not fetched without
-// room, and are not dropped after they were fetched.
+// TestSettledAnswersAreSent: without memory for an answer, messages that their delivery acks are
+// not fetched. After they were fetched, they are always sent.
 func TestSettledAnswersAreSent(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")

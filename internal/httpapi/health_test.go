@@ -93,7 +93,7 @@ func TestMetricsAreBounded(t *testing.T) {
 
 func TestSinks(t *testing.T) {
 	r := newRig(t)
-	r.wantProblem(r.do("GET", "/v1/sinks", ""), 404, "not_found") // this server runs none
+	r.wantProblem(r.do("GET", "/v1/sinks", ""), 404, "not_found") // this server has no sinks
 	r.wantProblem(r.do("PUT", "/v1/sinks/s", "{}"), 404, "not_found")
 	r = newRig(t, func(o *Options) { o.Sinks = &fakeSinks{specs: map[string]json.RawMessage{}} })
 	r.want(201, "PUT", "/v1/sinks/s", `{"queue":"q","batch":{"max":1000}}`)

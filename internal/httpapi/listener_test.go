@@ -92,7 +92,7 @@ func TestLimitListener(t *testing.T) {
 // Newcomers get the places of all but the last.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // no deadline may do the work of the lobby
+		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // so long that only the limit of connections can close them, never this deadline
 		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		limits := ServerLimits{MaxConns: 4, HeaderTimeout: time.Hour}
 		srv := NewServer(r.api, limits, nil)

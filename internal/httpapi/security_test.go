@@ -97,7 +97,7 @@ func TestRoutesByRole(t *testing.T) {
 	}
 }
 
-// Rights that a handler checks besides its route's access.
+// A handler can check further rights besides its route's access.
 func TestFurtherRights(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	for _, q := range []string{"mine", "mine.dead", "theirs"} {
@@ -448,8 +448,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestTrustEnds: loopback counts as a login until a user exists, and no request longer. Then every
-// Host is accepted, as with a proxy.
+// TestTrustEnds: loopback counts as a login until a user exists. The next request already needs a
+// login. Then every Host is accepted, as with a proxy.
 func TestTrustEnds(t *testing.T) {
 	r := newRig(t)
 	if err := r.store.DeleteUser(t.Context(), "ann"); err != nil {
