@@ -14,8 +14,8 @@ import (
 )
 
 // TestSQLiteFilesStayInTheirDirectory: an administrator on the network may only name files in the
-// directory for SQLite files. The machine itself may name any file: before there are users, and
-// with its token.
+// directory for SQLite files. A program on the server's machine may name any file if there are no
+// users yet, or if it logs in with the local token.
 func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("links need rights on Windows")

@@ -62,7 +62,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 		}
 	}
 	stop(t, first)
-	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // has none of it in memory
+	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // the new server has no message in memory
 	file := rotFile(t, dir, "a message that rots")
 	select {
 	case <-log.seen:

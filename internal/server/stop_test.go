@@ -122,7 +122,7 @@ sinks:
 	}
 }
 
-// TestStopWithoutTime: a stop whose time is already over still stops the sinks, each time.
+// TestStopWithoutTime: a stop whose context has already ended still stops the sinks, in every run.
 func TestStopWithoutTime(t *testing.T) {
 	for range 10 {
 		dir := t.TempDir()
