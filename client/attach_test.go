@@ -158,7 +158,7 @@ func TestSubscriptionEnds(t *testing.T) {
 	}
 }
 
-// A transport that panics makes errors, and the client goes on.
+// If a transport panics, calls return errors, and the client continues.
 func TestTransportThatFails(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	var how atomic.Pointer[func()]

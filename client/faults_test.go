@@ -26,7 +26,7 @@ type wire struct {
 	inner    http.RoundTripper
 	mu       sync.Mutex
 	fault    func(r *http.Request) fault
-	requests map[string]int // by path
+	requests map[string]int // number of requests by path
 }
 
 type fault int
@@ -75,7 +75,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// times breaks the first n requests whose path has the given end.
+// times breaks the first n requests whose path ends with suffix.
 func times(n int64, suffix string, f fault) func(*http.Request) fault {
 	var left atomic.Int64
 	left.Store(n)

@@ -36,7 +36,7 @@ type publishOp struct {
 	msgs    []surgetank.Publishing
 	bytes   int64
 	results []surgetank.PublishResult
-	next    int // first message without a result
+	next    int // index of the first message without a result
 	done    func([]surgetank.PublishResult, error)
 	user    bool // done calls a function of the caller
 }
@@ -163,8 +163,8 @@ func (p *publisher) run() {
 	}
 }
 
-// nextOps removes the next calls that fit into one request. A call that does not fit is returned
-// alone.
+// nextOps removes the next calls that fit into one request. A call that is too large for a request
+// is returned alone.
 func (p *publisher) nextOps() (ops []*publishOp, ending bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,7 +235,7 @@ func (p *publisher) send(ops []*publishOp) {
 }
 
 // each calls step for 0 to n-1. users says that step calls functions of the caller. Such a function
-// can end its goroutine, which must not be ours.
+// can end its goroutine, so the publisher's goroutine must not call it.
 func each(n int, users bool, step func(i int)) {
 	if users {
 		callback.Each(n, step)
