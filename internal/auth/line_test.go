@@ -138,8 +138,8 @@ func TestLateLoginsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestTheLineIsBounded: a full line accepts a newcomer, a random login loses its place, and a login
-// that stops waiting leaves.
+// TestTheLineIsBounded: a full line accepts a newcomer, a random login is removed from it, and a
+// login that stops waiting leaves it.
 func TestTheLineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine()

@@ -6,9 +6,9 @@
 // A queue's declaration and its policy combine: of two limits the lower one applies; for all other
 // settings the declaration wins.
 //
-// A Broker is a door.Broker with policies; doors get it instead of the plain one. When a
-// policy changes a queue, the Broker records the declared settings and gives the queue the
-// resulting ones:
+// A Broker is a door.Broker with policies; doors get it instead of the plain one. When a policy
+// changes a queue, the Broker records the declared settings and sets the resulting ones in the
+// queue:
 //
 //	declared with ──┐
 //	                ├─▶ effective ──▶ the broker's queue

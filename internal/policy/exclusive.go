@@ -12,7 +12,7 @@ import (
 
 // claim says that a queue belongs to one owner alone.
 type claim struct {
-	id    uint64 // of the queue; 0 while it is being created; another queue with the same name has another id
+	id    uint64 // the queue's id; 0 while it is being created; another queue with the same name has another id
 	owner any
 }
 

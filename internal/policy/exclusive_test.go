@@ -28,7 +28,8 @@ func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
 	return b, users
 }
 
-// TestOwners: a claim applies to its owner's calls alone, while its queue and its owner exist.
+// TestOwners: only its owner's calls may use an exclusive queue, while the queue and its owner
+// exist.
 func TestOwners(t *testing.T) {
 	b, users := exclusiveRig(t)
 	one, two := new(int), new(int)

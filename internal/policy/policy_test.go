@@ -113,7 +113,7 @@ func TestSettingsOfPolicies(t *testing.T) {
 	}
 }
 
-// Every combination of a declared limit or setting with a policy's.
+// TestEffective combines every declared limit or setting with a policy's limit or setting.
 func TestEffective(t *testing.T) {
 	dlx := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: Passage("/"), Overflow: surgetank.OverflowDeadLetter}
 	rabbit := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop, Overflow: surgetank.OverflowDropOldest}
@@ -305,7 +305,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	full := fullname.Of("v", "q")
 	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
 	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
-	// Without the policies, as when a virtual host is deleted.
+	// The plain broker deletes the queue, as when a virtual host is deleted.
 	_, err = r.raw.DeleteQueue(ctx, full, surgetank.DeleteOptions{})
 	r.ok(err)
 	r.declare(full, surgetank.QueueConfig{}, surgetank.DeclareNew)
@@ -335,7 +335,7 @@ func TestEveryStepMayBeTheLast(t *testing.T) {
 		name    string
 		prepare func(r *rig)
 		do      func(r *rig) error
-		ttls    []time.Duration // TTLs that may be in force afterwards
+		ttls    []time.Duration // TTLs that can be in force afterwards
 	}{
 		{"put", none, func(r *rig) error { return r.minute() }, []time.Duration{time.Hour, time.Minute}},
 		{"change", func(r *rig) { r.put("/", "p", ".", 0, `{"ttl":"1s"}`) }, func(r *rig) error { return r.minute() }, []time.Duration{time.Second, time.Minute}},

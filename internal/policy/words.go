@@ -36,7 +36,7 @@ type rules struct {
 	config   surgetank.QueueConfig // dead_letter is without its virtual host
 	given    map[string]bool       // paths of the settings of config that the policy sets
 	door     Door
-	dropHead bool // the oldest messages make room, and are dead-lettered if the queue has a target for dead letters
+	dropHead bool // the oldest messages make room, and are dead-lettered if the queue has a dead-letter queue or exchange
 }
 
 const maxMillis = 315360000000 // ten years
