@@ -33,7 +33,8 @@ func leaseExtended(e *env) {
 	e.must(err)
 	e.must(results[0])
 	e.pass(e.span() + time.Second)
-	// The end of the second message's lease shows that time has passed. The first lease goes on.
+	// The end of the second message's lease shows that time has passed. The first lease still
+	// exists.
 	e.until("the lease that was not extended ends", func() bool { return e.info("q").LeasesLost == 1 })
 	e.settle(surgetank.Ack, got[0])
 	e.code(e.settleAll(surgetank.Ack, got[1])[0], surgetank.CodeLeaseLost)

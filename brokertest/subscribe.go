@@ -21,7 +21,7 @@ func subscribeCredit(e *env) {
 	}
 	e.quiet(s, "q")
 	e.counts("q", 2, 0, 0, 2)
-	e.settle(surgetank.Ack, got[0]) // settling returns the credit
+	e.settle(surgetank.Ack, got[0]) // settling makes the credit available again
 	e.same(texts(e.collect(s, 1)), []string{"3"})
 	e.nack(got[1], surgetank.Settlement{Delay: time.Hour})
 	e.same(texts(e.collect(s, 1)), []string{"4"})
@@ -69,7 +69,7 @@ func subscribeTryReceive(e *env) {
 	}
 	e.same(texts(all), []string{"1", "2", "3"})
 	e.must(s.Close())
-	select { // the end of a subscription makes a token too
+	select { // the end of a subscription adds a token too
 	case <-s.Ready():
 	case <-time.After(patience):
 		e.Fatal("no token came at the end")

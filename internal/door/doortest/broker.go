@@ -13,7 +13,7 @@ import (
 )
 
 // Broker is an in-memory broker with one queue, for tests that must control its faults. It keeps
-// the contract of door.Broker for the methods that sinks use; the others panic.
+// the contract of door.Broker for the methods that sinks use. All other methods panic.
 //
 // Its durable state survives Restart; leases do not.
 type Broker struct {
@@ -253,8 +253,8 @@ func (b *Broker) end(code surgetank.Code) {
 	clear(b.subs)
 }
 
-// handOut leases messages to subscriptions with credit. The oldest message comes first; a group's
-// messages stay in order and go to one subscription. Call with mu held.
+// handOut leases messages to subscriptions with credit. The oldest message comes first. A group's
+// messages stay in order and are delivered to one subscription. Call with mu held.
 func (b *Broker) handOut() {
 	for s := range b.subs {
 		if s.cancelled {
