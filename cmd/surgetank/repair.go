@@ -25,7 +25,7 @@ type repairShape struct {
 	Entries   int            `json:"entries"`
 	Snapshots int            `json:"snapshots"`
 	Lost      [][2]uint64    `json:"lost"`      // first and last of each run of offsets
-	LostTail  bool           `json:"lost_tail"` // the last run stands for an unknown number
+	LostTail  bool           `json:"lost_tail"` // the last run of lost entries has an unknown length
 	Queues    []lossShape    `json:"queues"`
 	Notes     []string       `json:"notes"` // the report in sentences
 	Problems  []problemShape `json:"problems"`

@@ -301,7 +301,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		var stats Stats
 		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat(line, 200)), asLines(2<<20)), Options{Queue: "q", Run: "r"}, &stats)
 		if err == nil {
-			t.Fatal("published to a server that refuses all")
+			t.Fatal("a publish succeeded on a server that refuses all messages")
 		}
 		if got := stats.Snapshot().Read; got > maxBufferedBytes>>20+1 {
 			t.Errorf("%d lines of 1 MiB were read while none was confirmed", got)
