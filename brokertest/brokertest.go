@@ -150,7 +150,7 @@ func (e *env) declare(name string, c surgetank.QueueConfig) surgetank.QueueInfo 
 	info, created, err := e.b.DeclareQueue(e.ctx, name, c, surgetank.DeclareNew)
 	e.must(err)
 	if !created {
-		e.Fatalf("queue %q was there before", name)
+		e.Fatalf("queue %q existed before", name)
 	}
 	return info
 }
@@ -274,7 +274,7 @@ func (e *env) until(what string, ok func() bool) {
 	e.Helper()
 	for start := time.Now(); !ok(); {
 		if time.Since(start) > patience {
-			e.Fatalf("it never came to this: %s", what)
+			e.Fatalf("this did not happen in time: %s", what)
 		}
 	}
 }

@@ -235,7 +235,7 @@ func longPoll(e *env) {
 		}
 		got <- d
 	}()
-	e.until("somebody waits", func() bool { return e.info("q").Consumers == 1 })
+	e.until("a receive waits", func() bool { return e.info("q").Consumers == 1 })
 	e.bodies("q", "x")
 	e.same(texts(<-got), []string{"x"})
 	// A receive without a message returns no error, and leaves no consumer behind that would get
@@ -249,10 +249,10 @@ func longPoll(e *env) {
 		defer close(left)
 		_, _ = e.b.Receive(ctx, "q", surgetank.ReceiveOptions{Wait: patience}) // ends when its context ends
 	}()
-	e.until("somebody waits again", func() bool { return e.info("q").Consumers == 1 })
+	e.until("a receive waits again", func() bool { return e.info("q").Consumers == 1 })
 	cancel()
 	<-left
-	e.until("nobody waits", func() bool { return e.info("q").Consumers == 0 })
+	e.until("no receive waits", func() bool { return e.info("q").Consumers == 0 })
 	e.bodies("q", "y")
 	e.same(texts(e.await("q", 1, 0)), []string{"y"})
 	_, err = e.b.Receive(e.ctx, "nope", surgetank.ReceiveOptions{})
@@ -294,7 +294,7 @@ func fencingTokens(e *env) {
 	e.publish(surgetank.Publishing{Queues: []string{"q", "free"}, Message: surgetank.Message{Group: "g", Body: []byte("1")}})
 	e.publish(surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Group: "g", Body: []byte("2")}})
 	last := int64(0)
-	for range 3 { // once more after a nack, and then the next message
+	for range 3 { // message 1, message 1 again after a nack, then message 2
 		d := e.await("q", 1, 0)[0]
 		if d.FencingToken <= last {
 			e.Fatalf("token %d after %d", d.FencingToken, last)

@@ -60,7 +60,7 @@ func subscribeTryReceive(e *env) {
 				e.Fatal(err)
 			}
 			if len(all) > had+1 {
-				e.Fatal("more than asked for")
+				e.Fatal("more messages were received than requested")
 			}
 			if len(all) == had {
 				break
@@ -72,7 +72,7 @@ func subscribeTryReceive(e *env) {
 	select { // the end of a subscription adds a token too
 	case <-s.Ready():
 	case <-time.After(patience):
-		e.Fatal("no token came at the end")
+		e.Fatal("no token arrived at the end of the subscription")
 	}
 	_, err = s.TryReceive(nil, 1, 1)
 	e.code(err, surgetank.CodeClosed)

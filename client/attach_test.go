@@ -40,7 +40,7 @@ func receive(t *testing.T, sub surgetank.Subscription, n int) (got []surgetank.D
 	for len(got) < n {
 		var err error
 		if got, err = sub.Receive(ctx, got, n-len(got), 1<<20); err != nil {
-			t.Fatalf("%d of %d messages came: %v", len(got), n, err)
+			t.Fatalf("%d of %d messages arrived: %v", len(got), n, err)
 		}
 	}
 	return got

@@ -145,7 +145,7 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 	c := bn.dial()
 	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
 	c.ok(c.conn.Close())
-	amqptest.Until(t, "its place is free", func() bool { return refusal("u") == "" })
+	amqptest.Until(t, "its connection is no longer counted", func() bool { return refusal("u") == "" })
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: ptr(2)}))
 	ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConnections: ptr(2), MaxChannels: ptr(3)}))
 	amqptest.Until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })

@@ -27,7 +27,7 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	amqptest.Until(t, "everything is reserved", func() bool { return bn.server.shared.Reserved() == 4*200<<10 })
 	modest.Begin(1, "q", 300<<10, 200<<10) // this body and the other bodies together exceed the budget
 	if m := amqptest.Want[*wire.ConnectionClose](greedy, 0); m.ReplyCode != wire.CodeResourceError {
-		t.Fatalf("the connection that holds the most got %+v", m)
+		t.Fatalf("the connection with the largest reservation got %+v", m)
 	}
 	modest.Raw(wire.AppendBody(nil, 1, bytes.Repeat([]byte("x"), 100<<10), 131072))
 	amqptest.Want[*wire.BasicAck](modest, 1)

@@ -181,7 +181,7 @@ func TestBodiesOfEverySize(t *testing.T) {
 		body := strings.Repeat("0123456789abcdef", n/16+1)[:n]
 		c.bodies("", "q", body)
 		if d := next(t, ds); string(d.Body) != body {
-			t.Errorf("%d bytes came back as %d", n, len(d.Body))
+			t.Errorf("%d bytes were read back as %d", n, len(d.Body))
 		}
 	}
 }
@@ -362,7 +362,7 @@ func TestCancelLeavesDeliveriesWithTheChannel(t *testing.T) {
 	c.ok(c.Cancel("unknown", false))
 	c.ok(first.Ack(false))
 	if n := c.ready("q"); n != 0 {
-		t.Errorf("%d ready: cancelling gave deliveries back", n)
+		t.Errorf("%d ready: cancelling returned deliveries", n)
 	}
 	other := c.open()
 	c.ok(c.Close())
@@ -583,7 +583,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 			t.Error("the transient queue is there")
 		}
 		if _, err := c.open().QueueDeclare("plain", true, false, false, false, amqp091.Table{"x-max-length": int32(5)}); err == nil {
-			t.Error("a plain queue took a limit at its redeclaration")
+			t.Error("a redeclaration changed the limit of a plain queue")
 		}
 		amqptest.Same(t, c.drain("q"), []string{"kept"})
 		c.bodies("x", "a.c", "1")
@@ -592,7 +592,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		amqptest.Same(t, c.drain("q"), []string{"1"})
 		amqptest.Same(t, c.drain("plain"), []string{"3"})
 		if n := c.ready("remade"); n != 0 {
-			t.Errorf("a queue made anew has %d messages by its predecessor's binding", n)
+			t.Errorf("a queue that was created again got %d messages by the old queue's binding", n)
 		}
 	})
 }

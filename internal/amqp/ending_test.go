@@ -187,7 +187,7 @@ func TestClientHangsUpFirst(t *testing.T) {
 	p.Closed()
 	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 	if o.early.Load() {
-		t.Error("the server hung up before the client had")
+		t.Error("the server closed the socket before the client")
 	}
 }
 

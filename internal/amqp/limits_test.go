@@ -61,7 +61,7 @@ func TestTooManyConnections(t *testing.T) {
 	third := amqptest.Dial(t, bn.addr)
 	third.Closed()
 	one.Conn.Close()
-	amqptest.Until(t, "the place is free", func() bool { return len(bn.server.connections()) == 1 })
+	amqptest.Until(t, "only one connection is left", func() bool { return len(bn.server.connections()) == 1 })
 	bn.connect("guest")
 }
 

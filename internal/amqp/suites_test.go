@@ -55,7 +55,7 @@ func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	}
 	c.queue(fmt.Sprint("chain", n), nil)
 	c.bodies("", "chain0", "m")
-	amqptest.Until(t, "it comes out at the end", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
+	amqptest.Until(t, "the message arrives in the last queue", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
 	d, _, err := c.Get(fmt.Sprint("chain", n), true)
 	c.ok(err)
 	deaths, _ := d.Headers["x-death"].([]any)
@@ -128,7 +128,7 @@ func TestMaxLengthWithDeadLettersToItself(t *testing.T) {
 			t.Error("nacked")
 		}
 	}
-	bn.settled("all is quiet", func() bool { return bn.count("self") == 1 })
+	bn.settled("no dead letter is moving", func() bool { return bn.count("self") == 1 })
 	amqptest.Same(t, c.drain("self"), []string{"4"})
 }
 
@@ -242,10 +242,10 @@ func TestPassiveDeclarationsAndPermissions(t *testing.T) {
 	amqptest.Must[amqp091.Queue](t)(r.QueueDeclarePassive("q", true, false, false, false, nil))
 	r.ok(r.ExchangeDeclarePassive("x", "fanout", true, false, false, false, nil))
 	if _, err := r.open().QueueDeclare("q", true, false, false, false, nil); err == nil {
-		t.Error("it declared the queue")
+		t.Error("a passive declaration made the queue")
 	}
 	if err := r.open().ExchangeDeclare("x", "fanout", true, false, false, false, nil); err == nil {
-		t.Error("it declared the exchange")
+		t.Error("a passive declaration made the exchange")
 	}
 }
 
@@ -269,7 +269,7 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 	// The limit counts ready messages only. After the ack, the queue has room for one more.
 	c.ok(d.Ack(false))
 	if !c.confirmed("", "reject", amqp091.Publishing{Body: []byte("33333")}) {
-		t.Error("there was room")
+		t.Error("the queue has room, but the message was refused")
 	}
 	amqptest.Same(t, c.drain("reject"), []string{"11111", "33333"})
 }

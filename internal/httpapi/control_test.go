@@ -74,7 +74,7 @@ func TestQueueNamesAndVhosts(t *testing.T) {
 		}
 		vhost, _ := fullname.Split(full)
 		if info.Config.DeadLetter != fullname.Of(vhost, "dl") {
-			t.Errorf("%s: dead letters go to %q", path, info.Config.DeadLetter)
+			t.Errorf("%s: dead letters are moved to %q", path, info.Config.DeadLetter)
 		}
 		if s := r.want(http.StatusOK, "GET", path, "").json(t)["settings"].(map[string]any)["dead_letter"]; s != "dl" {
 			t.Errorf("%s: shows %q", path, s)

@@ -226,7 +226,7 @@ func TestSubscriptionPool(t *testing.T) {
 		r.want(201, "POST", "/v1/queues/"+queue+"/messages", "x")
 	}
 	if na, nb := receive(a, `{"wait":"10s"}`), receive(b, `{"wait":"10s"}`); na != 1 || nb != 1 {
-		t.Fatalf("%d and %d messages, want one of each queue", na, nb)
+		t.Fatalf("%d and %d messages, want one from each queue", na, nb)
 	}
 	r.want(200, "POST", b+"/credit", `{"pool_limit":3}`)
 	if n := receive(b, `{"wait":"10s"}`); n != 1 {

@@ -80,7 +80,7 @@ func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	r.want(http.StatusOK, "PUT", "/v1/queues/q", `{"dead_letter":"amq.dead-letters","ttl":"1h"}`)
 	info, err := r.broker.Queue(t.Context(), "q")
 	if err != nil || info.Config.DeadLetter != passage {
-		t.Errorf("dead letters go to %q, %v", info.Config.DeadLetter, err)
+		t.Errorf("dead letters are moved to %q, %v", info.Config.DeadLetter, err)
 	}
 }
 

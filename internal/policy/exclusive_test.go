@@ -45,7 +45,7 @@ func TestOwners(t *testing.T) {
 	}
 	_, created, err := b.DeclareExclusive(mine, "q", surgetank.QueueConfig{Transient: true})
 	if want("declare", err, ""); !created {
-		t.Error("it was there")
+		t.Error("the queue existed before")
 	}
 	for _, ctx := range []context.Context{t.Context(), theirs} {
 		_, _, err = b.DeclareExclusive(ctx, "q", surgetank.QueueConfig{})
@@ -53,7 +53,7 @@ func TestOwners(t *testing.T) {
 			t.Error("declared by another")
 		}
 		_, _, err = b.Change(ctx, "q", func(*surgetank.QueueInfo) (surgetank.QueueConfig, error) {
-			t.Error("another looks at it")
+			t.Error("another connection used the exclusive queue")
 			return surgetank.QueueConfig{}, nil
 		})
 		want("change by another", err, surgetank.CodeDenied)

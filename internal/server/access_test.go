@@ -87,7 +87,7 @@ func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := put("", strings.TrimSpace(string(token)), "late", filepath.Join(dir, "late.db")); code != 201 {
-		t.Errorf("by the machine itself: %d", code)
+		t.Errorf("a request from this machine got status %d", code)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(left) != 2 { // one file before and one after there are users
 		t.Errorf("outside of the directory there are %v", left)

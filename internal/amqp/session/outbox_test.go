@@ -57,7 +57,7 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 			post := func(queue, body string) {
 				t.Helper()
 				if _, err := bn.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{queue}, Message: surgetank.Message{Body: []byte(body)}}}); err != nil {
-					t.Fatalf("the loop does not go on: %v", err)
+					t.Fatalf("the loop does not continue: %v", err)
 				}
 			}
 			post("held", body)

@@ -81,7 +81,7 @@ func TestChangedHeadersAreAnotherDoors(t *testing.T) {
 		m := c.Template
 		m.Headers = headers
 		if _, _, ok := ReadStored(&m, nil); ok {
-			t.Errorf("%s: taken for what was published", name)
+			t.Errorf("%s: changed headers count as the published ones", name)
 		}
 		d := &surgetank.Delivery{Message: m, Queue: "q"}
 		exchange, _, got, _ := Outgoing(d, false, nil)
