@@ -360,7 +360,7 @@ func TestSubscriptionLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.set(func(*http.Request) fault { return none })
-	got, err := sub.Receive(t.Context(), nil, 1, 1) // it is attached again
+	got, err := sub.Receive(t.Context(), nil, 1, 1) // the subscription is attached again
 	if err != nil || len(got) != 1 {
 		t.Fatal(len(got), err)
 	}

@@ -257,7 +257,8 @@ type published struct {
 
 // request sends messages until each has a result. All messages have a publisher and a number, so a
 // request with an unknown outcome is sent again. If the server refuses a line, it has published
-// nothing of the request. The refused message is removed, and the others are sent again.
+// nothing of the request. The refused message is removed, and the remaining messages are sent
+// again.
 func (p *publisher) request(items []item) error {
 	pending := make([]item, 0, len(items))
 	for _, it := range items {

@@ -1,6 +1,6 @@
 // Package embedded runs a broker inside the caller's process, without a server. Open stores
 // messages durably in a directory. Memory keeps them in memory, for tests. The Broker type
-// implements surgetank.Broker, so package worker and the other users of that interface work with
+// implements surgetank.Broker, so package worker and all other code for this interface work with
 // it.
 package embedded
 

@@ -297,7 +297,7 @@ func TestBlockedPublishers(t *testing.T) {
 			c.Kick(wire.Errorf(wire.CodeConnectionForced, "test"))
 		}
 		_, m := publisher.Method()
-		if n, ok := m.(*wire.BasicNack); ok { // for the publish that the server had not read
+		if n, ok := m.(*wire.BasicNack); ok { // a nack for the publish that the server had not read
 			_, m = publisher.Method()
 			_ = n
 		}

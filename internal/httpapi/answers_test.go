@@ -17,7 +17,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", strings.Repeat("x", 1500))
 	}
 	r.want(http.StatusOK, "GET", "/v1/queues/q/messages?max=4", "") // larger than the limit, but the only answer
-	for _, unread := range []int64{4000, 1000} {                    // no room at all; not enough room for the fetched messages
+	for _, unread := range []int64{4000, 1000} {                    // first no memory is left, then too little for the fetched messages
 		r.api.answers.used.Add(unread)
 		r.wantProblem(r.do("POST", "/v1/queues/q/receive", `{"max":4}`), http.StatusTooManyRequests, surgetank.CodeBusy)
 		r.wantProblem(r.do("GET", "/v1/queues/q/messages?max=4", ""), http.StatusTooManyRequests, surgetank.CodeBusy)

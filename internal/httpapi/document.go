@@ -229,7 +229,7 @@ func (r *route) failures() []int {
 	if strings.Contains(r.pattern, "{") {
 		list = append(list, http.StatusNotFound)
 	}
-	if r.method != http.MethodGet { // it has a body, or checks that there is none
+	if r.method != http.MethodGet { // the request has a body, or its handler checks that there is none
 		list = append(list, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusGatewayTimeout)
 	}
 	for _, code := range r.codes {

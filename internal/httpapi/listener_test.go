@@ -55,7 +55,7 @@ func TestLimitListener(t *testing.T) {
 			break
 		}
 		conns = append(conns, c)
-		for i, f := range all { // as their server would
+		for i, f := range all { // does what the server of each connection would do
 			if f.closed && i < len(conns) {
 				conns[i].Close()
 			}

@@ -26,7 +26,7 @@ type messageReader struct {
 	opaque    bool // this caller may use the member opaque_base64
 	vhost     string
 	oneQueue  []string                // value of Queues if queues is false
-	allow     func(full string) error // with queues: whether the caller may write to a queue
+	allow     func(full string) error // if queues is true: whether the caller may write to a queue
 	allowed   map[string]bool         // queues that allow accepted
 	lastNames string                  // the last message's queue member and its list: consecutive messages often share them
 	lastList  []string

@@ -117,7 +117,7 @@ func TestFurtherRights(t *testing.T) {
 	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine", Write: "mine", Read: "mine"}); err != nil {
 		t.Fatal(err)
 	}
-	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // its dead letters would go to mine.dead
+	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // the queue's dead letters would be moved to mine.dead
 	r.wantProblem(a, 403, "denied")
 	if !strings.Contains(a.body, "mine.dead") || !strings.Contains(a.body, "dead_letter") {
 		t.Errorf("the answer does not name the next step: %s", a.body)

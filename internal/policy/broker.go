@@ -43,8 +43,8 @@ type Broker struct {
 	typed  atomic.Bool // quorum is complete
 
 	mu        sync.RWMutex
-	under     map[string]own   // by full name: the queues that a policy has changed
-	exclusive map[string]claim // by full name: the queues with an exclusive owner
+	under     map[string]own   // the queues that a policy has changed, by full name
+	exclusive map[string]claim // the queues with an exclusive owner, by full name
 	watchers  map[*func()]struct{}
 }
 

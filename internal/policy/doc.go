@@ -1,5 +1,5 @@
-// Package policy changes the settings of queues by patterns of their names. So an operator can give
-// features and limits to queues whose programs declare them without such settings.
+// Package policy changes the settings of queues by patterns of their names. So an operator can set
+// features and limits of queues whose programs declare them without such settings.
 //
 // A policy says: in this virtual host, these settings apply to queues or exchanges whose names
 // match this pattern. Of several matching policies, only the one with the highest priority applies.

@@ -72,7 +72,7 @@ func (b *Broker) mine(ctx context.Context, name string) error {
 		if now, err := b.Broker.Queue(ctx, name); surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && now.ID != c.id {
 			b.mu.Lock()
 			if b.exclusive[name] == c {
-				delete(b.exclusive, name) // it was removed with its virtual host, without this Broker
+				delete(b.exclusive, name) // the queue was removed with its virtual host, without this Broker
 			}
 			b.mu.Unlock()
 			return nil

@@ -10,8 +10,8 @@ var errSocket = errors.New("the socket failed while it was written to")
 
 // confirms has the outcomes of a channel's publishes in confirm mode. The client gets the outcomes
 // in the order of publishing, so that one frame can confirm many publishes. A late nack is the
-// exception: it is delayed, and later outcomes do not wait for it. While a late nack is due later,
-// each frame confirms one publish. The outbox's lock guards this struct.
+// exception: it is delayed, and later outcomes do not wait for it. As long as a late nack is not
+// sent, each frame confirms one publish. The outbox's lock guards this struct.
 type confirms struct {
 	known  uint64          // every publish up to this number has its outcome
 	told   uint64          // the client knows the outcomes up to this number

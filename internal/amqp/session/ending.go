@@ -115,7 +115,7 @@ func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 			return 0
 		}
 		e.c.nc.SetReadDeadline(deadline)
-		if err := e.read(); err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline)) { // not an interruption
+		if err := e.read(); err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline)) { // the read failed, and not because of an interruption
 			return 0
 		}
 	}
@@ -142,7 +142,7 @@ func (e *ending) discard(patience time.Duration) (gone bool) {
 			}
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return true
-		case !time.Now().Before(until): // not an interruption
+		case !time.Now().Before(until): // the time is over: this is not an interruption
 			return false
 		}
 	}

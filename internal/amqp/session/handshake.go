@@ -166,7 +166,7 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		}
 		user, err := c.srv.Auth.Authenticate(c.ctx, string(name), string(password), c.Peer)
 		if err == nil {
-			c.guest.Leave() // it is not a peer before login any more
+			c.guest.Leave() // a logged-in client is not in the lobby any more
 			return user, nil
 		}
 		c.guest.Wait()

@@ -20,7 +20,7 @@ type Limits struct {
 	// the most is closed.
 	BodyWait time.Duration
 
-	Handshake             time.Duration // from accepting to connection.open
+	Handshake             time.Duration // time from accepting to connection.open
 	MaxConnections        int
 	MaxBeforeLogin        int // connections that have not logged in
 	MaxBeforeLoginPerPeer int // connections from one address that have not logged in; loopback has no such limit

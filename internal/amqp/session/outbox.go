@@ -25,7 +25,7 @@ type outbox struct {
 	busy     []*consumer // consumers with messages to fetch
 	room     sync.Cond   // signalled when size or nacks shrink, and when the connection ends
 	deleting bool        // this connection is deleting the queue of one of its consumers
-	cancels  []byte      // cancels of those consumers, to be written after delete-ok
+	cancels  []byte      // cancels of the deleted queue's consumers, to be written after delete-ok
 	ending   bool        // nothing more is delivered
 	finished bool        // the writer writes the rest and ends
 	hangUp   bool        // when it ends, the writer half-closes the socket

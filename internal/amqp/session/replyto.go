@@ -70,7 +70,7 @@ func (ch *channel) dropReplyConsumer() {
 }
 
 // declareReplyQueue answers a declaration of a reply address. Servers declare it to ask whether the
-// requester is still there.
+// requester is still connected.
 func (ch *channel) declareReplyQueue(m *wire.QueueDeclare, name string) error {
 	if name != translate.ReplyToQueue && ch.c.srv.replies.find(name) == nil {
 		return ch.c.vhost().NoQueue(name)

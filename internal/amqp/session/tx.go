@@ -18,7 +18,7 @@ type transaction struct {
 	msgs    []surgetank.Publishing
 	asked   []mandatory // parallel to msgs
 	seen    int         // number of messages that the client has published
-	removed []unacked   // in the order of their acknowledgement
+	removed []unacked   // acknowledged deliveries, in the order of their acknowledgement
 	settles []surgetank.Settlement
 	from    []*topology.Queue // parallel to settles
 	returns []returnedMessage

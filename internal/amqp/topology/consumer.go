@@ -10,8 +10,8 @@ type Consumer struct {
 	Exclusive bool // no other consumer may be attached
 }
 
-// InExclusiveUse returns the error for a consumer that cannot attach because it or an attached
-// consumer is exclusive.
+// InExclusiveUse returns the error for a consumer that cannot attach, because the new consumer or
+// an attached one is exclusive.
 func (q *Queue) InExclusiveUse() error {
 	return wire.Errorf(wire.CodeAccessRefused, "%s in exclusive use", translate.DescribeQueue(q.Name, q.Vhost.Name))
 }

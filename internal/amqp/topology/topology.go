@@ -68,9 +68,9 @@ type Exchange struct {
 	bindings map[string]*binding
 	byKey    map[string]map[string]*binding
 	topics   *topicTrie
-	list     []*binding          // for the random kinds
-	hash     hashOn              // for the hashing kind
-	incoming map[string]*binding // with this exchange as the destination
+	list     []*binding          // all bindings, if the kind picks one at random
+	hash     hashOn              // the hashed part of a message, if the kind picks by hash
+	incoming map[string]*binding // bindings with this exchange as the destination
 }
 
 // binding is the 4-tuple of source, destination, key and arguments. Exactly one of queue and to is
@@ -83,7 +83,7 @@ type binding struct {
 	key     string
 	args    wire.Table
 	match   headersMatch
-	weight  float64 // for a hashing source
+	weight  float64 // weight, if the source picks by hash
 	at      int     // index in the source's list
 	durable bool
 }

@@ -47,7 +47,7 @@ var comparedArgs = []string{argExpires, argMessageTTL, argDLX, argDLK, argMaxLen
 // values parsed from them.
 type QueueAttrs struct {
 	Durable, Exclusive, AutoDelete bool       // the flags
-	Args                           wire.Table // as the client sent them
+	Args                           wire.Table // arguments as the client sent them
 
 	Quorum        bool          // x-queue-type
 	Single        bool          // x-single-active-consumer

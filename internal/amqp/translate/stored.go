@@ -21,12 +21,12 @@ import (
 //
 //	'A' flags(1) length(1) exchange  moved(2)  fields  block
 //
-// moved has the flags of the properties that are stored outside the block. The content type is the
-// message's own, and the others are the first headers. If moved has the flag of the headers table,
-// fields are a number (uvarint) and that number of fields. If a field's name and value equal those
-// of the next header, only its type is stored. Any other field is fieldShown or fieldWhole,
-// followed by the whole field. fieldShown means that the next header is a text made from the field.
-// block is a property block of everything else.
+// moved has the flags of the properties that are stored outside the block. The content type is
+// stored as the message's content type, and the other properties as its first headers. If moved has
+// the flag of the headers table, fields are a number (uvarint) and that number of fields. If a
+// field's name and value equal those of the next header, only its type is stored. Any other field
+// is fieldShown or fieldWhole, followed by the whole field. fieldShown means that the next header
+// is a text made from the field. block is a property block of everything else.
 //
 // The older form has the whole block. It is still read, and it is written where it is shorter:
 //

@@ -107,7 +107,7 @@ func TestStoredBlocksComeBack(t *testing.T) {
 		exchange := rapid.StringN(0, 40, 255).Draw(t, "exchange")
 		c, err := ParseContent(exchange, block)
 		if err != nil {
-			t.Skip() // its TTL, delay or key is refused
+			t.Skip() // the TTL, delay or key is refused
 		}
 		m := c.Template
 		size := len(*door.Opaque(&m)) + len(m.ContentType)

@@ -91,8 +91,8 @@ func AttrsOf(c surgetank.QueueConfig) QueueAttrs {
 // Content is a published property block, parsed as far as the door needs.
 type Content struct {
 	exchange string
-	Block    []byte            // as the client sent it
-	Shown    []byte            // as consumers see it: without BCC
+	Block    []byte            // block as the client sent it
+	Shown    []byte            // block as consumers see it: without BCC
 	Props    wire.Properties   // aliases Block
 	CC       []string          // more keys, from CC and BCC
 	Template surgetank.Message // without key and body

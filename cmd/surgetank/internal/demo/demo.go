@@ -50,7 +50,7 @@ type Live struct {
 	InRate       float64 // average rate of about the last second
 	OutRate      float64
 	OldestAge    time.Duration
-	TimeToDrain  time.Duration // at OutRate; 0 if unknown
+	TimeToDrain  time.Duration // time to drain at OutRate; 0 if unknown
 	ServerIsDown bool
 	Total        int64 // lines to be published; 0 if unknown
 }
@@ -169,7 +169,7 @@ func (d *demo) source() (feed.Source, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// Counting first costs one pass, and gives the live figures a total.
+	// Counting first costs one pass. With the count, the live figures can show a total.
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := f.Read(buf)

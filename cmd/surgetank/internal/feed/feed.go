@@ -19,8 +19,8 @@
 //
 // If the queue has a dedup window, line n of run r also has the dedup id "r:n". A later run of the
 // same name then stores only the missing lines. Package input can divide a file into other messages
-// than lines. Everything here about lines also holds for them; Options.Format keeps their dedup ids
-// apart.
+// than lines. All statements about lines apply to these messages, too. Options.Format keeps the
+// dedup ids of different formats apart.
 package feed
 
 import (
