@@ -204,8 +204,8 @@ func subscribeContext(e *env) {
 	e.must(s.Close())
 }
 
-// conservation: many publishers run beside consumers that ack, nack, extend and disconnect. Every
-// confirmed message is acked exactly once, and each group in order.
+// conservation: many publishers publish while consumers ack, nack, extend and disconnect. Every
+// confirmed message is acked exactly once, and the messages of each group in order.
 func conservation(e *env) {
 	const publishers, perPublisher, consumers = 8, 250, 6
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}})

@@ -256,7 +256,7 @@ func (s *subscription) idle() (path string, polling bool) {
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
 // AddCredit adds credit and waits for the server's answer. If the server's side is gone, the next
-// one gets the new credit.
+// side gets the new credit.
 func (s *subscription) AddCredit(n int) {
 	n = max(-maxCredit, min(n, maxCredit))
 	s.adjust(map[string]int{"add": n}, func() {

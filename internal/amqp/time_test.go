@@ -172,7 +172,7 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 		amqptest.Want[*wire.BasicGetOk](p, 1)
 		p.Content()
 		pass := func(d time.Duration) {
-			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks after each step
+			for end := c.Passed() + d; c.Passed() < end; { // the janitor runs after each step
 				c.Advance(janitorPause)
 				synctest.Wait()
 			}

@@ -328,11 +328,11 @@ func TestAuthorizeMatrix(t *testing.T) {
 		{"all", "b", "q", denied, denied, denied, denied},
 		{"all", "nope", "q", absent, absent, absent, absent},
 		{"reader", "a", "q7", ok, denied, denied, ok},
-		{"reader", "a", "xq7", ok, denied, denied, denied}, // anchored at the start
+		{"reader", "a", "xq7", ok, denied, denied, denied}, // a pattern must match from the start of the name
 		{"reader", "b", "q7", denied, denied, denied, denied},
 		{"writer", "a", "q2", ok, denied, ok, denied},
 		{"writer", "a", "q1|q2", ok, denied, denied, denied},
-		{"writer", "a", "q12", ok, denied, denied, denied}, // anchored at the end, also after |
+		{"writer", "a", "q12", ok, denied, denied, denied}, // a pattern must match up to the end of the name, also after |
 		{"writer", "a", "q2\n", ok, denied, denied, denied},
 		{"maker", "a", "q1", ok, ok, denied, denied},
 		{"maker", "a", "", ok, denied, denied, denied},

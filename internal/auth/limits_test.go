@@ -96,7 +96,7 @@ func TestAdmissions(t *testing.T) {
 	if refusedBy(t, a.Channel()) == "" {
 		t.Error("a fourth channel")
 	}
-	// Consumers are counted like channels; several end at once.
+	// Consumers are counted like channels. EndConsumers subtracts several at once.
 	ok(s.PutUserLimits(ctx, "u", UserLimits{MaxConsumers: number(2)}))
 	for i, want := range []string{"", "", UserConsumers} {
 		if got := refusedBy(t, a.Consumer()); got != want {

@@ -169,7 +169,7 @@ func TestTheLineIsBounded(t *testing.T) {
 			t.Errorf("%d logins of %d peers are left in the line", l.count, len(l.peers))
 		}
 		l.leave(true)
-		must(t, l.enter(t.Context(), "b")) // the turn is free
+		must(t, l.enter(t.Context(), "b")) // no login has the turn, so enter returns at once
 	})
 }
 

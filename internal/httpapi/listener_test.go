@@ -137,7 +137,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		waiting := []net.Conn{kept, half, refused} // in the order in which they must be closed
 		var newcomer net.Conn
 		for i := range 4 {
-			newcomer = dial("GET /v1/queues" + host) // slow itself
+			newcomer = dial("GET /v1/queues" + host) // the newcomer is slow, too
 			waiting = append(waiting, newcomer)
 			for k, nc := range waiting {
 				if open(nc) != (k > i) {

@@ -326,7 +326,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	}
 }
 
-// Any durable step may fail, or may be the last before a crash. After a restart every queue has the
+// Any durable step can fail, or can be the last before a crash. After a restart every queue has the
 // settings of its declaration and the policies, and no declaration is lost.
 func TestEveryStepMayBeTheLast(t *testing.T) {
 	broken := surgetank.Errorf(surgetank.CodeInternal, "broken")
@@ -393,8 +393,8 @@ func TestLimitOfQueues(t *testing.T) {
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
 	r.ok(err)
 
-	// Of many simultaneous declarations no more succeed than there is room for; they are counted
-	// one by one.
+	// Of many simultaneous declarations, only as many succeed as the limit allows, because queues
+	// are counted one by one.
 	two = 5
 	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: &two}))
 	var wg sync.WaitGroup

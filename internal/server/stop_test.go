@@ -21,7 +21,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// eventually repeats a check until it succeeds; each check is pause enough.
+// eventually repeats a check until it succeeds. A check takes some time, so no further pause is
+// needed.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -371,7 +371,7 @@ func (ch *channel) shut() {
 func (c *Conn) cleanup() {
 	c.out.end()
 	channels := c.channels.list()
-	for _, ch := range channels { // first end the waits of other goroutines for this connection's locks and entries
+	for _, ch := range channels { // first free the shares of the budget, for which other connections can wait
 		ch.drop()
 		if ch.tx != nil {
 			ch.tx.free()

@@ -100,8 +100,8 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 	}
 }
 
-// TestOutboxKeepsItsOrder: frames with and without a body leave in the order in which they were
-// added, large ones too.
+// TestOutboxKeepsItsOrder: frames with and without a body are sent in the order in which they were
+// added, even if they are large.
 func TestOutboxKeepsItsOrder(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect()
