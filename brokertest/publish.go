@@ -206,7 +206,7 @@ func dedup(e *env) {
 		e.Fatalf("the same id within the window: %+v", r)
 	}
 	e.same(texts(e.await("q", 1, 0)), []string{"first"})
-	if r := again(); !r.Duplicate { // also if the first message is leased or gone
+	if r := again(); !r.Duplicate { // a duplicate, even if the first message is leased or gone
 		e.Fatalf("the same id once more: %+v", r)
 	}
 	e.none("q")

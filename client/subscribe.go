@@ -305,7 +305,7 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 	}
 	if n == 0 {
 		if s.err != nil {
-			s.nudge() // other callers may wait too
+			s.nudge() // other callers can wait, too
 		}
 		return buf, s.err
 	}

@@ -49,7 +49,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 		}
 	}
 	if d.Damage != "" {
-		return append(b, '}') // the body cannot be shown
+		return append(b, '}') // a damaged body cannot be shown
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)

@@ -195,7 +195,7 @@ func (v *View) Change(ctx context.Context, name string, f func(now *surgetank.Qu
 	}
 	return v.Broker.Change(ctx, name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
 		c, err := f(now)
-		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // otherwise the declaration was checked before
+		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // the rights to an unchanged dead-letter queue were checked at an earlier declaration
 			err = v.mayDeclare(name, &c)
 		}
 		return c, err

@@ -193,7 +193,7 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 	}
 	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0
 	for path := range from {
-		if path != "dead_letter" { // this one is carried out by a door
+		if path != "dead_letter" { // a door carries out dead_letter
 			r.given[path] = true
 		}
 	}

@@ -22,7 +22,7 @@ type channel struct {
 	lastQueue string
 	prefetch  int    // limit for each new consumer; 0: no limit
 	global    int    // limit for the whole channel; 0: no limit
-	pool      uint64 // the broker's number of the pool that enforces global
+	pool      uint64 // the broker's number of the pool whose limit is global
 	mode      mode
 	published bool   // the channel published a message outside of a transaction
 	seq       uint64 // number of the last publish since confirm.select

@@ -41,14 +41,14 @@ type Conn struct {
 	tuned  wire.Tuning
 	caps   caps // the client's capabilities
 
-	in         input                        // the reader's
-	pubs       intake                       // the reader's
-	exclusives map[*topology.Queue]struct{} // the reader's
+	in         input                        // owned by the reader
+	pubs       intake                       // owned by the reader
+	exclusives map[*topology.Queue]struct{} // owned by the reader
 
 	out      outbox     // shared; its own lock guards it
 	asked    interrupts // shared; its own lock guards it
 	channels channels   // shared; its own lock guards it
-	idle     idleWatch  // the janitor's
+	idle     idleWatch  // owned by the janitor
 
 	consumers atomic.Int64 // number of all channels' consumers
 

@@ -18,7 +18,7 @@ type consumer struct {
 	q      *topology.Queue
 	sub    door.Subscription
 	noAck  bool
-	entry  topology.Consumer // its entry in the queue's list of consumers
+	entry  topology.Consumer // the consumer's entry in the queue's list
 	manual bool              // credit returns when messages are written, not when they are settled
 
 	// The channel's delivering guards stopped. After it is set, nothing more is delivered.

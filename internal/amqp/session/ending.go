@@ -163,7 +163,7 @@ func (c *Conn) farewell(err error) {
 	var f *failure
 	switch {
 	case errors.Is(err, errClientClosed):
-		e := c.depart() // before the client knows of the end
+		e := c.depart() // entered before the client knows of the end
 		c.out.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		c.out.finish(false)
 		if e != nil && !e.discard(patience) {

@@ -14,7 +14,7 @@ import (
 type input struct {
 	nc     net.Conn
 	limit  int  // largest frame: the protocol's minimum before login, then the tuned size
-	served bool // the client has logged in, so the buffer may grow ahead of need
+	served bool // the client has logged in, so the buffer can grow ahead of need
 
 	buf   []byte // buf[pos:end] is not parsed yet
 	pos   int

@@ -28,9 +28,9 @@ type publishBatch struct {
 // publisher says where a publish came from.
 type publisher struct {
 	ch        *channel
-	seq       uint64 // 0: without a confirm
+	seq       uint64 // 0: the publish gets no confirm
 	mandatory bool
-	refused   bool // one of its queues accepts no messages; the others store it, and it is nacked
+	refused   bool // one of the message's queues accepts no messages; the other queues store it, and the publish is nacked
 }
 
 // publish handles a complete message.

@@ -16,11 +16,11 @@ import (
 type transaction struct {
 	ch      *channel
 	msgs    []surgetank.Publishing
-	asked   []mandatory // parallel to msgs
+	asked   []mandatory // asked[i] belongs to msgs[i]
 	seen    int         // number of messages that the client has published
 	removed []unacked   // acknowledged deliveries, in the order of their acknowledgement
 	settles []surgetank.Settlement
-	from    []*topology.Queue // parallel to settles
+	from    []*topology.Queue // from[i] is the queue of settles[i]
 	returns []returnedMessage
 	bytes   int64 // bytes of the server's budget that the transaction reserves
 }
@@ -212,7 +212,7 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 		if !asked {
 			if info, err := s.Broker.Queue(s.Context, q.Full); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 				if id = info.ID; err != nil {
-					id = st.Receipt.ID.Queue // unknown, so treated as present
+					id = st.Receipt.ID.Queue // the queue is unknown, so it is treated as present
 				}
 			}
 			alive[q] = id

@@ -14,8 +14,8 @@ const (
 	deliverMax   = 512       // messages that are fetched from one consumer at a time
 	deliverBytes = 128 << 10 // approximate bytes of bodies that are fetched at a time
 	keepBuffer   = 128 << 10 // larger buffers are not kept
-	idleBuffer   = 2 << 10   // an idle writer does not keep larger ones
-	idlePieces   = 16        // an idle writer does not keep longer lists
+	idleBuffer   = 2 << 10   // an idle writer keeps no larger buffer
+	idlePieces   = 16        // an idle writer keeps no longer list
 )
 
 // scratch is the large memory of a busy writer. Writers borrow it from a pool, because most

@@ -92,7 +92,7 @@ type binding struct {
 // its virtual host.
 type Queue struct {
 	Vhost *Vhost
-	Name  string                               // within the virtual host
+	Name  string                               // name within the virtual host
 	Full  string                               // the broker's name
 	ID    uint64                               // the broker's number
 	set   atomic.Pointer[translate.QueueAttrs] // settings in force: the declared ones under the queue's policy

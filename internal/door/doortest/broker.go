@@ -24,7 +24,7 @@ type Broker struct {
 	queue   uint64
 	epoch   uint64
 	lease   uint64
-	msgs    []*message // by Seq, from 1
+	msgs    []*message // in order of Seq, from 1
 	floor   uint64
 	entry   uint64 // number of durable entries
 	opens   []door.Opening
@@ -53,7 +53,7 @@ type message struct {
 	lease   uint64
 	holder  *subscription
 	settled bool
-	runs    int // deliveries
+	runs    int // number of deliveries
 }
 
 // NewBroker makes a broker with one empty queue.

@@ -38,7 +38,7 @@ type Server struct {
 
 	// Set these fields before Start; the zero values work.
 	Dir    string                       // working directory; empty: the caller's
-	Env    []string                     // added to the caller's environment
+	Env    []string                     // variables that are added to the caller's environment
 	Wrap   func(argv []string) []string // changes the command line
 	Attr   *syscall.SysProcAttr
 	OnKill func(p *os.Process) // ends further processes, which Wrap has started
