@@ -253,8 +253,8 @@ func closing(e *env) {
 	e.must(e.b.Close())
 }
 
-// backingOff requires that a message in back-off shows its failure and next try, and that a message
-// which waits for it says so.
+// backingOff requires that a peek shows the failure and the next try of a message in back-off. A
+// message that waits for this message must show that it waits.
 func backingOff(e *env) {
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{Initial: time.Hour, Jitter: -1}})
 	g := func(body string) surgetank.Publishing {

@@ -156,7 +156,7 @@ func readSubscribe(f *fields, _ *Limits) subscribeInput {
 }
 
 // add adds a subscription that will be made, and sets number to the broker's number of its pool. It
-// fails if most subscriptions are open.
+// fails if the limit, most, is reached.
 func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -136,8 +136,8 @@ func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.
 	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
 }
 
-// declare creates or changes a queue, and counts queues that a limit refuses. The caller holds gate
-// shared and the queue's stripe.
+// declare creates or changes a queue, and counts queues that a limit refuses. The caller has locked
+// gate for reading, and holds the queue's stripe.
 func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {

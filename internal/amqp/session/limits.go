@@ -16,8 +16,8 @@ type Limits struct {
 	// MaxBodies bounds the bytes of all incomplete bodies and uncommitted transactions together. 0
 	// means the larger of 256 MiB and the size of four messages.
 	MaxBodies int64
-	// BodyWait is how long a publisher waits for room in MaxBodies. Then the connection that uses
-	// the most is closed.
+	// BodyWait is how long a publisher waits for room in MaxBodies. After it, the connection with
+	// the largest reservation is closed.
 	BodyWait time.Duration
 
 	Handshake             time.Duration // time from accepting to connection.open

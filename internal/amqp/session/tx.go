@@ -163,8 +163,9 @@ func (ch *channel) commit(t *transaction) error {
 	return nil
 }
 
-// dropGoneTargets removes queues that no longer exist from a transaction, and reports whether there
-// were any. A mandatory message without a queue left is returned, as if it had been routed now.
+// dropGoneTargets removes from a transaction the queues that no longer exist, and reports whether
+// there were any. A mandatory message without a queue left is returned, as if it had been routed
+// now.
 func (ch *channel) dropGoneTargets(t *transaction) bool {
 	s, found := ch.c.srv, false
 	gone := map[string]bool{}
@@ -200,8 +201,8 @@ func (ch *channel) dropGoneTargets(t *transaction) bool {
 	return found
 }
 
-// dropGoneSettlements removes acknowledgements of messages whose queue is gone from a transaction.
-// It reports whether there were any.
+// dropGoneSettlements removes from a transaction the acknowledgements of messages whose queue is
+// gone. It reports whether there were any.
 func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	s := ch.c.srv
 	alive := map[*topology.Queue]uint64{} // the number of the present queue with this name; 0: there is none

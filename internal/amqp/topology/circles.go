@@ -14,8 +14,8 @@ type circles struct {
 	lines digest.Lines
 }
 
-// note counts a dead letter that died in queue and must not go to next. Both are names within the
-// virtual host.
+// note counts a dead letter that died in queue and would cycle forever if it were moved to next.
+// Both are names within the virtual host.
 func (c *circles) note(vh *Vhost, queue, next string) {
 	c.mu.Lock()
 	c.lines.Note(digest.Key{Kind: "circled", Queue: queue, To: next}, 1, "", int64(vh.env.Clock.Passed()))

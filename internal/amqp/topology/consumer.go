@@ -60,8 +60,8 @@ func (q *Queue) DropConsumer(cons *Consumer) (forgotten bool) {
 	return q.gone
 }
 
-// remove removes a consumer. It returns false if the consumer was not there. The caller holds the
-// virtual host's lock.
+// remove removes a consumer. It returns false if the consumer was not attached. The caller holds
+// the virtual host's lock.
 func (q *Queue) remove(cons *Consumer) bool {
 	_, was := q.consumers[cons]
 	delete(q.consumers, cons)
