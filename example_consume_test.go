@@ -29,7 +29,7 @@ func ExampleMessage_priority() {
 	// newsletter
 }
 
-// A message that waits longer than its TTL goes to the dead-letter queue.
+// A message that waits longer than its TTL is moved to the dead-letter queue.
 func ExampleMessage_ttl() {
 	ctx := context.Background()
 	b := open("quotes", surgetank.QueueConfig{DeadLetter: "old-quotes"})
@@ -48,7 +48,7 @@ func ExampleMessage_ttl() {
 	// Output: quotes expired
 }
 
-// A rejected message goes to the dead-letter queue at once, with the consumer's reason.
+// A rejected message is moved to the dead-letter queue at once, with the consumer's reason.
 func ExampleDelivery_Reject() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -104,7 +104,7 @@ func ExampleSubscription_credit() {
 	// a batch of 1
 }
 
-// A pause stops deliveries of a queue. Publishing goes on.
+// A pause stops deliveries of a queue. Publishing continues.
 func ExampleAdministrator_pause() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})

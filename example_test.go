@@ -72,7 +72,8 @@ func ExampleAckAll() {
 	// <nil>
 }
 
-// A subscription has credit for a number of messages. Settling a message returns its credit.
+// A subscription has credit for a number of messages. Settling a message makes its credit available
+// again.
 func ExampleDeliveries() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})
@@ -147,8 +148,8 @@ func ExampleBroker_transact() {
 	// Output: <nil>
 }
 
-// A message that is rejected or fails too often goes to the queue's dead-letter queue. A redrive
-// brings it back.
+// A message that is rejected or fails too often is moved to the queue's dead-letter queue. A
+// redrive moves it back.
 func ExampleBroker_redrive() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})

@@ -23,8 +23,8 @@ type Clocked interface {
 // patience is how long a test waits for a required event. Only a failing test waits this long.
 const patience = 20 * time.Second
 
-// Run tests the brokers that open returns. Each must be new and empty. At the end of its test, open
-// closes the broker if the test has not.
+// Run tests the brokers that open returns. Each broker must be new and empty. If the test has not
+// closed its broker, open must arrange that the broker is closed at the end of the test.
 func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 	for _, c := range []struct {
 		name string
@@ -151,7 +151,7 @@ func (e *env) declare(name string, c surgetank.QueueConfig) surgetank.QueueInfo 
 	info, created, err := e.b.DeclareQueue(e.ctx, name, c, surgetank.DeclareNew)
 	e.must(err)
 	if !created {
-		e.Fatalf("queue %q was there before", name)
+		e.Fatalf("queue %q existed before", name)
 	}
 	return info
 }
@@ -275,7 +275,7 @@ func (e *env) until(what string, ok func() bool) {
 	e.Helper()
 	for start := time.Now(); !ok(); {
 		if time.Since(start) > patience {
-			e.Fatalf("it never came to this: %s", what)
+			e.Fatalf("this did not happen in time: %s", what)
 		}
 	}
 }
@@ -302,8 +302,8 @@ func (e *env) collect(s surgetank.Subscription, n int) []surgetank.Delivery {
 	return got
 }
 
-// quiet requires that a subscription has no message, after a round trip through the broker has
-// given messages time to arrive.
+// quiet requires that a subscription has no message. Before the check, a round trip through the
+// broker lets messages arrive.
 func (e *env) quiet(s surgetank.Subscription, queue string) {
 	e.Helper()
 	e.info(queue)

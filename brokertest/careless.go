@@ -184,7 +184,7 @@ func careless(e *env) {
 	_, err := s.Receive(none, nil, 1, 1)
 	e.code(err, surgetank.CodeInvalid)
 	if got, err := s.TryReceive(nil, -1, -1); err != nil || len(got) != 0 {
-		e.Errorf("TryReceive of -1: %d messages, %v", len(got), err)
+		e.Errorf("TryReceive with limit -1: %d messages, %v", len(got), err)
 	}
 	s.AddCredit(math.MinInt)
 	s.AddCredit(math.MaxInt)
@@ -244,7 +244,7 @@ func callbacksThatFail(e *env) {
 		await("settle")
 		e.settle(surgetank.Reject, got[1])
 		e.must(s.Close())
-		if name == "panics" { // runs on the caller's goroutine, which it must not end here
+		if name == "panics" { // Progress is called on the caller's goroutine, so the other function would end this test's goroutine
 			_, err := e.b.Redrive(e.ctx, "q.dead", surgetank.RedriveOptions{Progress: func(int64) { did("progress") }})
 			if e.code(err, surgetank.CodeInvalid); !strings.Contains(err.Error(), "Progress") {
 				e.Errorf("%v", err)

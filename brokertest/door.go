@@ -72,7 +72,7 @@ func doorPool(e *env) {
 	sb := e.attach("b", door.SubscribeOptions{SubscribeOptions: credit(10), Pool: pool})
 	other := e.attach("b", door.SubscribeOptions{Pool: door.NewPool()})
 	sa.SetPoolLimit(2)
-	e.info("a") // the limit holds after this round trip
+	e.info("a") // the limit applies after this round trip
 	e.bodies("a", "a1")
 	got := e.collect(sa, 1)
 	e.bodies("b", "b1", "b2")
@@ -107,8 +107,8 @@ func doorFloor(e *env) {
 	e.must(s.Close())
 }
 
-// doorNotify: Notify is called when messages come. A Notify that fails does not end the process or
-// the broker.
+// doorNotify: Notify is called when messages arrive. A Notify that fails does not end the process
+// or the broker.
 func doorNotify(e *env) {
 	e.door()
 	e.declare("q", surgetank.QueueConfig{})

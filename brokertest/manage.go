@@ -23,7 +23,7 @@ func peek(e *env) {
 		var out []string
 		for _, d := range got {
 			if d.Receipt != (surgetank.Receipt{}) {
-				e.Fatalf("a peek gave a receipt: %+v", d)
+				e.Fatalf("a peek returned a receipt: %+v", d)
 			}
 			out = append(out, string(d.State)+" "+string(d.Body))
 		}
@@ -190,7 +190,7 @@ func deleteQueue(e *env) {
 	e.code(err, surgetank.CodeNotFound)
 	e.code(e.settleAll(surgetank.Ack, leased...)[0], surgetank.CodeLeaseLost)
 	if again := e.declare("q", surgetank.QueueConfig{}); again.ID == first.ID {
-		e.Fatal("a queue made anew has the old number")
+		e.Fatal("a queue that was created again has the old number")
 	}
 	e.none("q")
 }
@@ -225,7 +225,7 @@ func transact(e *env) {
 	bad.Lease += 99
 	_, err = e.b.Transact(e.ctx, []surgetank.Publishing{message("out", "a")}, append(ack[:1:1], surgetank.Settlement{Receipt: bad}))
 	e.code(err, surgetank.CodeLeaseLost)
-	e.counts("in", 0, 0, 0, 2) // no part was done
+	e.counts("in", 0, 0, 0, 2) // the refused transactions changed nothing
 	e.none("out")
 	results, err := e.b.Transact(e.ctx, []surgetank.Publishing{message("out", "a"), message("out", "b")}, ack)
 	e.must(err)
@@ -253,8 +253,8 @@ func closing(e *env) {
 	e.must(e.b.Close())
 }
 
-// backingOff requires that a message in back-off shows its failure and next try, and that a message
-// which waits for it says so.
+// backingOff requires that a peek shows the failure and the next try of a message in back-off. A
+// message that waits for this message must show that it waits.
 func backingOff(e *env) {
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{Initial: time.Hour, Jitter: -1}})
 	g := func(body string) surgetank.Publishing {
@@ -326,7 +326,7 @@ func (e *env) peeked(queue string, id surgetank.MessageID) surgetank.Delivery {
 	got, err := e.b.Peek(e.ctx, queue, surgetank.PeekOptions{ID: id})
 	e.must(err)
 	if len(got) != 1 {
-		e.Fatalf("a peek at %s gave %d messages", id, len(got))
+		e.Fatalf("a peek at %s returned %d messages", id, len(got))
 	}
 	return got[0]
 }

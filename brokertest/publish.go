@@ -157,7 +157,7 @@ func publishToSeveralQueues(e *env) {
 	a, b := e.declare("a", surgetank.QueueConfig{}), e.declare("b", surgetank.QueueConfig{})
 	ids := e.publish(surgetank.Publishing{Queues: []string{"b", "a"}, Message: surgetank.Message{Body: []byte("x")}})
 	if ids[0].Queue != b.ID {
-		e.Fatalf("the id %v is not of the first queue", ids[0])
+		e.Fatalf("the id %v is not from the first queue", ids[0])
 	}
 	gotA, gotB := e.await("a", 1, 0), e.await("b", 1, 0)
 	if gotA[0].ID.Queue != a.ID || string(gotA[0].Body) != "x" || string(gotB[0].Body) != "x" {
@@ -206,7 +206,7 @@ func dedup(e *env) {
 		e.Fatalf("the same id within the window: %+v", r)
 	}
 	e.same(texts(e.await("q", 1, 0)), []string{"first"})
-	if r := again(); !r.Duplicate { // also if the first message is leased or gone
+	if r := again(); !r.Duplicate { // a duplicate, even if the first message is leased or gone
 		e.Fatalf("the same id once more: %+v", r)
 	}
 	e.none("q")
@@ -283,7 +283,7 @@ func delay(e *env) {
 	e.pass(e.span())
 	e.same(texts(e.await("q", 1, 0)), []string{"late"})
 	if _, ok := e.manual(); !ok && time.Since(started) < e.span() {
-		e.Fatal("it came before its time")
+		e.Fatal("the message arrived before its delay had passed")
 	}
 }
 

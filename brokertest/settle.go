@@ -33,7 +33,8 @@ func leaseExtended(e *env) {
 	e.must(err)
 	e.must(results[0])
 	e.pass(e.span() + time.Second)
-	// The end of the second message's lease shows that time has passed. The first lease goes on.
+	// The end of the second message's lease shows that time has passed. The first lease still
+	// exists.
 	e.until("the lease that was not extended ends", func() bool { return e.info("q").LeasesLost == 1 })
 	e.settle(surgetank.Ack, got[0])
 	e.code(e.settleAll(surgetank.Ack, got[1])[0], surgetank.CodeLeaseLost)
@@ -234,7 +235,7 @@ func longPoll(e *env) {
 		}
 		got <- d
 	}()
-	e.until("somebody waits", func() bool { return e.info("q").Consumers == 1 })
+	e.until("a receive waits", func() bool { return e.info("q").Consumers == 1 })
 	e.bodies("q", "x")
 	e.same(texts(<-got), []string{"x"})
 	// A receive without a message returns no error, and leaves no consumer behind that would get
@@ -248,10 +249,10 @@ func longPoll(e *env) {
 		defer close(left)
 		_, _ = e.b.Receive(ctx, "q", surgetank.ReceiveOptions{Wait: patience}) // ends when its context ends
 	}()
-	e.until("somebody waits again", func() bool { return e.info("q").Consumers == 1 })
+	e.until("a receive waits again", func() bool { return e.info("q").Consumers == 1 })
 	cancel()
 	<-left
-	e.until("nobody waits", func() bool { return e.info("q").Consumers == 0 })
+	e.until("no receive waits", func() bool { return e.info("q").Consumers == 0 })
 	e.bodies("q", "y")
 	e.same(texts(e.await("q", 1, 0)), []string{"y"})
 	_, err = e.b.Receive(e.ctx, "nope", surgetank.ReceiveOptions{})
@@ -293,7 +294,7 @@ func fencingTokens(e *env) {
 	e.publish(surgetank.Publishing{Queues: []string{"q", "free"}, Message: surgetank.Message{Group: "g", Body: []byte("1")}})
 	e.publish(surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Group: "g", Body: []byte("2")}})
 	last := int64(0)
-	for range 3 { // once more after a nack, and then the next message
+	for range 3 { // message 1, message 1 again after a nack, then message 2
 		d := e.await("q", 1, 0)[0]
 		if d.FencingToken <= last {
 			e.Fatalf("token %d after %d", d.FencingToken, last)

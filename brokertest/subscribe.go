@@ -21,7 +21,7 @@ func subscribeCredit(e *env) {
 	}
 	e.quiet(s, "q")
 	e.counts("q", 2, 0, 0, 2)
-	e.settle(surgetank.Ack, got[0]) // settling returns the credit
+	e.settle(surgetank.Ack, got[0]) // settling makes the credit available again
 	e.same(texts(e.collect(s, 1)), []string{"3"})
 	e.nack(got[1], surgetank.Settlement{Delay: time.Hour})
 	e.same(texts(e.collect(s, 1)), []string{"4"})
@@ -60,7 +60,7 @@ func subscribeTryReceive(e *env) {
 				e.Fatal(err)
 			}
 			if len(all) > had+1 {
-				e.Fatal("more than asked for")
+				e.Fatal("more messages were received than requested")
 			}
 			if len(all) == had {
 				break
@@ -69,10 +69,10 @@ func subscribeTryReceive(e *env) {
 	}
 	e.same(texts(all), []string{"1", "2", "3"})
 	e.must(s.Close())
-	select { // the end of a subscription makes a token too
+	select { // the end of a subscription adds a token too
 	case <-s.Ready():
 	case <-time.After(patience):
-		e.Fatal("no token came at the end")
+		e.Fatal("no token arrived at the end of the subscription")
 	}
 	_, err = s.TryReceive(nil, 1, 1)
 	e.code(err, surgetank.CodeClosed)
@@ -204,8 +204,8 @@ func subscribeContext(e *env) {
 	e.must(s.Close())
 }
 
-// conservation: many publishers run beside consumers that ack, nack, extend and disconnect. Every
-// confirmed message is acked exactly once, and each group in order.
+// conservation: many publishers publish while consumers ack, nack, extend and disconnect. Every
+// confirmed message is acked exactly once, and the messages of each group in order.
 func conservation(e *env) {
 	const publishers, perPublisher, consumers = 8, 250, 6
 	e.declare("q", surgetank.QueueConfig{Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}})

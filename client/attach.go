@@ -42,7 +42,7 @@ func (s *subscription) attach(ctx context.Context, once bool) error {
 	defer s.mu.Unlock()
 	s.path, s.ttl, s.poll = "/v1/subscriptions/"+segment(ok.Subscription), ttl, 1
 	select {
-	case <-s.lost: // an old token meant the side that is replaced now
+	case <-s.lost: // an old token was about the side that is now replaced
 	default:
 	}
 	return nil

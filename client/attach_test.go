@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
 
-// leased waits until n messages are leased. Later checks find a server that leases more.
+// leased waits until n messages are leased. If the server leases more later, other checks notice.
 func leased(t *testing.T, s *server, want int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -40,7 +40,7 @@ func receive(t *testing.T, sub surgetank.Subscription, n int) (got []surgetank.D
 	for len(got) < n {
 		var err error
 		if got, err = sub.Receive(ctx, got, n-len(got), 1<<20); err != nil {
-			t.Fatalf("%d of %d messages came: %v", len(got), n, err)
+			t.Fatalf("%d of %d messages arrived: %v", len(got), n, err)
 		}
 	}
 	return got
@@ -111,8 +111,8 @@ func TestSubscriptionContinues(t *testing.T) {
 	}
 }
 
-// A final error ends a subscription that is to be attached again. So do Close of the subscription
-// and of the client.
+// A final error ends a subscription that waits to be attached again. Close of the subscription or
+// of the client ends it, too.
 func TestSubscriptionEnds(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  func(t *testing.T, s *server, c *client.Client, sub surgetank.Subscription)
@@ -158,7 +158,7 @@ func TestSubscriptionEnds(t *testing.T) {
 	}
 }
 
-// A transport that panics makes errors, and the client goes on.
+// If a transport panics, calls return errors, and the client continues.
 func TestTransportThatFails(t *testing.T) {
 	s := serve(t, httpapi.Limits{}, nil)
 	var how atomic.Pointer[func()]

@@ -5,9 +5,9 @@
 // subscription is a long poll that the package repeats. If the server loses the subscription, as in
 // a restart, the package attaches it again; see Client.Subscribe.
 //
-// While the server is away, the client repeats safe requests for Options.RetryFor. Safe are
-// requests that never left this machine, requests that the server refused as busy, reads, and
-// publishing. The client numbers its messages under a random publisher id, so the server stores a
+// While the server is away, the client repeats safe requests for Options.RetryFor. A request is
+// safe if it never left this machine, if the server refused it as busy, if it only reads, or if it
+// publishes. The client numbers its messages under a random publisher id, so the server stores a
 // repeated message once.
 //
 // If a request may have been done and could not be repeated in time, the error is CodeUncertain. If
@@ -138,7 +138,7 @@ func (o *Options) fill() {
 }
 
 // Close sends accepted messages and settlements, closes the subscriptions, and ends the client. The
-// server goes on.
+// server continues.
 func (c *Client) Close() error {
 	if c == nil || c.http == nil {
 		return nil

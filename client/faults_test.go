@@ -26,7 +26,7 @@ type wire struct {
 	inner    http.RoundTripper
 	mu       sync.Mutex
 	fault    func(r *http.Request) fault
-	requests map[string]int // by path
+	requests map[string]int // number of requests by path
 }
 
 type fault int
@@ -75,7 +75,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// times breaks the first n requests whose path has the given end.
+// times breaks the first n requests whose path ends with suffix.
 func times(n int64, suffix string, f fault) func(*http.Request) fault {
 	var left atomic.Int64
 	left.Store(n)
@@ -360,7 +360,7 @@ func TestSubscriptionLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.set(func(*http.Request) fault { return none })
-	got, err := sub.Receive(t.Context(), nil, 1, 1) // it is attached again
+	got, err := sub.Receive(t.Context(), nil, 1, 1) // the subscription is attached again
 	if err != nil || len(got) != 1 {
 		t.Fatal(len(got), err)
 	}

@@ -93,7 +93,7 @@ func TestServerThatForgot(t *testing.T) {
 		t.Fatalf("%d messages are stored", n)
 	}
 	back, _ := url.Parse(a.url)
-	w.set(func(r *http.Request) fault { // the answer of b is lost, and a does not know the new id
+	w.set(func(r *http.Request) fault { // server b's answer is lost, and server a does not know the new publisher id
 		if r.URL.Path == "/v1/publish" && e.host.CompareAndSwap(&u.Host, &back.Host) {
 			return noAnswer
 		}

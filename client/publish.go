@@ -36,7 +36,7 @@ type publishOp struct {
 	msgs    []surgetank.Publishing
 	bytes   int64
 	results []surgetank.PublishResult
-	next    int // first message without a result
+	next    int // index of the first message without a result
 	done    func([]surgetank.PublishResult, error)
 	user    bool // done calls a function of the caller
 }
@@ -163,8 +163,8 @@ func (p *publisher) run() {
 	}
 }
 
-// nextOps removes the next calls that fit into one request. A call that does not fit is returned
-// alone.
+// nextOps removes the next calls that fit into one request. A call that is too large for a request
+// is returned alone.
 func (p *publisher) nextOps() (ops []*publishOp, ending bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -235,7 +235,7 @@ func (p *publisher) send(ops []*publishOp) {
 }
 
 // each calls step for 0 to n-1. users says that step calls functions of the caller. Such a function
-// can end its goroutine, which must not be ours.
+// can end its goroutine, so the publisher's goroutine must not call it.
 func each(n int, users bool, step func(i int)) {
 	if users {
 		callback.Each(n, step)
@@ -257,7 +257,8 @@ type published struct {
 
 // request sends messages until each has a result. All messages have a publisher and a number, so a
 // request with an unknown outcome is sent again. If the server refuses a line, it has published
-// nothing of the request. The refused message is removed, and the others are sent again.
+// nothing of the request. The refused message is removed, and the remaining messages are sent
+// again.
 func (p *publisher) request(items []item) error {
 	pending := make([]item, 0, len(items))
 	for _, it := range items {

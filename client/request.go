@@ -24,7 +24,7 @@ const maxResponse = 256 << 20
 // request is one request to the server.
 type request struct {
 	method, path string
-	contentType  string // of body; "": JSON
+	contentType  string // content type of body; "": JSON
 	body         []byte
 	publisher    string // publisher of all messages in body, numbered from sequence; "": each message has its own
 	sequence     uint64
@@ -111,7 +111,7 @@ func (c *Client) call(ctx context.Context, q request, out any) error {
 			}
 			return nil
 		}
-		wait := pause/2 + mathrand.N(pause/2) // so that clients do not all repeat at the same moment
+		wait := pause/2 + mathrand.N(pause/2) // random, so that clients do not all repeat at the same moment
 		var r *refusal
 		again := false
 		if q.unsure != nil && sent && mayBeDone(err) {

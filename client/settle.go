@@ -10,7 +10,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// maxSettlements is how many settlements go in one request.
+// maxSettlements is the largest number of settlements in one request.
 const maxSettlements = 10_000
 
 // settler sends settlements in their order of arrival, one request at a time. It has no limit:

@@ -19,7 +19,8 @@ const (
 	pollBytes    = 4 << 20
 )
 
-// subscription is a consumer on the server and a goroutine that polls while no message waits here.
+// subscription is a consumer on the server and a goroutine in the client. The goroutine polls while
+// no message waits here, in the client.
 //
 // A poll has a number. If an answer may have been lost, the poll is repeated with the same number.
 // The server then first returns the messages of the lost answer to the queue, so that no message
@@ -65,7 +66,8 @@ type subscription struct {
 //
 // The subscription ends with CodeClosed after Close, Cancel or Client.Close. It ends with
 // CodeNotFound if its queue is gone; a transient queue does not survive a restart. It ends with
-// CodeExists if another consumer is exclusive by then, and with CodeDenied without the right.
+// CodeExists if another consumer is exclusive by then, and with CodeDenied if the user has lost the
+// right to read the queue.
 func (c *Client) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
 	if err := checkName(queue); err != nil {
 		return nil, err
@@ -213,7 +215,7 @@ func (s *subscription) nudge() {
 	}
 }
 
-// keepAlive sends requests that keep the server's side alive while no poll does. This is so while
+// keepAlive sends requests that keep the server's side alive while no poll runs. No poll runs while
 // messages wait here, and after Cancel while handlers still work.
 func (s *subscription) keepAlive(ttl time.Duration) {
 	defer s.c.pollers.Done()
@@ -254,7 +256,7 @@ func (s *subscription) idle() (path string, polling bool) {
 func (s *subscription) Ready() <-chan struct{} { return s.ready }
 
 // AddCredit adds credit and waits for the server's answer. If the server's side is gone, the next
-// one gets the new credit.
+// side gets the new credit.
 func (s *subscription) AddCredit(n int) {
 	n = max(-maxCredit, min(n, maxCredit))
 	s.adjust(map[string]int{"add": n}, func() {
@@ -303,7 +305,7 @@ func (s *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes int)
 	}
 	if n == 0 {
 		if s.err != nil {
-			s.nudge() // other callers may wait too
+			s.nudge() // other callers can wait, too
 		}
 		return buf, s.err
 	}

@@ -51,8 +51,8 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	return b.inner().PublishAsync(ctx, msgs, done)
 }
 
-// Settle acks, nacks, rejects or extends deliveries and returns after that is on disk, with one
-// result for each.
+// Settle acks, nacks, rejects or extends deliveries. It returns after the settlements are on disk,
+// with one result for each.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
 	return b.inner().Settle(ctx, s)
 }
@@ -160,8 +160,8 @@ func (b *Broker) Dir() string {
 // later call returns CodeClosed.
 func (b *Broker) Close() error { return b.inner().Close() }
 
-// Done is closed when the broker's log has failed and the broker cannot go on. Health then returns
-// the cause. Close must still be called.
+// Done is closed when the broker's log has failed and the broker cannot continue. Health then
+// returns the cause. Close must still be called.
 func (b *Broker) Done() <-chan struct{} {
 	if in := b.inner(); in != nil {
 		return in.Failed()

@@ -20,7 +20,7 @@ func (f failing) Handle(context.Context, slog.Record) error { f.fail(); return n
 func (f failing) WithAttrs([]slog.Attr) slog.Handler        { f.fail(); return f }
 func (f failing) WithGroup(string) slog.Handler             { f.fail(); return f }
 
-// A logger and a callback fail together. The broker goes on and counts the failures. Stored
+// A logger and a callback fail together. The broker continues and counts the failures. Stored
 // messages are there after reopening.
 func TestFunctionsThatFail(t *testing.T) {
 	for name, fail := range map[string]func(){"panics": func() { panic("a careless function") }, "ends its goroutine": runtime.Goexit} {

@@ -1,6 +1,6 @@
 // Package embedded runs a broker inside the caller's process, without a server. Open stores
 // messages durably in a directory. Memory keeps them in memory, for tests. The Broker type
-// implements surgetank.Broker, so package worker and the other users of that interface work with
+// implements surgetank.Broker, so package worker and all other code for this interface work with
 // it.
 package embedded
 
@@ -52,9 +52,9 @@ type Options struct {
 
 // LogStats describes the state of a broker's log.
 type LogStats struct {
-	DiskBytes int64 // of all files
+	DiskBytes int64 // bytes of all files of the log
 	Segments  int
-	Syncs     int64 // since the broker was opened
+	Syncs     int64 // syncs since the broker was opened
 	SyncP50   time.Duration
 	SyncP99   time.Duration
 	Full      bool // messages are refused for lack of space; acks are accepted
@@ -64,7 +64,7 @@ type LogStats struct {
 // ScrubStats describes what scrubs have read and found since the broker was opened. The kinds of
 // damage are entry, index, header, state and snapshot.
 type ScrubStats struct {
-	Bytes    int64            // read
+	Bytes    int64            // bytes that were read
 	Passes   int64            // scrubs that have read everything
 	LastPass time.Time        // end of the last pass; zero: there was none
 	Found    map[string]int64 // damaged things by kind, each counted once

@@ -104,8 +104,8 @@ func Example_groupsAndDedup() {
 	// bob {"customer": "bob", "n": 1}
 }
 
-// A message whose handler fails is delivered again after a back-off. After its last attempt it goes
-// to the dead-letter queue.
+// A message whose handler fails is delivered again after a back-off. After its last attempt it is
+// moved to the dead-letter queue.
 func Example_retryAndDeadLetter() {
 	dir, remove := scratch()
 	defer remove()

@@ -11,7 +11,7 @@ import (
 )
 
 // Open opens the broker whose data is in dir. It creates a missing directory. Only one process at a
-// time can open it. All confirmed messages are there again after a crash. If stored bytes are
+// time can open it. After a crash, the broker has all confirmed messages. If stored bytes are
 // damaged, Open fails with CodeCorrupt.
 //
 //	dir/log/         the log in segments, and snapshots of the state, which make opening faster

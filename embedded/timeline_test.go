@@ -87,7 +87,7 @@ func TestRestoredDirectory(t *testing.T) {
 		}
 		r, err := b.Settle(ctx, []surgetank.Settlement{{Receipt: kept[i].Receipt}})
 		if err != nil || surgetank.CodeOf(r[0]) != surgetank.CodeLeaseLost {
-			t.Errorf("a receipt of before the restore: %v, %v, want lease_lost", r, err)
+			t.Errorf("a receipt from before the restore: %v, %v, want lease_lost", r, err)
 		}
 	}
 	after, err := doortest.Of(t, b).History(context.WithoutCancel(ctx), "q")
@@ -99,6 +99,6 @@ func TestRestoredDirectory(t *testing.T) {
 		t.Errorf("openings %v before and %v after the restore, want a common past and another present", before.Openings, after.Openings)
 	}
 	if r, err := b.Settle(ctx, []surgetank.Settlement{{Receipt: again[0].Receipt}}); err != nil || r[0] != nil {
-		t.Errorf("a receipt of now: %v, %v", r, err)
+		t.Errorf("a receipt from after the restore: %v, %v", r, err)
 	}
 }

@@ -31,7 +31,7 @@ type Options struct {
 	AMQP string
 	// TLSCert and TLSKey are PEM files. With them HTTP is HTTPS.
 	TLSCert, TLSKey string
-	// TrustedProxies are HTTP proxies. What they say about their clients' addresses is trusted.
+	// TrustedProxies are HTTP proxies whose headers about their clients' addresses are trusted.
 	TrustedProxies []netip.Prefix
 	// Logger gets the log of the doors and sinks. nil: nothing is logged.
 	Logger *slog.Logger

@@ -120,10 +120,10 @@ func TestStartRefuses(t *testing.T) {
 	defer b.Close()
 	for _, o := range []serve.Options{{HTTP: "nowhere"}, {HTTP: serve.Off}, {TLSCert: "x"}, {HTTP: "0.0.0.0:0"}} {
 		if _, err := serve.Start(t.Context(), b, o); err == nil {
-			t.Errorf("%+v was started", o)
+			t.Errorf("a server was started with %+v", o)
 		}
 	}
 	if h := b.Health(); h.Err != nil {
-		t.Error("the broker did not go on:", h.Err)
+		t.Error("the broker did not continue:", h.Err)
 	}
 }

@@ -15,9 +15,9 @@ type yesFlag struct {
 	Yes bool `short:"y" help:"Do not ask. Without a terminal nothing is asked either."`
 }
 
-// confirm asks the user whether to continue. It asks only if the input is a terminal, and on that
-// terminal, so scripts without a terminal run unchanged. confirm calls ask only then; ask returns
-// the question.
+// confirm asks the user on the terminal whether to continue. If the input is not a terminal, it
+// asks nothing, so scripts run unchanged. ask returns the question, and is called only if the user
+// is asked.
 func (f yesFlag) confirm(s *session, ask func() (string, error)) error {
 	tty := terminal(s.stdin)
 	if f.Yes || tty == nil {

@@ -76,7 +76,7 @@ type demoView struct {
 	json  bool
 	width int
 	tty   bool
-	lines int // of the panel on the screen
+	lines int // number of lines of the panel on the screen
 	last  time.Time
 }
 

@@ -37,7 +37,7 @@ func shapeMessage(d surgetank.Delivery) messageShape {
 	m := messageShape{
 		ID: d.ID.String(), Time: d.Time, State: d.State, Damage: d.Damage, Failure: d.Failure, Waiting: d.Waiting, Attempt: d.Attempt, Shape: msgopt.Show(&d.Message), Deaths: d.Deaths,
 	}
-	m.Opaque = nil // it is between programs
+	m.Opaque = nil // only programs use the opaque part
 	if !d.Due.IsZero() {
 		m.Due = &d.Due
 	}

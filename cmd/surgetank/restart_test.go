@@ -107,7 +107,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		if err := server.Start(ctx); err != nil {
 			t.Fatal(err)
 		}
-		// The earlier lease is void; the message is delivered again.
+		// The earlier lease has ended, so the message is delivered again.
 		again, err := raw.Receive(ctx, nil, 1, 1)
 		if err != nil || string(again[0].Body) != id || !again[0].Redelivered {
 			t.Fatalf("round %d, after the restart: %+v, %v", round, again, err)

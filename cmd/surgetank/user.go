@@ -109,8 +109,8 @@ func (c *userSetCmd) Run(s *session) error {
 	return nil
 }
 
-// readPassword reads a password from the terminal or standard input. Every user of the machine can
-// read a command line, so it never takes a password from there.
+// readPassword reads a password from the terminal or standard input. It never reads a password from
+// the command line, which every user of the machine can see.
 func readPassword(s *session) (string, error) {
 	if f, ok := s.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprint(s.stderr, "password: ")

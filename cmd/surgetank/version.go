@@ -17,8 +17,8 @@ type versionCmd struct {
 
 // buildInfo is the JSON shape of version.
 type buildInfo struct {
-	Version  string `json:"version"`            // of the module; "devel" when built from a working tree
-	Commit   string `json:"commit,omitempty"`   // the revision it was built from
+	Version  string `json:"version"`            // version of the module; "devel" when built from a working tree
+	Commit   string `json:"commit,omitempty"`   // the revision that was built
 	Modified bool   `json:"modified,omitempty"` // the working tree differed from the commit
 	Go       string `json:"go"`
 	OS       string `json:"os"`

@@ -8,8 +8,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestAcceptRateSlowsOneQueue: a connection publishes to two queues. A publish above the accept.rate
-// of one queue is nacked late. The other queue's publish, sent later, is confirmed before.
+// TestAcceptRateSlowsOneQueue: a connection publishes to two queues. The nack for a publish above
+// one queue's accept.rate is delayed. A later publish to the other queue is confirmed before that
+// nack.
 func TestAcceptRateSlowsOneQueue(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()

@@ -17,8 +17,8 @@ func (bn *bench) as(user string) *client {
 	return dialClient(bn.t, strings.Replace(bn.url(), "guest:guest", user+":"+user, 1))
 }
 
-// Each operation that checks a routing key runs at topic and other exchanges, by users with and
-// without a topic permission.
+// TestTopicPermissions: each operation that checks a routing key runs on topic exchanges and on
+// other exchanges, for users with and without a topic permission.
 func TestTopicPermissions(t *testing.T) {
 	bn := start(t, Limits{})
 	ctx := context.Background()
@@ -59,7 +59,7 @@ func TestTopicPermissions(t *testing.T) {
 		case "unbind exchange":
 			err = ch.ExchangeUnbind("direct", key, exchange, false, nil)
 		}
-		if err == nil { // the answer, or the closed channel, shows that the publishes before it were judged
+		if err == nil { // the answer or the closed channel shows that the server has decided the earlier publishes
 			_, err = ch.QueueDeclarePassive("q", true, false, false, false, nil)
 		}
 		if err == nil {
@@ -90,7 +90,8 @@ func TestTopicPermissions(t *testing.T) {
 				t.Errorf("an empty pattern let %s at %s", op, x)
 			}
 		}
-		// An exchange of another type, and a topic exchange without a permission of its own.
+		// A topic permission does not restrict an exchange of another type, nor a topic exchange
+		// that the permission does not name.
 		for _, x := range []string{"direct", "other"} {
 			if !allowed("bound", op, x, bad) {
 				t.Errorf("%s at %s was refused", op, x)
@@ -138,13 +139,13 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 		}
 		return e.Reason
 	}
-	// The limit is one connection, and the client's own reaches it. After the client closes it,
-	// another can open.
+	// The virtual host may have one connection, and c has one. After c closes its connection,
+	// another client can connect.
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxConnections: ptr(1)}))
 	c := bn.dial()
 	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - access to vhost '/' refused for user 'u': connection limit (1) is reached")
 	c.ok(c.conn.Close())
-	amqptest.Until(t, "its place is free", func() bool { return refusal("u") == "" })
+	amqptest.Until(t, "its connection is no longer counted", func() bool { return refusal("u") == "" })
 	ok(bn.auth.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: ptr(2)}))
 	ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{MaxConnections: ptr(2), MaxChannels: ptr(3)}))
 	amqptest.Until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })

@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Peers before login share the limited number of entries in the server's lobby. When the lobby is
-// full, a new peer is accepted and the one that has waited longest is closed. A peer whose
-// credentials are being checked is not closed.
+// The lobby is the list of connections that have not logged in. Its size is limited. When the lobby
+// is full, a new connection is accepted, and the connection that has waited longest is closed. A
+// connection whose credentials are being checked is not closed.
 
 // accept enters a connection in the lobby and serves it.
 func (s *Server) accept(nc net.Conn) {
@@ -57,8 +57,9 @@ func (s *Server) ended(c *session.Conn) {
 	}
 }
 
-// turned is the last log line about connections that were closed before login. Peers can cause such
-// closes as fast as they can connect. So the log gets one line in turnedEvery, with their number.
+// turned counts the connections that were closed before login since the last log line about them.
+// Peers can cause such closes as fast as they can connect, so the log gets at most one line in
+// turnedEvery.
 type turned struct {
 	mu    sync.Mutex
 	any   bool

@@ -12,7 +12,8 @@ import (
 )
 
 // TestUnfinishedBodiesAreBounded: unfinished bodies of all channels and connections together stay
-// within the budget. The connection that holds the most is closed, and the others finish.
+// within the budget. The connection with the largest reservation is closed, and the other
+// connections finish.
 func TestUnfinishedBodiesAreBounded(t *testing.T) {
 	bn := start(t, Limits{MaxBodies: 1 << 20, BodyWait: 50 * time.Millisecond})
 	greedy, modest := bn.connect("guest"), bn.connect("guest")
@@ -24,9 +25,9 @@ func TestUnfinishedBodiesAreBounded(t *testing.T) {
 		greedy.Begin(ch, "q", 200<<10, 100<<10)
 	}
 	amqptest.Until(t, "everything is reserved", func() bool { return bn.server.shared.Reserved() == 4*200<<10 })
-	modest.Begin(1, "q", 300<<10, 200<<10) // exceeds the budget together with the others
+	modest.Begin(1, "q", 300<<10, 200<<10) // this body and the other bodies together exceed the budget
 	if m := amqptest.Want[*wire.ConnectionClose](greedy, 0); m.ReplyCode != wire.CodeResourceError {
-		t.Fatalf("the connection that holds the most got %+v", m)
+		t.Fatalf("the connection with the largest reservation got %+v", m)
 	}
 	modest.Raw(wire.AppendBody(nil, 1, bytes.Repeat([]byte("x"), 100<<10), 131072))
 	amqptest.Want[*wire.BasicAck](modest, 1)
@@ -64,7 +65,7 @@ func TestOneConnectionCannotHoldAll(t *testing.T) {
 	}
 }
 
-// TestBudgetComesBack: a message returns its share of the budget, however it ends.
+// TestBudgetComesBack: a message frees its share of the budget, however it ends.
 func TestBudgetComesBack(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")

@@ -9,8 +9,8 @@ import (
 )
 
 // TestCancelComesAfterPublishes: a consumer that is first in line gets every message that its
-// channel published before the cancel. All of them are delivered before cancel-ok. Later messages
-// go to the next consumer in line.
+// channel published before the cancel. All of these messages are delivered before cancel-ok. Later
+// messages are delivered to the next consumer in line.
 func TestCancelComesAfterPublishes(t *testing.T) {
 	for _, noAck := range []bool{true, false} {
 		for _, confirms := range []bool{true, false} {
@@ -29,7 +29,7 @@ func TestCancelComesAfterPublishes(t *testing.T) {
 					p.Send(1, &wire.ConfirmSelect{})
 					p.Bare(1, wire.IDConfirmSelectOk)
 				}
-				const each = 100 // fewer than a consumer without prefetch may have unacked
+				const each = 100 // below the limit of unacked deliveries of a consumer without prefetch
 				for i := len(tags) - 1; i >= 0; i-- {
 					for n := range each {
 						p.Publish(1, &wire.BasicPublish{RoutingKey: "q"}, wire.Properties{}, fmt.Sprint(n))

@@ -35,7 +35,7 @@ func TestTransactions(t *testing.T) {
 	if n := other.ready("q") + other.ready("work"); n != 0 {
 		t.Errorf("%d messages after the rollback: acknowledged deliveries stay outstanding", n)
 	}
-	c.ok(a.Ack(false)) // unacked again
+	c.ok(a.Ack(false)) // after the rollback, a can be acked again
 	c.bodies("", "q", "3", "4")
 	c.ok(c.PublishWithContext(context.Background(), "", "nowhere", true, false, amqp091.Publishing{Body: []byte("back")}))
 	c.ok(c.TxCommit())
@@ -46,7 +46,7 @@ func TestTransactions(t *testing.T) {
 		t.Error("the return did not come before commit-ok")
 	}
 	amqptest.Same(t, other.drain("q"), []string{"3", "4"})
-	c.ok(c.Close()) // no commit acked b
+	c.ok(c.Close()) // b's ack was not committed
 	amqptest.Same(t, other.drain("work"), []string{"b"})
 }
 
@@ -95,10 +95,10 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 	c.queue("rejectdlx", toDead(amqp091.Table{"x-max-length": int32(1), "x-overflow": "reject-publish-dlx"}))
 	for _, q := range []string{"reject", "rejectdlx"} {
 		if !c.confirmed("", q, amqp091.Publishing{Body: []byte("kept")}) {
-			t.Error(q, "refused the first")
+			t.Error(q, "refused the first message")
 		}
 		if c.confirmed("", q, amqp091.Publishing{Body: []byte("refused")}) {
-			t.Error(q, "confirmed what it refused")
+			t.Error(q, "confirmed a message that it refused")
 		}
 		amqptest.Same(t, c.drain(q), []string{"kept"})
 	}
@@ -114,7 +114,7 @@ func TestTTLExpiryAndLimits(t *testing.T) {
 	amqptest.Same(t, c.drain("inorder"), all[:1])
 	c.queue("none", amqp091.Table{"x-max-length": int32(0), "x-overflow": "reject-publish"})
 	if c.confirmed("", "none", amqp091.Publishing{}) {
-		t.Error("a queue that keeps nothing confirmed")
+		t.Error("a queue with a length limit of 0 confirmed a publish")
 	}
 	c.queue("expires", amqp091.Table{"x-expires": int32(50)})
 	amqptest.Until(t, "the queue expires", func() bool {
@@ -166,7 +166,7 @@ func TestDeadLetterHistoryAndCycles(t *testing.T) {
 		return stats("b") == 1 && c.ready("b") == 0 && i.Ready+i.Leased == 0
 	})
 	if stats("a") != 1 {
-		t.Errorf("the cycle went round %d times", stats("a"))
+		t.Errorf("the message went around the cycle %d times", stats("a"))
 	}
 	// If the dead-letter exchange does not exist, the message is dropped.
 	c.queue("void", amqp091.Table{"x-dead-letter-exchange": "absent"})

@@ -181,7 +181,7 @@ func TestBodiesOfEverySize(t *testing.T) {
 		body := strings.Repeat("0123456789abcdef", n/16+1)[:n]
 		c.bodies("", "q", body)
 		if d := next(t, ds); string(d.Body) != body {
-			t.Errorf("%d bytes came back as %d", n, len(d.Body))
+			t.Errorf("%d bytes were read back as %d", n, len(d.Body))
 		}
 	}
 }
@@ -200,10 +200,10 @@ func TestRouting(t *testing.T) {
 	}
 	c.bind("one", "k", "d", nil)
 	c.bind("one", "other", "d", nil)
-	c.bind("one", "k", "d", nil) // again: no error
+	c.bind("one", "k", "d", nil) // binding again is no error
 	c.bind("two", "k", "d", nil)
 	c.bind("one", "", "f", nil)
-	c.bind("one", "x", "f", nil) // two bindings, one copy
+	c.bind("one", "x", "f", nil) // two bindings match, and the queue gets one copy
 	c.bind("one", "a.*.c", "t", nil)
 	c.bind("two", "a.#", "t", nil)
 	c.bind("lost", "", "alt", nil)
@@ -214,7 +214,7 @@ func TestRouting(t *testing.T) {
 	for _, tt := range []struct {
 		exchange, key string
 		headers       amqp091.Table
-		want          string // names of queues
+		want          string // names of the queues that get the message
 	}{
 		{"", "one", nil, "one"},
 		{"d", "k", nil, "one two"}, {"d", "other", nil, "one"}, {"d", "none", nil, ""},
@@ -243,7 +243,7 @@ func TestRouting(t *testing.T) {
 	c.drain("one")
 	c.drain("lost")
 	c.ok(c.QueueUnbind("two", "k", "d", nil))
-	c.ok(c.QueueUnbind("two", "k", "d", nil)) // again: no error
+	c.ok(c.QueueUnbind("two", "k", "d", nil)) // unbinding again is no error
 	c.ok(c.QueueUnbind("absent", "k", "absent", nil))
 	c.ok(c.ExchangeUnbind("f", "k", "d", false, nil))
 	c.put("d", "k", amqp091.Publishing{})
@@ -362,7 +362,7 @@ func TestCancelLeavesDeliveriesWithTheChannel(t *testing.T) {
 	c.ok(c.Cancel("unknown", false))
 	c.ok(first.Ack(false))
 	if n := c.ready("q"); n != 0 {
-		t.Errorf("%d ready: cancelling gave deliveries back", n)
+		t.Errorf("%d ready: cancelling returned deliveries", n)
 	}
 	other := c.open()
 	c.ok(c.Close())
@@ -583,7 +583,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 			t.Error("the transient queue is there")
 		}
 		if _, err := c.open().QueueDeclare("plain", true, false, false, false, amqp091.Table{"x-max-length": int32(5)}); err == nil {
-			t.Error("a plain queue took a limit at its redeclaration")
+			t.Error("a redeclaration changed the limit of a plain queue")
 		}
 		amqptest.Same(t, c.drain("q"), []string{"kept"})
 		c.bodies("x", "a.c", "1")
@@ -592,7 +592,7 @@ func TestTopologySurvivesARestart(t *testing.T) {
 		amqptest.Same(t, c.drain("q"), []string{"1"})
 		amqptest.Same(t, c.drain("plain"), []string{"3"})
 		if n := c.ready("remade"); n != 0 {
-			t.Errorf("a queue made anew has %d messages by its predecessor's binding", n)
+			t.Errorf("a queue that was created again got %d messages by the old queue's binding", n)
 		}
 	})
 }

@@ -187,11 +187,11 @@ func TestClientHangsUpFirst(t *testing.T) {
 	p.Closed()
 	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 	if o.early.Load() {
-		t.Error("the server hung up before the client had")
+		t.Error("the server closed the socket before the client")
 	}
 }
 
-// TestNobodyHangsUp: the server does not wait forever.
+// TestNobodyHangsUp: if the client does not hang up, the server closes the connection after a time.
 func TestNobodyHangsUp(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: 10 * time.Millisecond})
 	p := bn.connect("guest")
@@ -201,8 +201,8 @@ func TestNobodyHangsUp(t *testing.T) {
 	amqptest.Until(t, "the connection ends", func() bool { return len(bn.server.connections()) == 0 })
 }
 
-// TestDepartingHoldNothing: a client can stay connected after its close-ok. It is then not listed,
-// does not count for its user's limit, and does not delay Shutdown.
+// TestDepartingHoldNothing: a client can stay connected after its close-ok. Its connection is then
+// not listed, does not count for the user's limit, and does not delay Shutdown.
 func TestDepartingHoldNothing(t *testing.T) {
 	bn := start(t, Limits{CloseTimeout: time.Hour})
 	bn.user("one", auth.Permission{Configure: ".*", Write: ".*", Read: ".*"})

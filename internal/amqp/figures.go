@@ -1,14 +1,14 @@
 package amqp
 
-// Figures has the door's present numbers, and its counts since NewServer.
+// Figures are the door's current numbers, and its counts since NewServer.
 type Figures struct {
-	Connections int // open, including connections before login
-	BeforeLogin int // those of Connections that have not logged in
+	Connections int // open connections, including those before login
+	BeforeLogin int // open connections that have not logged in
 	Channels    int
 	Consumers   int
 	Blocked     int // connections that an alarm blocks
 
-	Accepted      uint64 // connections
+	Accepted      uint64 // accepted connections
 	RefusedLogins uint64 // logins with a wrong user name or password
 }
 

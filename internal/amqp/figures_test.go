@@ -62,7 +62,7 @@ func TestFigures(t *testing.T) {
 	}
 	amqptest.Until(t, "nothing is left", func() bool { return bn.server.Figures() == Figures{Accepted: 2} })
 	if _, err := amqp091.Dial("amqp://guest:wrong@" + bn.addr + "/"); err == nil {
-		t.Fatal("a wrong password was taken")
+		t.Fatal("a wrong password was accepted")
 	}
 	amqptest.Until(t, "the refused login is counted", func() bool { return bn.server.Figures() == Figures{Accepted: 3, RefusedLogins: 1} })
 }

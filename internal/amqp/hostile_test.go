@@ -20,8 +20,8 @@ func (bn *bench) target() hostile.AMQP {
 	return hostile.AMQP{Dial: func() (net.Conn, error) { return net.Dial("tcp", bn.addr) }, User: "guest", Password: "guest", Patience: amqptest.Patience}
 }
 
-// watched runs a bystander, an ordinary client, until the test ends. The cases must not disturb it.
-// At the end the server must have nothing left of them.
+// watched runs a bystander, an ordinary client, until the test ends. The hostile cases must not
+// disturb the bystander. At the end the server must keep nothing of the hostile connections.
 func (bn *bench) watched(t *testing.T) {
 	t.Helper()
 	b, err := bn.target().Watch()
@@ -145,8 +145,9 @@ func TestHostileSilence(t *testing.T) {
 	})
 }
 
-// TestPeersBeforeLoginAreSmall measures how much memory a connection can use in the server before login.
-// It tries all that the protocol allows by then: half frames, tables, endless heartbeats.
+// TestPeersBeforeLoginAreSmall measures how much memory a connection can use in the server before
+// login. It tries everything that the protocol allows before login: half frames, tables, endless
+// heartbeats.
 func TestPeersBeforeLoginAreSmall(t *testing.T) {
 	bn := start(t, Limits{Handshake: time.Hour}) // a slow machine must not end the connections
 	const n = 300

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// TestIdleConnectionsAreSmall opens many idle connections, with a channel and a consumer each, and
-// measures the memory of one.
+// TestIdleConnectionsAreSmall opens many idle connections, each with a channel and a consumer, and
+// measures the memory of each connection.
 func TestIdleConnectionsAreSmall(t *testing.T) {
 	bn := start(t, Limits{})
 	const n = 500

@@ -6,12 +6,12 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 )
 
-// janitorPause is the time between two rounds of the janitor. An expiry or a time-out is noticed at
-// most this late.
+// janitorPause is the time between two rounds of the janitor. An expiry or a time-out is noticed
+// with at most this delay.
 const janitorPause = 250 * time.Millisecond
 
-// janitor deletes queues that were unused for their x-expires. It closes channels with deliveries
-// whose acknowledgement is overdue. It forgets queues that other doors have deleted.
+// janitor deletes queues that were unused for the time in x-expires. It closes channels with
+// deliveries whose acknowledgement is overdue. It forgets queues that other doors have deleted.
 func (s *Server) janitor() {
 	t := s.clock.NewTimer(janitorPause)
 	defer t.Stop()

@@ -18,9 +18,9 @@ import (
 	"github.com/surgetank/surgetank/test/hostile"
 )
 
-// TestLimits reaches each limit on what clients can create, and then asks for one more. The one
-// more is refused with the right code. Everything created before stays, and freed room can be used
-// again.
+// TestLimits reaches each limit on the things that clients can create, and then asks for one more
+// thing. The server refuses the request with the right code and keeps everything created before.
+// After a thing is removed, another can be created.
 func TestLimits(t *testing.T) {
 	b, err := embedded.Memory(embedded.Options{MaxQueues: 20})
 	if err != nil {
@@ -61,11 +61,11 @@ func TestTooManyConnections(t *testing.T) {
 	third := amqptest.Dial(t, bn.addr)
 	third.Closed()
 	one.Conn.Close()
-	amqptest.Until(t, "the place is free", func() bool { return len(bn.server.connections()) == 1 })
+	amqptest.Until(t, "only one connection is left", func() bool { return len(bn.server.connections()) == 1 })
 	bn.connect("guest")
 }
 
-// defective is a broker with a defect.
+// defective is a broker with a defect: it panics when the queue "defect" is declared.
 type defective struct{ door.Broker }
 
 func (d defective) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, m surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
@@ -118,7 +118,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 		}
 		return ch
 	}
-	refused := func(err error, reason string) { // and it is counted
+	refused := func(err error, reason string) { // checks the error, and that the refusal is counted
 		t.Helper()
 		counted++
 		if n := bn.refusedNow(tally.Consumers); n < counted {
@@ -151,7 +151,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	amqptest.Until(t, "the connection has ended", func() bool { return len(bn.server.Connections()) == 1 })
 	add(add(c.open(), "q", 1), "q", 2)
 
-	// The limit of the queue itself.
+	// A queue's own limit of consumers.
 	c.ok(bn.auth.PutUserLimits(ctx, "u", auth.UserLimits{}))
 	amqptest.Must[bool](t)(declared(bn.broker.DeclareQueue(ctx, "q", surgetank.QueueConfig{MaxConsumers: 5}, surgetank.DeclareUpdate)))
 	c.ok(b.Close())

@@ -49,7 +49,7 @@ func TestExchangesThatPickOneQueue(t *testing.T) {
 			}
 		}
 		if total != n {
-			t.Errorf("%s: %d of %d messages; each goes to one queue", exchange, total, n)
+			t.Errorf("%s: %d of %d messages; each must be in one queue", exchange, total, n)
 		}
 		return where
 	}
@@ -74,19 +74,19 @@ func TestExchangesThatPickOneQueue(t *testing.T) {
 		used := map[string]bool{}
 		for value, in := range send(x, message) {
 			if len(in) != 1 {
-				t.Errorf("%s: %s went to %v", x, value, in)
+				t.Errorf("%s: %s was routed to %v", x, value, in)
 			}
 			for q := range in {
 				used[q] = true
 			}
 		}
 		if len(used) != len(queues) {
-			t.Errorf("%s used %v only", x, used)
+			t.Errorf("%s delivered only to %v", x, used)
 		}
 	}
 	for _, x := range []string{"random", "local"} {
 		in := send(x, func(int) (string, amqp091.Publishing) { return "k", amqp091.Publishing{Body: []byte("m")} })["m"]
-		for _, q := range queues { // a queue gets none of 60 messages once in 3 × (2/3)^60 runs
+		for _, q := range queues { // a queue gets none of 60 messages with a probability of at most 3 × (2/3)^60
 			if in[q] == 0 {
 				t.Errorf("%s: %v", x, in)
 			}

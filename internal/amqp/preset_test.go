@@ -50,7 +50,7 @@ var presets = map[string]struct {
 		ds := c.consume("q", nil)
 		one, _ := next(t, ds), next(t, ds)
 		if n := amqptest.Must[surgetank.QueueInfo](t)(bn.broker.Queue(context.Background(), "q")); n.Leased != 2 || n.Waiting == "" {
-			t.Errorf("%d are out, the level is 2: %+v", n.Leased, n)
+			t.Errorf("%d messages are leased, the level is 2: %+v", n.Leased, n)
 		}
 		c.ok(one.Ack(false))
 		amqptest.Same(t, take(t, ds, 1), []string{"3"})
@@ -73,7 +73,7 @@ var presets = map[string]struct {
 		}
 		c.bodies("", "q", "refused")
 		c.ok(next(t, ds).Reject(false))
-		amqptest.Until(t, "what is refused is parked too", func() bool { return c.ready("morgue") == 1 })
+		amqptest.Until(t, "refused messages are dead-lettered too", func() bool { return c.ready("morgue") == 1 })
 	}},
 	"dedup": {surgetank.QueueConfig{DedupWindow: time.Hour}, func(t *testing.T, bn *bench, c *client) {
 		for _, id := range []string{"1", "2", "1", "2", "3"} {
@@ -210,7 +210,7 @@ func (bn *bench) policy(name, pattern string, priority int, settings map[string]
 	}
 }
 
-// Policies in RabbitMQ's words meet arguments that say the same or something else.
+// Policies with RabbitMQ's keys are combined with arguments that set the same keys or other keys.
 func TestPoliciesAndArguments(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -227,7 +227,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 	}
 	// The lower of two limits applies. The queue's own key overrides the policy's. The policy's
 	// exchange applies to queues without one.
-	amqptest.Until(t, "what is too much is dead-lettered", func() bool { return c.ready("dead") == 4 })
+	amqptest.Until(t, "messages above the limit are dead-lettered", func() bool { return c.ready("dead") == 4 })
 	keys := map[string]int{}
 	for range 4 {
 		d, _, err := c.Get("dead", true)
@@ -241,7 +241,7 @@ func TestPoliciesAndArguments(t *testing.T) {
 	// A redeclaration is compared with the arguments, not with the policy.
 	c.queue("none", nil)
 	if _, err := c.open().QueueDeclare("none", true, false, false, false, amqp091.Table{"x-max-length": int32(3)}); err == nil {
-		t.Error("an argument that only the policy has was taken as the queue's own")
+		t.Error("an argument that only the policy has counts as the queue's own")
 	}
 	if err := bn.server.policies.DeletePolicy(context.Background(), "/", "dl"); err != nil {
 		t.Fatal(err)
@@ -321,7 +321,7 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	amqptest.Until(t, "they arrive", func() bool { got = append(got, c.drain("full")...); return len(got) == 2 })
 	slices.Sort(got)
 	amqptest.Same(t, got, []string{"by-policy", "q"})
-	amqptest.Until(t, "the record of the deleted queue goes", func() bool {
+	amqptest.Until(t, "the record of the deleted queue is removed", func() bool {
 		has := false
 		for name, record := range amqptest.Must[map[string][]byte](t)(again.broker.Meta(context.Background(), "amqp")) {
 			has = has || strings.HasPrefix(name, "q.") && strings.Contains(string(record), `"queue":"q"`)
@@ -330,7 +330,8 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	})
 }
 
-// A policy acts on messages that are in the queue already as the documentation says.
+// For messages that are already in the queue, a policy has the effects that the documentation
+// lists.
 func TestPoliciesAndMessagesThatAreThere(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()

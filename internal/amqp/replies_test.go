@@ -191,8 +191,8 @@ func headered(pairs ...any) wire.Properties {
 	return wire.Properties{Flags: wire.HasHeaders, Headers: amqptest.Args(pairs...)}
 }
 
-// fails runs methods on a fresh connection. The last method must end the connection or its channel,
-// as conn says.
+// fails runs methods on a fresh connection. The last method must end the connection if conn is
+// true, and otherwise its channel.
 func (bn *bench) fails(t *testing.T, methods []any, conn bool, code wire.Code, text string, id wire.MethodID, user string) {
 	if user == "" {
 		user = "guest"

@@ -29,12 +29,12 @@ import (
 // Limits bound the memory and the number of things that clients can use. Zero fields have defaults.
 type Limits = session.Limits
 
-// Options configure a Server. Auth is required, and either Broker or Policies. All other zero
-// values work.
+// Options configure a Server. Auth is required, and so is either Broker or Policies. All other
+// fields can be zero.
 type Options struct {
 	Broker door.Broker
-	// Policies is the broker with policies in front, shared with the other doors. Nil: the server
-	// makes one for Broker.
+	// Policies is the broker that applies policies. The other doors share it. Nil: the server makes
+	// one from Broker.
 	Policies *policy.Broker
 	Auth     *auth.Store
 	Limits   Limits
@@ -54,7 +54,7 @@ type Options struct {
 
 // Server is the AMQP door of one broker. Many goroutines may call its methods at once.
 type Server struct {
-	broker   door.Broker // with policies in front
+	broker   door.Broker // the broker that applies policies
 	policies *policy.Broker
 	auth     *auth.Store
 	limits   Limits
@@ -67,11 +67,11 @@ type Server struct {
 	cancel  context.CancelFunc
 	unwatch func()
 	workers sync.WaitGroup
-	lobby   *lobby.Lobby // has the connections that have not logged in
+	lobby   *lobby.Lobby // the connections that have not logged in
 	turned  turned
 
 	refused  *tally.Counts
-	accepted atomic.Uint64 // connections
+	accepted atomic.Uint64 // number of accepted connections
 
 	management http.Handler
 
@@ -79,7 +79,7 @@ type Server struct {
 	listeners map[net.Listener]struct{}
 	conns     map[*session.Conn]struct{}
 	closing   bool
-	idle      chan struct{} // closed when the last connection ended after closing
+	idle      chan struct{} // closed when the server is closing and its last connection has ended
 }
 
 // NewServer reads the durable topology and makes a Server. It starts background work for dead
@@ -311,8 +311,8 @@ func (s *Server) Connections() []session.ConnectionInfo {
 	return list
 }
 
-// CloseConnection closes the connection with a name, with reply code 320. It returns false if there
-// is none.
+// CloseConnection closes the connection with this name, with reply code 320. It returns false if
+// there is none.
 func (s *Server) CloseConnection(name, reason string) bool {
 	for _, c := range s.connections() {
 		if c.Name == name && !c.Ended() {

@@ -55,7 +55,7 @@ func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	}
 	c.queue(fmt.Sprint("chain", n), nil)
 	c.bodies("", "chain0", "m")
-	amqptest.Until(t, "it comes out at the end", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
+	amqptest.Until(t, "the message arrives in the last queue", func() bool { return bn.count(fmt.Sprint("chain", n)) == 1 })
 	d, _, err := c.Get(fmt.Sprint("chain", n), true)
 	c.ok(err)
 	deaths, _ := d.Headers["x-death"].([]any)
@@ -64,7 +64,8 @@ func TestALongChainOfDeadLetterQueues(t *testing.T) {
 	}
 }
 
-// A cycle of one, two or three queues without a rejection ends where it would close.
+// TestCyclesEnd: dead letters cycle through one, two or three queues without a rejection. A message
+// is dropped before it returns to the first queue.
 func TestCyclesEnd(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		bn := start(t, Limits{})
@@ -89,7 +90,7 @@ func TestCyclesEnd(t *testing.T) {
 	}
 }
 
-// A cycle with a rejection goes one round for each rejection.
+// A message goes around a cycle of queues once for each rejection.
 func TestACycleOfThreeWithRejections(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -127,7 +128,7 @@ func TestMaxLengthWithDeadLettersToItself(t *testing.T) {
 			t.Error("nacked")
 		}
 	}
-	bn.settled("all is quiet", func() bool { return bn.count("self") == 1 })
+	bn.settled("no dead letter is moving", func() bool { return bn.count("self") == 1 })
 	amqptest.Same(t, c.drain("self"), []string{"4"})
 }
 
@@ -211,7 +212,8 @@ func TestPriorityQueueRecovery(t *testing.T) {
 	})
 }
 
-// The queue remembers dedup ids from its own rule like ids from publishers.
+// TestFoundDedupIDsSurviveARestart: after a restart, a queue still knows the dedup ids that its own
+// rule found, as it knows the ids of publishers.
 func TestFoundDedupIDsSurviveARestart(t *testing.T) {
 	publish := func(t *testing.T, bn *bench) *client {
 		c := bn.dial()
@@ -240,10 +242,10 @@ func TestPassiveDeclarationsAndPermissions(t *testing.T) {
 	amqptest.Must[amqp091.Queue](t)(r.QueueDeclarePassive("q", true, false, false, false, nil))
 	r.ok(r.ExchangeDeclarePassive("x", "fanout", true, false, false, false, nil))
 	if _, err := r.open().QueueDeclare("q", true, false, false, false, nil); err == nil {
-		t.Error("it declared the queue")
+		t.Error("a passive declaration made the queue")
 	}
 	if err := r.open().ExchangeDeclare("x", "fanout", true, false, false, false, nil); err == nil {
-		t.Error("it declared the exchange")
+		t.Error("a passive declaration made the exchange")
 	}
 }
 
@@ -264,10 +266,10 @@ func TestQueueLengthLimitsInBytes(t *testing.T) {
 	amqptest.Same(t, c.drain("both"), []string{"11111", "22222"})
 	d, _, err := c.Get("reject", false)
 	c.ok(err)
-	// The count has ready messages only, until a message is returned.
+	// The limit counts ready messages only. After the ack, the queue has room for one more.
 	c.ok(d.Ack(false))
 	if !c.confirmed("", "reject", amqp091.Publishing{Body: []byte("33333")}) {
-		t.Error("there was room")
+		t.Error("the queue has room, but the message was refused")
 	}
 	amqptest.Same(t, c.drain("reject"), []string{"11111", "33333"})
 }
@@ -297,7 +299,8 @@ func TestUnicode(t *testing.T) {
 	}
 }
 
-// Publishers on many channels at once each get every confirm, and a message for each.
+// Publishers on many channels publish at once. Each gets every confirm, and every confirmed message
+// is stored.
 func TestParallelConfirms(t *testing.T) {
 	bn := start(t, Limits{})
 	c := bn.dial()
@@ -329,7 +332,8 @@ func TestParallelConfirms(t *testing.T) {
 	}
 }
 
-// A message of the largest size is accepted. One byte more is refused, and the connection goes on.
+// A message of the largest size is accepted. One byte more is refused, and the connection stays
+// open.
 func TestTheLargestMessage(t *testing.T) {
 	const most = 300_000
 	bn := start(t, Limits{MaxMessage: most})

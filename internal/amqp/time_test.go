@@ -172,7 +172,7 @@ func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 		amqptest.Want[*wire.BasicGetOk](p, 1)
 		p.Content()
 		pass := func(d time.Duration) {
-			for end := c.Passed() + d; c.Passed() < end; { // the janitor looks after each step
+			for end := c.Passed() + d; c.Passed() < end; { // the janitor runs after each step
 				c.Advance(janitorPause)
 				synctest.Wait()
 			}
@@ -280,7 +280,7 @@ func TestBlockedPublishers(t *testing.T) {
 		}
 		bn.server.SetAlarm("low on disk", false)
 		publisher.Bare(0, wire.IDConnectionUnblocked)
-		for range 2 { // in either order
+		for range 2 { // the two answers can come in either order
 			switch _, m := publisher.Method(); m.(type) {
 			case *wire.BasicAck, *wire.QueueDeclareOk:
 			default:
@@ -297,7 +297,7 @@ func TestBlockedPublishers(t *testing.T) {
 			c.Kick(wire.Errorf(wire.CodeConnectionForced, "test"))
 		}
 		_, m := publisher.Method()
-		if n, ok := m.(*wire.BasicNack); ok { // for the publish that the server had not read
+		if n, ok := m.(*wire.BasicNack); ok { // a nack for the publish that the server had not read
 			_, m = publisher.Method()
 			_ = n
 		}
@@ -335,7 +335,7 @@ func TestAConsumerThatDoesNotRead(t *testing.T) {
 		other.Send(1, &wire.BasicGet{Queue: "q"})
 		amqptest.Want[*wire.BasicGetOk](other, 1)
 		other.Content()
-		for range 300 { // it reads again
+		for range 300 { // the consumer reads again
 			amqptest.Want[*wire.BasicDeliver](p, 1)
 			p.Content()
 		}
@@ -395,9 +395,10 @@ func TestUnackedIsBounded(t *testing.T) {
 	})
 }
 
-// TestTooManyPeersBeforeLogin fills the lobby with peers before login. A further peer is accepted and can
-// log in. To make room, the server closes a peer of the address that has the most: the one that has
-// waited longest. Logged-in connections are never closed for this.
+// TestTooManyPeersBeforeLogin fills the lobby, the list of peers before login. A further peer is
+// accepted and can log in. To make room, the server looks at the address with the most peers in the
+// lobby. It closes the one that has waited longest. Logged-in connections are never closed for
+// this.
 func TestTooManyPeersBeforeLogin(t *testing.T) {
 	inBubble(t, Limits{MaxBeforeLogin: 5, MaxBeforeLoginPerPeer: 3}, func(t *testing.T, bn *bench) {
 		from := func(host string) net.Conn {
@@ -417,7 +418,7 @@ func TestTooManyPeersBeforeLogin(t *testing.T) {
 			return errors.Is(err, io.EOF)
 		}
 		const many, few, other = "192.0.2.1", "192.0.2.2", "2001:db8::1"
-		var open []net.Conn // the addresses: many, many, many, few, few
+		var open []net.Conn // from the addresses many, many, many, few, few
 		for _, host := range []string{many, many, many, few, few} {
 			open = append(open, from(host))
 		}
@@ -428,7 +429,7 @@ func TestTooManyPeersBeforeLogin(t *testing.T) {
 				t.Errorf("after a sixth connection reached the limit of five: connection %d closed: %v", i, i != 0)
 			}
 		}
-		open = append(open[1:], from(many)) // five entries are in use again
+		open = append(open[1:], from(many)) // the lobby has five entries again
 		for range 20 {                      // further peers of an address at its limit are accepted
 			open = append(open, from(many))
 			synctest.Wait() // the peer that was closed to make room is gone

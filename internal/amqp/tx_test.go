@@ -9,7 +9,8 @@ import (
 )
 
 // TestCommitReturnsWhatLostItsQueues: a mandatory message whose last queue was deleted before the
-// commit is returned, in the order of publishing. A message that has a queue left arrives there.
+// commit is returned, in the order of publishing. A message with a remaining queue arrives in this
+// queue.
 func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect("guest")

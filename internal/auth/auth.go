@@ -71,7 +71,7 @@ type Store struct {
 
 	admitted admissions
 
-	publicHash atomic.Pointer[string] // a hash known to be of guest's first password
+	publicHash atomic.Pointer[string] // a hash that is known to be the hash of guest's first password
 
 	mu    sync.Mutex // held by writers
 	state atomic.Pointer[state]
@@ -151,7 +151,8 @@ func (s *Store) load(ctx context.Context) (seeded bool, err error) {
 	return seeded, nil
 }
 
-// seed creates the first records. The mark comes last, so a crash in between repeats the seeding.
+// seed creates the first records. The mark "seeded" is written last, so a crash in between repeats
+// the seeding.
 func (s *Store) seed(ctx context.Context) error {
 	hash, err := s.hasher.hash(ctx, guestName)
 	if err != nil {

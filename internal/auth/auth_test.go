@@ -141,7 +141,7 @@ func TestAuthenticate(t *testing.T) {
 			if !tc.ok {
 				wantCode(t, err, surgetank.CodeDenied)
 				if _, other := s.Authenticate(t.Context(), "no such user", "x", remote); other.Error() != err.Error() {
-					t.Fatalf("the answer %q tells it from %q", err, other)
+					t.Fatalf("the answer %q differs from %q", err, other)
 				}
 			}
 		})
@@ -185,7 +185,7 @@ func TestAuthenticateCost(t *testing.T) {
 	_, err = s.PutUser(t.Context(), "ann", UserSpec{Password: ptr(Secret("new"))})
 	must(t, err)
 	if _, err := s.Authenticate(t.Context(), "ann", "right", remote); err == nil {
-		t.Error("the old password still works out of the cache")
+		t.Error("the old password still works from the cache")
 	}
 	if p := s.state.Load().users["ann"].phc; p.memory != 19456 || p.time != 2 || p.lanes != 1 {
 		t.Errorf("cost is m=%d t=%d p=%d", p.memory, p.time, p.lanes)
@@ -219,7 +219,7 @@ func TestThrottle(t *testing.T) {
 		{"same user on the machine itself", "bob", "127.0.0.1", false},
 	} {
 		if got := s.late(tc.name, netip.MustParseAddr(tc.peer)); got != tc.late {
-			t.Errorf("%s: waits in line: %v", tc.what, got)
+			t.Errorf("%s: the login waits in line: %v", tc.what, got)
 		}
 	}
 	if code := try("ann", "wrong", "192.0.2.1"); code != surgetank.CodeDenied {
@@ -230,7 +230,7 @@ func TestThrottle(t *testing.T) {
 	}
 	c.advance(bucketSize * maxRefill)
 	if s.late("bob", netip.MustParseAddr("192.0.2.1")) {
-		t.Error("late after a long rest")
+		t.Error("a login is late although the buckets are full again")
 	}
 	// Each further failure doubles the time until a login need not wait, up to 30 s.
 	th, now := newThrottle(), c.now()
@@ -328,11 +328,11 @@ func TestAuthorizeMatrix(t *testing.T) {
 		{"all", "b", "q", denied, denied, denied, denied},
 		{"all", "nope", "q", absent, absent, absent, absent},
 		{"reader", "a", "q7", ok, denied, denied, ok},
-		{"reader", "a", "xq7", ok, denied, denied, denied}, // anchored at the start
+		{"reader", "a", "xq7", ok, denied, denied, denied}, // a pattern must match from the start of the name
 		{"reader", "b", "q7", denied, denied, denied, denied},
 		{"writer", "a", "q2", ok, denied, ok, denied},
 		{"writer", "a", "q1|q2", ok, denied, denied, denied},
-		{"writer", "a", "q12", ok, denied, denied, denied}, // anchored at the end, also after |
+		{"writer", "a", "q12", ok, denied, denied, denied}, // a pattern must match up to the end of the name, also after |
 		{"writer", "a", "q2\n", ok, denied, denied, denied},
 		{"maker", "a", "q1", ok, ok, denied, denied},
 		{"maker", "a", "", ok, denied, denied, denied},
@@ -488,7 +488,7 @@ func TestFailedChangesAndReload(t *testing.T) {
 		b.meta["user/guest"] = []byte(bad)
 		wantCode(t, s.Reload(t.Context()), surgetank.CodeCorrupt)
 		if len(s.Users()) != 1 {
-			t.Fatalf("%s: the good picture was replaced", name)
+			t.Fatalf("%s: the good state was replaced", name)
 		}
 		_, err := Open(t.Context(), b)
 		wantCode(t, err, surgetank.CodeCorrupt)
@@ -564,7 +564,7 @@ func TestSecretsDoNotShow(t *testing.T) {
 	}
 	for _, u := range s.Users() {
 		if strings.Contains(fmt.Sprintf("%+v", u), "argon2id") {
-			t.Errorf("the hash shows in %+v", u)
+			t.Errorf("the hash is visible in %+v", u)
 		}
 	}
 }

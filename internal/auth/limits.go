@@ -112,7 +112,7 @@ const (
 // Channel and Consumer.
 type LimitError struct {
 	What  string // VhostConnections, UserConnections, UserChannels or UserConsumers
-	Of    string // the virtual host's or user's name
+	Of    string // name of the virtual host or user
 	Limit int
 }
 
@@ -128,11 +128,11 @@ func reached(what, of string, limit int) error {
 // admissions counts open connections, channels and consumers by the ids of users and virtual hosts.
 type admissions struct {
 	mu       sync.Mutex
-	vhosts   map[string]int // connections
-	users    map[string]int // connections
-	channels map[string]int // by user
+	vhosts   map[string]int // number of connections by virtual host
+	users    map[string]int // number of connections by user
+	channels map[string]int // number of channels by user
 
-	consumers map[string]int // by user
+	consumers map[string]int // number of consumers by user
 }
 
 // Admission is one open connection of a user in a virtual host, in any protocol. Its methods are
@@ -142,7 +142,7 @@ type Admission struct {
 	user        *User
 	vhost       string // id of the virtual host
 	channels    int    // guarded by s.admitted.mu
-	consumers   int    // the same
+	consumers   int    // guarded by s.admitted.mu
 	left        bool
 	userCounted bool
 }

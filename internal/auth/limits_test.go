@@ -96,7 +96,7 @@ func TestAdmissions(t *testing.T) {
 	if refusedBy(t, a.Channel()) == "" {
 		t.Error("a fourth channel")
 	}
-	// Consumers are counted like channels; several end at once.
+	// Consumers are counted like channels. EndConsumers subtracts several at once.
 	ok(s.PutUserLimits(ctx, "u", UserLimits{MaxConsumers: number(2)}))
 	for i, want := range []string{"", "", UserConsumers} {
 		if got := refusedBy(t, a.Consumer()); got != want {
@@ -133,7 +133,7 @@ func TestAdmissions(t *testing.T) {
 	}
 	a.Leave()
 	if n := len(s.admitted.users) + len(s.admitted.channels) + len(s.admitted.consumers) + len(s.admitted.vhosts); n != 0 {
-		t.Errorf("%+v is left when all have gone", &s.admitted)
+		t.Errorf("%+v is left after all connections have ended", &s.admitted)
 	}
 	for _, l := range []VhostLimits{{MaxQueues: number(-1)}, {MaxConnections: number(MaxLimit + 1)}} {
 		if err := s.PutVhostLimits(ctx, "/", l); surgetank.CodeOf(err) != surgetank.CodeInvalid {
@@ -167,7 +167,7 @@ func TestLimitsAndTopicsAreDurable(t *testing.T) {
 		t.Errorf("queues %d, %v", n, limited)
 	}
 	if _, limited := again.QueueLimit("/"); limited {
-		t.Error("a limit where none was set")
+		t.Error("a limit applies, but none was set")
 	}
 	if info, _ := again.GetUser("u"); info.Limits.MaxChannels == nil || *info.Limits.MaxChannels != 7 || info.Limits.MaxConnections != nil {
 		t.Errorf("%+v", info)

@@ -16,8 +16,8 @@ import (
 //     So all guesses beyond the buckets share this one rate.
 //   - Peers alternate. A peer with many waiting logins delays itself, and delays each other peer by
 //     one check per turn.
-//   - The line has maxLate places. If it is full, a random login loses its place and is told to
-//     come back, so a flood cannot keep one login out for ever.
+//   - At most maxLate logins wait in the line. If it is full, a random login is removed from it and
+//     told to come back, so a flood cannot keep one login out for ever.
 const (
 	latePause = 50 * time.Millisecond
 	maxLate   = 256
@@ -37,7 +37,7 @@ type line struct {
 // lateGuests are the waiting logins of one peer.
 type lateGuests struct {
 	peer    string
-	waiting []chan bool // true: the login's turn has come; false: it lost its place
+	waiting []chan bool // true: the login's turn has come; false: the login was removed from the line
 }
 
 func newLine() *line { return &line{pause: latePause, of: map[string]*lateGuests{}} }
@@ -93,7 +93,7 @@ func (l *line) leave(right bool) {
 	time.AfterFunc(l.pause, l.next)
 }
 
-// next gives the turn to the first login of the first peer, and moves the peer to the end.
+// next starts the turn of the first login of the first peer, and moves the peer to the end.
 func (l *line) next() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +124,7 @@ func (l *line) putOut() {
 	}
 }
 
-// forget removes a login that stopped waiting, if it still has a place.
+// forget removes a login that stopped waiting, if it is still in the line.
 func (l *line) forget(peer string, turn chan bool) {
 	for i, p := range l.peers {
 		if p.peer != peer {

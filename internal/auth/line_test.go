@@ -40,7 +40,7 @@ func TestLoginsWaitInABoundedLine(t *testing.T) {
 	}
 	for s.hasher.waiting.Load() < maxWaiting {
 		if ctx.Err() != nil {
-			t.Fatal("the line does not fill")
+			t.Fatal("the line does not become full")
 		}
 	}
 	_, err := s.Authenticate(t.Context(), "one more", "x", loopback)
@@ -48,7 +48,7 @@ func TestLoginsWaitInABoundedLine(t *testing.T) {
 	cancel()
 	wg.Wait()
 	if n := s.hasher.calls.Load() - before; n != 0 {
-		t.Errorf("%d hashes ran beyond the two", n)
+		t.Errorf("%d more hashes ran, want none", n)
 	}
 }
 
@@ -138,8 +138,8 @@ func TestLateLoginsTakeTurns(t *testing.T) {
 	})
 }
 
-// TestTheLineIsBounded: a full line accepts a newcomer, a random login loses its place, and a login
-// that stops waiting leaves.
+// TestTheLineIsBounded: a full line accepts a newcomer, a random login is removed from it, and a
+// login that stops waiting leaves it.
 func TestTheLineIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLine()
@@ -161,15 +161,15 @@ func TestTheLineIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		if l.count != maxLate || lost.Load() != 50 {
-			t.Errorf("%d wait, %d lost their place", l.count, lost.Load())
+			t.Errorf("%d logins wait, %d were removed from the line", l.count, lost.Load())
 		}
 		cancel()
 		wg.Wait()
 		if l.count != 0 || len(l.peers) != 0 || len(l.of) != 0 || gone.Load() != maxLate {
-			t.Errorf("left in line: %d of %d peers", l.count, len(l.peers))
+			t.Errorf("%d logins of %d peers are left in the line", l.count, len(l.peers))
 		}
 		l.leave(true)
-		must(t, l.enter(t.Context(), "b")) // the turn is free
+		must(t, l.enter(t.Context(), "b")) // no login has the turn, so enter returns at once
 	})
 }
 

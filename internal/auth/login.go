@@ -26,7 +26,8 @@ const (
 //
 // A wrong name, password or peer gets the same answer, CodeDenied, after the same work. A right
 // password is accepted after any number of failed logins. After too many failures a login waits in
-// line (see line.go). It is CodeBusy with RetryAfter only if it lost its place there.
+// line (see line.go). The error is CodeBusy with RetryAfter only if the login was removed from that
+// line.
 func (s *Store) Authenticate(ctx context.Context, name, password string, peer netip.Addr) (*User, error) {
 	if name == "" || password == "" || len(name) > surgetank.MaxNameLen || len(password) > MaxPasswordLen {
 		return nil, s.refused(name, peer)

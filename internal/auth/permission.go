@@ -26,7 +26,7 @@ var AllPermissions = Permission{Configure: ".*", Write: ".*", Read: ".*"}
 // compiled is a Permission with compiled patterns.
 type compiled struct {
 	vhostID string
-	ops     [3]matcher // by Op − 1
+	ops     [3]matcher // the index is Op − 1
 }
 
 type matcher struct {

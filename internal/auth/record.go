@@ -43,7 +43,7 @@ type user struct {
 	Limits UserLimits   `json:"limits,omitzero"`
 
 	phc    phc
-	byHost map[string]*compiled // by virtual host name
+	byHost map[string]*compiled // permissions by virtual host name
 	topics map[topicKey]compiledTopic
 }
 

@@ -16,8 +16,8 @@ type Broker interface {
 
 	// Attach is Subscribe with the options of doors and sinks.
 	Attach(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
-	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same goroutine
-	// become durable only after the value.
+	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same
+	// goroutine become durable only after the value.
 	SetMetaLater(namespace, name string, value []byte) error
 	// History returns a queue's position in the history of its data directory. It also counts the
 	// messages with numbers in count that are not settled.
@@ -62,9 +62,9 @@ type Subscription interface {
 	// SetPoolLimit sets how many leased messages all subscriptions of this pool may have together.
 	// 0: no limit.
 	SetPoolLimit(n int)
-	// Floor returns the queue's progress when the newest message was delivered. Every message with
-	// a number below seq was settled for good. The log entries up to number entry record these
-	// facts and are durable.
+	// Floor returns the queue's floor at the time when the newest message was delivered: every
+	// message with a number below seq was settled for good. The log entries up to number entry
+	// record these facts and are durable.
 	Floor() (seq, entry uint64)
 }
 

@@ -13,7 +13,7 @@
 // Of and BytesOf return the value's address. A struct can have one field of each kind.
 package hidden
 
-// Field is the place of a hidden value.
+// Field stores a hidden value.
 type Field[T any] struct{ value T }
 
 func (f *Field[T]) field() *Field[T] { return f }
@@ -24,8 +24,8 @@ type Carrier[T any] interface{ field() *Field[T] }
 // Of returns the address of the value that c carries.
 func Of[T any](c Carrier[T]) *T { return &c.field().value }
 
-// Bytes is the place of hidden bytes. Other than Field it has no type parameter, so that BytesOf
-// costs no more than reading a field, and its argument can stay on the stack.
+// Bytes stores hidden bytes. Unlike Field it has no type parameter, so that BytesOf costs no more
+// than reading a field, and its argument can stay on the stack.
 type Bytes struct{ b []byte }
 
 func (b *Bytes) bytes() *Bytes { return b }

@@ -9,8 +9,8 @@ import (
 )
 
 // An answer with messages stays in memory until its client has read it. A slow client may need
-// minutes. Limits.MaxAnswers limits the memory of all such answers. Beyond it, messages go back to
-// their queue without counting an attempt, and the client gets a "busy" answer.
+// minutes. Limits.MaxAnswers limits the memory of all such answers. At the limit, messages are
+// returned to their queue without counting an attempt, and the client gets a "busy" answer.
 
 // errUnsent says that an answer was begun and could not be sent, so the client cannot be told.
 var errUnsent = errors.New("the answer could not be sent")
@@ -48,7 +48,7 @@ func answerSize(d *surgetank.Delivery) int {
 
 func closeObject(b []byte) []byte { return append(b, "}\n"...) }
 
-// respondMessages sends messages, followed by the text that end adds. It drops each body of list as
+// respondMessages sends messages, followed by the text that end adds. It frees each body of list as
 // soon as the answer contains the body; receipts stay. If settled is true, the messages cannot be
 // returned to the queue, so they are sent even beyond the limit. After an error other than
 // errUnsent nothing was sent.

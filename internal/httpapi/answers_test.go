@@ -16,8 +16,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	for range 4 {
 		r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", strings.Repeat("x", 1500))
 	}
-	r.want(http.StatusOK, "GET", "/v1/queues/q/messages?max=4", "") // larger than the limit, but the only answer
-	for _, unread := range []int64{4000, 1000} {                    // no room at all; not enough room for the fetched messages
+	r.want(http.StatusOK, "GET", "/v1/queues/q/messages?max=4", "") // a single answer may be larger than the limit
+	for _, unread := range []int64{4000, 1000} {                    // first no memory is left, then too little for the fetched messages
 		r.api.answers.used.Add(unread)
 		r.wantProblem(r.do("POST", "/v1/queues/q/receive", `{"max":4}`), http.StatusTooManyRequests, surgetank.CodeBusy)
 		r.wantProblem(r.do("GET", "/v1/queues/q/messages?max=4", ""), http.StatusTooManyRequests, surgetank.CodeBusy)
@@ -38,8 +38,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// TestSettledAnswersAreSent: messages that are acknowledged by the delivery are not fetched without
-// room, and are not dropped after they were fetched.
+// TestSettledAnswersAreSent: without memory for an answer, messages that their delivery acks are
+// not fetched. After they were fetched, they are always sent.
 func TestSettledAnswersAreSent(t *testing.T) {
 	r := newRig(t, func(o *Options) { o.Limits.MaxAnswers = 4000 })
 	r.want(http.StatusCreated, "PUT", "/v1/queues/q", "{}")

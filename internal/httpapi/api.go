@@ -7,8 +7,8 @@
 //
 // The files routes_*.go say everything about a route: its path, right, parameters, body, answers
 // and errors. The router, the handlers and openapi.json use them. The schema of a request's body
-// comes from the function that reads the body (see fields), the schema of an answer from its Go type
-// (see schemas).
+// comes from the function that reads the body (see fields), the schema of an answer from its Go
+// type (see schemas).
 package httpapi
 
 import (
@@ -84,7 +84,7 @@ type Options struct {
 	LocalToken func(string) bool
 	// TrustedProxies are the proxies whose headers about their client's address are trusted.
 	TrustedProxies []netip.Prefix
-	// further Host names that are accepted under TrustLoopback
+	// Hosts are further Host names that are accepted under TrustLoopback.
 	Hosts  []string
 	Limits Limits
 	// Refused counts refusals by limits. Other doors share it. Nil: refusals are not counted.
@@ -92,7 +92,7 @@ type Options struct {
 	Now     func() time.Time // nil: time.Now
 }
 
-// Limits limit requests. Zero fields mean the defaults.
+// Limits limit requests. A zero field means its default, which is the last part of its comment.
 type Limits struct {
 	MaxBody       int64         // bytes of one publishing request; 64 MiB
 	MaxBodies     int64         // bytes of all bodies in memory at a time; 512 MiB; beyond it: busy
@@ -101,12 +101,12 @@ type Limits struct {
 	MaxLines      int           // messages of one request; 50,000
 	MaxReceive    int           // messages of one receive; 1,000
 	MaxReceipts   int           // receipts of one ack, nack or extend; 50,000
-	MaxWait       time.Duration // of a long poll; 60 s
+	MaxWait       time.Duration // longest wait of a long poll; 60 s
 	MinBodyRate   int64         // bytes a second at which a body must arrive, after BodyGrace; 16 KiB/s
 	BodyGrace     time.Duration // time before MinBodyRate applies; 10 s
 	AcceptWait    time.Duration // how long a publish waits for room in the broker before the answer is busy; 2 s
-	Subscriptions int           // open at a time over HTTP; 4,096
-	SubscriberTTL time.Duration // a subscription without requests is closed after it; 30 s
+	Subscriptions int           // open subscriptions over HTTP; 4,096
+	SubscriberTTL time.Duration // a subscription without requests for this time is closed; 30 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -162,7 +162,7 @@ type API struct {
 	names   queueNames
 	subs    subscribers
 	metrics *metrics
-	hideout sync.Once       // for the log line about an untrusted proxy
+	hideout sync.Once       // the log gets one line about an untrusted proxy
 	base    context.Context // ended by Close
 	close   context.CancelFunc
 }

@@ -55,7 +55,7 @@ func componentSchemas() object {
 	return append(all, rest...)
 }
 
-// basicSchemas are values that are more than a Go type says.
+// basicSchemas are the schemas of values whose Go type does not say enough.
 var basicSchemas = object{
 	{"Duration", object{
 		{"type", "string"}, {"description", "A duration in Go's form, with its unit: 500ms, 1.5s, 20m, 24h; at most 10 years."},
@@ -143,5 +143,5 @@ var transactSchema = objectSchema(object{
 	{"settlements", object{{"type", "array"}, {"items", ref("Settlement").schema()}}},
 }, nil)
 
-// plain removes the marks of code from a help text.
+// plain removes the backquotes from a help text.
 func plain(help string) string { return strings.ReplaceAll(help, "`", "") }

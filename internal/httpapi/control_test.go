@@ -74,7 +74,7 @@ func TestQueueNamesAndVhosts(t *testing.T) {
 		}
 		vhost, _ := fullname.Split(full)
 		if info.Config.DeadLetter != fullname.Of(vhost, "dl") {
-			t.Errorf("%s: dead letters go to %q", path, info.Config.DeadLetter)
+			t.Errorf("%s: dead letters are moved to %q", path, info.Config.DeadLetter)
 		}
 		if s := r.want(http.StatusOK, "GET", path, "").json(t)["settings"].(map[string]any)["dead_letter"]; s != "dl" {
 			t.Errorf("%s: shows %q", path, s)
@@ -282,7 +282,7 @@ func TestControl(t *testing.T) {
 	r.wantProblem(r.do("DELETE", "/v1/queues/q", ""), 404, "not_found")
 }
 
-// A client that leaves during the wait, or before it read its messages, leaves no lease.
+// If a client disconnects during the wait, or before it has read its messages, no lease remains.
 func TestReceiveGivesBackWhenTheClientLeaves(t *testing.T) {
 	r := newRig(t)
 	r.queue("q", "{}")
@@ -292,7 +292,7 @@ func TestReceiveGivesBackWhenTheClientLeaves(t *testing.T) {
 		defer close(done)
 		r.do("POST", "/v1/queues/q/receive", `{"wait":"1m"}`, func(req *http.Request) { *req = *req.WithContext(ctx) })
 	}()
-	for { // until it waits
+	for { // until the request waits
 		info, err := r.broker.Queue(t.Context(), "q")
 		if err != nil {
 			t.Fatal(err)
@@ -359,9 +359,9 @@ func TestTransact(t *testing.T) {
 	}
 }
 
-// A message that came back shows why and until when it waits; messages behind it show this too, and
-// the queue has the totals. A reason can quote a message, so only users who may read the queue or
-// monitor the server see reasons.
+// A returned message shows why and until when it waits. The messages that wait for it in its group
+// show this too, and the queue shows the totals. A reason can quote a message, so only users who
+// may read the queue or monitor the server see reasons.
 func TestWhatBacksOff(t *testing.T) {
 	r, d := newRig(t), openDocument(t)
 	r.queue("q", `{"group":{"max_in_flight":1}}`)

@@ -229,7 +229,7 @@ func (r *route) failures() []int {
 	if strings.Contains(r.pattern, "{") {
 		list = append(list, http.StatusNotFound)
 	}
-	if r.method != http.MethodGet { // it has a body, or checks that there is none
+	if r.method != http.MethodGet { // the request has a body, or its handler checks that there is none
 		list = append(list, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusGatewayTimeout)
 	}
 	for _, code := range r.codes {
@@ -239,7 +239,7 @@ func (r *route) failures() []int {
 	return slices.Compact(list)
 }
 
-// otherStatuses are those of withStatus: the status says more than the code.
+// otherStatuses are the statuses that withStatus sets, because they say more than the error's code.
 var otherStatuses = map[int]string{
 	http.StatusUnauthorized:         "denied: the login is missing or wrong.",
 	http.StatusRequestTimeout:       "invalid: the body came too slowly.",
@@ -247,7 +247,8 @@ var otherStatuses = map[int]string{
 	http.StatusMisdirectedRequest:   "denied: the Host header names another host.",
 }
 
-// problemResponses has an answer for each status of an error, with the codes of this status.
+// problemResponses returns a response for each HTTP status of an error. Its text lists the error
+// codes that are sent with that status.
 func problemResponses() object {
 	problem := func(about string) object {
 		return object{{"description", about}, {"content", object{{"application/problem+json", object{{"schema", ref("Problem").schema()}}}}}}

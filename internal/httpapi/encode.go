@@ -22,7 +22,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 		b = append(b, d.Receipt.String()...)
 		b = append(b, '"')
 	}
-	if d.FencingToken != 0 { // as text: many JSON readers keep only 53 bits of a number
+	if d.FencingToken != 0 { // written as text, because many JSON readers keep only 53 bits of a number
 		b = append(strconv.AppendInt(append(b, `,"fencing_token":"`...), d.FencingToken, 10), '"')
 	}
 	vhost, queue := fullname.Split(d.Queue)
@@ -49,7 +49,7 @@ func appendDelivery(b []byte, d *surgetank.Delivery) []byte {
 		}
 	}
 	if d.Damage != "" {
-		return append(b, '}') // the body cannot be shown
+		return append(b, '}') // a damaged body cannot be shown
 	}
 	if isJSON(d.Body, maxBodyDepth) {
 		b = append(append(b, `,"body":`...), d.Body...)

@@ -16,8 +16,8 @@ import (
 // members that were not read.
 //
 // A function that reads a request's body with fields also describes the body: with describing set,
-// the methods read nothing and record each member's schema for openapi.json. So it must not depend
-// on the values which members such a function asks for.
+// the methods read nothing and record each member's schema for openapi.json. So such a function
+// must always ask for the same members, whatever their values are.
 type fields struct {
 	prefix string
 	m      map[string]any
@@ -51,7 +51,7 @@ func (f *fields) take(name string) (any, bool) {
 
 func (f *fields) has(name string) bool { _, ok := f.m[name]; return ok }
 
-// tree returns an object that the caller reads, which has the schema of.
+// tree returns an object that the caller reads itself. The parameter of is the object's schema.
 func (f *fields) tree(name string, of ref) map[string]any {
 	if f.describing != nil {
 		f.describing.add(name, of.schema())
@@ -251,7 +251,7 @@ func (f *fields) texts(name string, most int) []string {
 	return out
 }
 
-// objects returns a list of objects, which have the schema of.
+// objects returns a list of objects. The parameter of is the schema of each object.
 func (f *fields) objects(name string, most int, of ref) []*fields {
 	if f.describing != nil {
 		f.describing.add(name, object{{"type", "array"}, {"items", of.schema()}, {"maxItems", most}})
@@ -278,7 +278,7 @@ func (f *fields) objects(name string, most int, of ref) []*fields {
 	return out
 }
 
-// need rejects an object without a member.
+// need rejects an object in which the member is missing.
 func (f *fields) need(name string) {
 	if f.describing != nil {
 		f.describing.required = append(f.describing.required, name)

@@ -95,7 +95,7 @@ func newRigOver(t *testing.T, over surgetank.Broker, change ...rigOption) *rig {
 	return &rig{t: t, broker: o.Broker, store: store, api: a, remote: "127.0.0.1:40000", host: "localhost:8080"}
 }
 
-// withPolicies adds policies in front of the broker.
+// withPolicies makes the rig's broker apply policies.
 func withPolicies(t *testing.T) rigOption {
 	return func(o *Options) {
 		p, err := policy.Open(t.Context(), o.Broker, o.Auth, nil)

@@ -93,7 +93,7 @@ func TestMetricsAreBounded(t *testing.T) {
 
 func TestSinks(t *testing.T) {
 	r := newRig(t)
-	r.wantProblem(r.do("GET", "/v1/sinks", ""), 404, "not_found") // this server runs none
+	r.wantProblem(r.do("GET", "/v1/sinks", ""), 404, "not_found") // this server has no sinks
 	r.wantProblem(r.do("PUT", "/v1/sinks/s", "{}"), 404, "not_found")
 	r = newRig(t, func(o *Options) { o.Sinks = &fakeSinks{specs: map[string]json.RawMessage{}} })
 	r.want(201, "PUT", "/v1/sinks/s", `{"queue":"q","batch":{"max":1000}}`)
@@ -226,7 +226,7 @@ func TestSubscriptionPool(t *testing.T) {
 		r.want(201, "POST", "/v1/queues/"+queue+"/messages", "x")
 	}
 	if na, nb := receive(a, `{"wait":"10s"}`), receive(b, `{"wait":"10s"}`); na != 1 || nb != 1 {
-		t.Fatalf("%d and %d messages, want one of each queue", na, nb)
+		t.Fatalf("%d and %d messages, want one from each queue", na, nb)
 	}
 	r.want(200, "POST", b+"/credit", `{"pool_limit":3}`)
 	if n := receive(b, `{"wait":"10s"}`); n != 1 {

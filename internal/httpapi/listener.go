@@ -11,12 +11,12 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// LimitListener gives every connection a place. All peers share a number of places, and each
-// address has a number of places, so one peer cannot use all places and all peers cannot use all
-// memory. If no place is free, a connection whose request was not let in is closed for the
-// newcomer. Idle connections between two requests are closed first, then the connection that has
-// been unidentified for longest. Loopback peers and trusted proxies share addresses and count
-// towards the total only.
+// LimitListener gives every connection a place in a lobby (package lobby). All peers share a number
+// of places, and each address has a number of places, so one peer cannot use all places and all
+// peers cannot use all memory. If no place is free, the newcomer gets the place of a connection
+// whose request was not let in, and that connection is closed. Idle connections between two
+// requests are closed first, then the connection that has been unidentified for longest. Loopback
+// peers and trusted proxies share addresses and count towards the total only.
 //
 //	            accepted           request read         its login is checked, or was right
 //	newcomer ──────────▶ waits ───────────────▶ waits ────────────────────────────────────▶ stays
@@ -98,12 +98,12 @@ func guestOf(c net.Conn) *lobby.Guest {
 }
 
 // connContext passes the place of a connection to its requests. The code that identifies the user
-// keeps the place.
+// marks the place as busy.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	return lobby.With(ctx, guestOf(c))
 }
 
-// connState reports the state of a connection to its place.
+// connState updates a connection's place when the state of the connection changes.
 func connState(c net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateActive:

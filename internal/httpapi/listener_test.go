@@ -55,7 +55,7 @@ func TestLimitListener(t *testing.T) {
 			break
 		}
 		conns = append(conns, c)
-		for i, f := range all { // as their server would
+		for i, f := range all { // does what the server of each connection would do
 			if f.closed && i < len(conns) {
 				conns[i].Close()
 			}
@@ -92,7 +92,7 @@ func TestLimitListener(t *testing.T) {
 // Newcomers get the places of all but the last.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // no deadline may do the work of the lobby
+		r := newRig(t, func(o *Options) { o.Limits.BodyGrace = time.Hour }) // so long that only the limit of connections can close them, never this deadline
 		p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
 		limits := ServerLimits{MaxConns: 4, HeaderTimeout: time.Hour}
 		srv := NewServer(r.api, limits, nil)
@@ -137,7 +137,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 		waiting := []net.Conn{kept, half, refused} // in the order in which they must be closed
 		var newcomer net.Conn
 		for i := range 4 {
-			newcomer = dial("GET /v1/queues" + host) // slow itself
+			newcomer = dial("GET /v1/queues" + host) // the newcomer is slow, too
 			waiting = append(waiting, newcomer)
 			for k, nc := range waiting {
 				if open(nc) != (k > i) {

@@ -26,7 +26,7 @@ type messageReader struct {
 	opaque    bool // this caller may use the member opaque_base64
 	vhost     string
 	oneQueue  []string                // value of Queues if queues is false
-	allow     func(full string) error // with queues: whether the caller may write to a queue
+	allow     func(full string) error // if queues is true: whether the caller may write to a queue
 	allowed   map[string]bool         // queues that allow accepted
 	lastNames string                  // the last message's queue member and its list: consecutive messages often share them
 	lastList  []string
@@ -42,7 +42,7 @@ const (
 	hasQueue
 	hasQueues
 	hasVhost
-	hasOption // and all bits above: the options of msgopt.Table, in its order
+	hasOption // this bit and all higher bits: the options of msgopt.Table, in its order
 )
 
 // members maps names to members.
@@ -90,7 +90,7 @@ func (m *messageReader) read(s *scanner, p *surgetank.Publishing) error {
 			msg.Body, err = m.base64(s, "body_base64", m.maxBody)
 		case hasPublisher:
 			if p.Publisher, err = nameMember(s, surgetank.FieldPublisher, surgetank.MaxPublisherLen); p.Publisher == m.publisher {
-				p.Publisher = m.publisher // one text for all messages
+				p.Publisher = m.publisher // all messages share one string
 			} else {
 				m.publisher = p.Publisher
 			}
@@ -411,7 +411,7 @@ func checkHeader(field string, h surgetank.Header, count, bytes int) error {
 	return nil
 }
 
-// memberError names the member with a JSON syntax error.
+// memberError returns an error that names the member with a JSON syntax error.
 func memberError(key string, err error) error {
 	if syntax, ok := err.(*jsonError); ok {
 		e := surgetank.Errorf(surgetank.CodeInvalid, "%s: %w", shorten(key), syntax)

@@ -86,7 +86,7 @@ func (d *openDoc) operations() (list []operation) {
 
 var update = flag.Bool("update", false, "write openapi.json")
 
-// openapi.json is what the routes and tables say.
+// openapi.json equals the document that the routes and tables make.
 func TestDocumentIsFresh(t *testing.T) {
 	want, err := document()
 	if err != nil {

@@ -33,7 +33,7 @@ type content struct {
 	read    func(*fields, *Limits)
 	docs    docs
 	schema  any    // a ref or an object
-	must    bool   // the body may not be empty; a reader says so itself
+	must    bool   // the body may not be empty; only for a body without read
 	example string // JSON, unless the media type is another
 }
 
@@ -91,7 +91,8 @@ func put(existed string, of any, example string) []reply {
 	return append(ok(existed, of, example), created("It was created.", of, example)...)
 }
 
-// inEveryVhost returns routes below /v1 twice: for the default virtual host, and for any.
+// inEveryVhost returns routes below /v1 twice: for the default virtual host, and for any virtual
+// host.
 func inEveryVhost(routes []route) []route {
 	var list []route
 	for _, base := range []string{"/v1", "/v1/vhosts/{v}"} {

@@ -55,7 +55,8 @@ func TestPoliciesOverHTTP(t *testing.T) {
 }
 
 // Queues that doors use for themselves are in no list, and their names are not found. If a queue's
-// dead letters go through such a queue, its settings show a word for it, which can be sent back.
+// dead letters pass through such a queue, its settings show a placeholder, which a client can send
+// back.
 func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	passage := policy.Passage("/")
@@ -79,7 +80,7 @@ func TestDoorsOwnQueuesAreHidden(t *testing.T) {
 	r.want(http.StatusOK, "PUT", "/v1/queues/q", `{"dead_letter":"amq.dead-letters","ttl":"1h"}`)
 	info, err := r.broker.Queue(t.Context(), "q")
 	if err != nil || info.Config.DeadLetter != passage {
-		t.Errorf("dead letters go to %q, %v", info.Config.DeadLetter, err)
+		t.Errorf("dead letters are moved to %q, %v", info.Config.DeadLetter, err)
 	}
 }
 
@@ -107,7 +108,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	id := first.json(t)["subscription"].(string)
 	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy) // the user's limit
 	local := subscribe().json(t)["subscription"].(string)
-	r.wantProblem(subscribe(), http.StatusTooManyRequests, surgetank.CodeBusy) // the virtual host's
+	r.wantProblem(subscribe(), http.StatusTooManyRequests, surgetank.CodeBusy) // the virtual host's limit
 	r.want(http.StatusOK, "DELETE", "/v1/subscriptions/"+local, "")
 	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	if a := r.do("DELETE", "/v1/subscriptions/"+id, "", as("ann", "x")); a.status != http.StatusOK {
@@ -126,7 +127,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	if !strings.Contains(refused["detail"].(string), "2 user consumers") {
 		t.Errorf("the answer is %v", refused)
 	}
-	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // frees its place, once
+	if a := r.do("POST", "/v1/subscriptions/"+second+"/cancel", "", as("ann", "x")); a.status != http.StatusOK { // lowers the number of subscriptions, once
 		t.Fatalf("the answer is %s", a.body)
 	}
 	third := subscribe(as("ann", "x"))
@@ -145,7 +146,7 @@ func TestLimitsOverHTTP(t *testing.T) {
 	r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeBusy)
 	r.want(http.StatusOK, "PUT", "/v1/users/ann/limits", `{}`)
 	r.want(http.StatusOK, "PUT", "/v1/queues/a?mode=merge", `{"max_consumers":1}`)
-	for range 2 { // a refused request keeps no place
+	for range 2 { // a refused request does not count
 		full := r.wantProblem(subscribe(as("ann", "x")), http.StatusTooManyRequests, surgetank.CodeFull)
 		if !strings.Contains(full["detail"].(string), "raise max_consumers") {
 			t.Errorf("the answer is %v", full)

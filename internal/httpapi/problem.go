@@ -11,9 +11,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// statuses is the only place that maps error codes to HTTP statuses. CodeFull means a queue at its
-// limit or a full disk. Both pass when consumers catch up, so both are 429, after which clients
-// retry.
+// statuses is the only map from error codes to HTTP statuses. CodeFull means a queue at its limit
+// or a full disk. Both conditions pass when consumers catch up, so the status is 429, after which
+// clients retry.
 var statuses = map[surgetank.Code]int{
 	surgetank.CodeInvalid:     http.StatusBadRequest,
 	surgetank.CodeNotFound:    http.StatusNotFound,

@@ -95,7 +95,7 @@ func TestPublishNDJSON(t *testing.T) {
 	}
 	const j = "application/json"
 	want := []surgetank.Message{
-		{Body: []byte(`{"b" : 1,"a":[1e400, "\ud83d\ude00é"]}`), ContentType: j}, // byte for byte
+		{Body: []byte(`{"b" : 1,"a":[1e400, "\ud83d\ude00é"]}`), ContentType: j}, // stored byte for byte
 		{Body: []byte{0, 255}, ContentType: "x/y", Group: "gü", DedupID: "d", Delay: 1500 * time.Millisecond, TTL: 2 * time.Hour, Priority: 9, Key: "a.b"},
 		{Body: []byte("null"), ContentType: j, Headers: []surgetank.Header{{Name: "h", Value: "v"}, {Name: "A", Value: "1"}}},
 		{Body: []byte(`" "`), ContentType: j, Headers: []surgetank.Header{{Name: "n", Value: ""}, {Name: "n", Value: "2"}}},
@@ -179,7 +179,7 @@ func TestPublishFormats(t *testing.T) {
 	if got := r.stored("whole"); len(got) != 1 || string(got[0].Body) != "a,b\r\n1,2\r\n" {
 		t.Fatalf("%+v", got)
 	}
-	// Message objects have the same line ends.
+	// Lines of NDJSON can have the same line ends.
 	r.queue("objects", "{}")
 	r.want(http.StatusCreated, "POST", "/v1/queues/objects/messages", "{\"body\":1}\r\n\r\n{\"body\":2}\r\n", header("Content-Type", ndjsonType))
 	if got := r.stored("objects"); len(got) != 2 || string(got[0].Body) != "1" {

@@ -14,10 +14,10 @@ import (
 type param struct {
 	name, about string
 	kind        paramKind
-	max         uint64   // of a number
-	choices     []string // of a choice; the first is the default if preset is true
+	max         uint64   // largest value of a number
+	choices     []string // values of a choice; the first is the default if preset is true
 	preset      bool
-	schema      any // of a header
+	schema      any // schema of a header
 }
 
 type paramKind uint8
@@ -42,7 +42,7 @@ func choiceParam(name, about string, choices ...string) param {
 	return param{name: name, about: about, kind: choiceKind, choices: choices}
 }
 
-// preset is a choice whose first value is the default.
+// presetParam is a choice whose first value is the default.
 func presetParam(name, about string, choices ...string) param {
 	p := choiceParam(name, about, choices...)
 	p.preset = true

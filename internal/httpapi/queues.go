@@ -82,7 +82,7 @@ func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 }
 
 // shape returns a queue's JSON form. Only users who may monitor or read the queue see why messages
-// came back, because a consumer's reason can quote a message.
+// were returned, because a consumer's reason can quote a message.
 func (c *call) shape(q *surgetank.QueueInfo) settings.Queue {
 	shape := settings.Show(q)
 	if shape.Failure != "" && c.maySeeReasons(shape.Vhost, shape.Name) != nil {
@@ -288,7 +288,7 @@ func (c *call) levelHistory() error {
 	return c.respond(http.StatusOK, settings.ShowLevelHistory(h))
 }
 
-// plain rejects parameters and a body.
+// plain rejects parameters and a body in the request.
 func (c *call) plain() error {
 	if _, err := c.query(); err != nil {
 		return err

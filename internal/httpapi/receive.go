@@ -312,7 +312,7 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 	if ok {
 		return name, nil
 	}
-	if c.params["q"] != "" && !c.looked { // usually it is the path's own queue
+	if c.params["q"] != "" && !c.looked { // usually the receipt is from the path's own queue
 		if info, err := c.api.opts.Broker.Queue(c.r.Context(), c.queue()); err == nil && info.ID == id {
 			n.learn(id, info.Name)
 			return info.Name, nil

@@ -32,7 +32,7 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
-// held is a body in memory. release returns its bytes to the budget, once.
+// held is a body in memory. release frees its bytes of the budget, once.
 type held struct {
 	data   []byte
 	budget *budget
@@ -44,7 +44,7 @@ func (h *held) release() {
 	h.taken = 0
 }
 
-// more reserves memory for data made from the body. It is released with the body.
+// more reserves memory for data made from the body. release frees it together with the body.
 func (h *held) more(n int64) error {
 	if !h.budget.take(n) {
 		return errBodies()
@@ -119,8 +119,8 @@ func (c *call) readBody(max int64) (*held, error) {
 	}
 }
 
-// pacedReader gives the sender of a body BodyGrace, and then the time that the received bytes
-// take at MinBodyRate.
+// pacedReader gives the sender of a body BodyGrace, and then the time that the received bytes take
+// at MinBodyRate.
 type pacedReader struct {
 	r       io.Reader
 	control *http.ResponseController

@@ -55,8 +55,8 @@ func (rt *router) add(r route) {
 }
 
 // find returns the route for a method and an escaped path, and the values of its parameters. If no
-// route has the path, it returns nil. If only other methods have it, route is nil and allowed names
-// those methods.
+// route has the path, it returns nil. If the path has routes for other methods only, route is nil
+// and allowed names these methods.
 func (rt *router) find(method, escapedPath string) (r *route, params map[string]string, allowed []string) {
 	if len(escapedPath) == 0 || escapedPath[0] != '/' {
 		return nil, nil, nil

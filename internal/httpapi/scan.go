@@ -56,7 +56,7 @@ func (s *scanner) end() error {
 	return nil
 }
 
-// expect passes one byte of punctuation.
+// expect reads past one byte of punctuation.
 func (s *scanner) expect(c byte, what string) error {
 	if s.peek() != c {
 		return s.fail(what)
@@ -65,7 +65,7 @@ func (s *scanner) expect(c byte, what string) error {
 	return nil
 }
 
-// skip passes one value and returns its bytes.
+// skip reads past one value and returns its bytes.
 func (s *scanner) skip() ([]byte, error) {
 	c := s.peek()
 	start := s.pos
@@ -99,8 +99,8 @@ func (s *scanner) skip() ([]byte, error) {
 	return s.data[start:s.pos], err
 }
 
-// object passes an object. It calls member after each colon with the raw key; escaped says whether
-// the key contains escapes. member must pass the value.
+// object reads past an object. It calls member after each colon with the raw key; escaped says
+// whether the key contains escapes. member must read past the value.
 func (s *scanner) object(member func(key []byte, escaped bool) error) error {
 	if err := s.enter('{', "an object begins with {"); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (s *scanner) object(member func(key []byte, escaped bool) error) error {
 	}
 }
 
-// array passes an array; element must pass each value.
+// array reads past an array; element must read past each value.
 func (s *scanner) array(element func() error) error {
 	if err := s.enter('[', "an array begins with ["); err != nil {
 		return err
@@ -193,7 +193,7 @@ func (s *scanner) digits() bool {
 
 func (s *scanner) at(c byte) bool { return s.pos < len(s.data) && s.data[s.pos] == c }
 
-// number passes a number: RFC 8259, section 6.
+// number reads past a number: RFC 8259, section 6.
 func (s *scanner) number() error {
 	if s.at('-') {
 		s.pos++
@@ -221,7 +221,7 @@ func (s *scanner) number() error {
 	return nil
 }
 
-// rawString passes a string that begins here and returns the text between its quotes.
+// rawString reads past a string that begins here and returns the text between its quotes.
 func (s *scanner) rawString() (raw []byte, escaped bool, err error) {
 	s.pos++
 	start, data := s.pos, s.data
@@ -292,7 +292,8 @@ func hex4(b []byte) (rune, bool) {
 	return r, true
 }
 
-// text passes a string and decodes it. It rejects lone surrogates, because they are no characters.
+// text reads past a string and decodes it. It rejects lone surrogates, because they are no
+// characters.
 func (s *scanner) text() (string, error) {
 	if s.peek() != '"' {
 		return "", s.fail("text in double quotes is expected here")

@@ -176,7 +176,7 @@ func (c *call) authenticate() (*auth.User, error) {
 	if !ok || len(c.r.Header["Authorization"]) > 1 {
 		return nil, unauthorized("the Authorization header is not HTTP Basic with user:password in base64; send it once")
 	}
-	guest.Hold() // until the request is answered, or its login is refused
+	guest.Hold() // the place is busy until the request is answered, or its login is refused
 	if name == "" && c.direct() && c.api.opts.LocalToken != nil && c.api.opts.LocalToken(password) {
 		return auth.Local(), nil
 	}

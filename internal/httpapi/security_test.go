@@ -97,7 +97,7 @@ func TestRoutesByRole(t *testing.T) {
 	}
 }
 
-// Rights that a handler checks besides its route's access.
+// A handler can check further rights besides its route's access.
 func TestFurtherRights(t *testing.T) {
 	r := newRig(t, withPolicies(t))
 	for _, q := range []string{"mine", "mine.dead", "theirs"} {
@@ -117,7 +117,7 @@ func TestFurtherRights(t *testing.T) {
 	if err := r.store.PutPermission(t.Context(), "u", "/", auth.Permission{Configure: "mine", Write: "mine", Read: "mine"}); err != nil {
 		t.Fatal(err)
 	}
-	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // its dead letters would go to mine.dead
+	a := r.do("PUT", "/v1/queues/mine", `{}`, u) // the queue's dead letters would be moved to mine.dead
 	r.wantProblem(a, 403, "denied")
 	if !strings.Contains(a.body, "mine.dead") || !strings.Contains(a.body, "dead_letter") {
 		t.Errorf("the answer does not name the next step: %s", a.body)
@@ -448,8 +448,8 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-// TestTrustEnds: loopback counts as a login until a user exists, and no request longer. Then every
-// Host is accepted, as with a proxy.
+// TestTrustEnds: loopback counts as a login until a user exists. The next request already needs a
+// login. Then every Host is accepted, as with a proxy.
 func TestTrustEnds(t *testing.T) {
 	r := newRig(t)
 	if err := r.store.DeleteUser(t.Context(), "ann"); err != nil {

@@ -9,13 +9,14 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// ServerLimits limit connections. Zero fields mean the defaults.
+// ServerLimits limit connections. A zero field means its default, which is the last part of its
+// comment.
 type ServerLimits struct {
-	MaxConns      int           // open at a time; 10,000
-	MaxConnsPerIP int           // from one address, except loopback; 256
-	HeaderTimeout time.Duration // for a request's headers; 10 s
-	IdleTimeout   time.Duration // between requests; 2 min
-	HeaderBytes   int           // of a request's line and headers; 64 KiB
+	MaxConns      int           // open connections; 10,000
+	MaxConnsPerIP int           // open connections from one address, except loopback; 256
+	HeaderTimeout time.Duration // time for a request's headers; 10 s
+	IdleTimeout   time.Duration // time between requests; 2 min
+	HeaderBytes   int           // bytes of a request's line and headers; 64 KiB
 
 	TrustedProxies []netip.Prefix // peers whose connections belong to many clients
 	Refused        *tally.Counts  // counts refusals by limits; nil: they are not counted

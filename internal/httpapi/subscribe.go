@@ -17,7 +17,7 @@ import (
 
 // subscribers has the subscriptions that clients opened over HTTP. A subscription lives while its
 // client sends requests for it. Without requests for SubscriberTTL it is closed, and its leased
-// messages go back.
+// messages are returned to the queue.
 type subscribers struct {
 	mu    sync.Mutex
 	byID  map[string]*subscriber
@@ -45,8 +45,8 @@ type subscriber struct {
 	handed  []surgetank.Delivery // receipts only
 }
 
-// unseen returns the messages of poll n without counting an attempt, if n was the newest poll. The
-// caller has locked polling.
+// unseen returns the messages of poll n to the queue without counting an attempt, if n was the
+// newest poll. The caller has locked polling.
 func (s *subscriber) unseen(c *call, n uint64) {
 	if n != 0 && s.poll == n {
 		c.giveBack(s.handed)
@@ -107,7 +107,7 @@ func (c *call) subscribe() error {
 	}
 	credit := o.Credit
 	if limit >= 0 {
-		o.Credit = 0 // nothing may arrive before the limit applies
+		o.Credit = 0 // no message may arrive before the limit applies
 	}
 	sub, err := c.broker().Attach(c.r.Context(), c.queue(), o)
 	if err != nil {
@@ -155,7 +155,8 @@ func readSubscribe(f *fields, _ *Limits) subscribeInput {
 	return in
 }
 
-// add reserves a place for a subscription that will be made, and the number of its pool.
+// add adds a subscription that will be made, and sets number to the broker's number of its pool. It
+// fails if the limit, most, is reached.
 func (h *subscribers) add(s *subscriber, most int, number *uint64) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -346,7 +347,7 @@ func readPoll(f *fields, l *Limits) pollInput {
 	}
 }
 
-// subscriptionCredit gives credit, sets the pool's limit, or (with neither) only keeps the
+// subscriptionCredit adds credit, sets the pool's limit, or (with neither) only keeps the
 // subscription alive.
 func (c *call) subscriptionCredit() error {
 	if _, err := c.query(); err != nil {
@@ -419,7 +420,7 @@ func (c *call) subscriptionCancel() error {
 	return c.respond(http.StatusOK, cancelledAnswer{true})
 }
 
-// subscriptionClose ends a subscription. Its leased messages go back.
+// subscriptionClose ends a subscription. Its leased messages are returned to the queue.
 func (c *call) subscriptionClose() error {
 	s, err := c.leaving()
 	if err != nil {

@@ -58,7 +58,7 @@ func (v *View) mayWrite(msgs []surgetank.Publishing) error {
 	for i := range msgs {
 		for _, q := range msgs[i].Queues {
 			if q == last {
-				continue // usually many messages go to one queue
+				continue // usually many messages name the same queue
 			}
 			if err := v.may(auth.Write, q); err != nil {
 				return err
@@ -156,8 +156,8 @@ func (v *View) DropDamaged(ctx context.Context, name string) (int64, error) {
 	return v.Broker.DropDamaged(ctx, name)
 }
 
-// mayDeclare checks the rights for a declaration. Messages later go from the queue to its
-// dead-letter queue without another check. So the user needs rights to both queues, even if the
+// mayDeclare checks the rights for a declaration. Dead letters are later moved from the queue to
+// its dead-letter queue without another check. So the user needs rights to both queues, even if the
 // dead-letter queue is the default one.
 func (v *View) mayDeclare(full string, c *surgetank.QueueConfig) error {
 	if err := v.may(auth.Configure, full); err != nil || c == nil {
@@ -205,7 +205,7 @@ func (v *View) Change(ctx context.Context, name string, f func(now *surgetank.Qu
 	}
 	return v.Broker.Change(ctx, name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
 		c, err := f(now)
-		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // otherwise the declaration was checked before
+		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // the rights to an unchanged dead-letter queue were checked at an earlier declaration
 			err = v.mayDeclare(name, &c)
 		}
 		return c, err
@@ -270,9 +270,9 @@ func (v *View) LevelHistory(ctx context.Context, name string) (surgetank.LevelHi
 	return v.Broker.LevelHistory(ctx, name)
 }
 
-// Redrive moves messages. If no target is named and each message goes to its own queue, the target
-// can be any queue of the virtual host. Then the user needs the right to write to all of them. See
-// surgetank.Broker.
+// Redrive moves messages. If no queue is named and each message moves to the queue where it died,
+// any queue of the virtual host can get messages. Then the user needs the right to write to all of
+// them. See surgetank.Broker.
 func (v *View) Redrive(ctx context.Context, from string, o surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	none := surgetank.RedriveResult{}
 	if err := v.may(auth.Read, from); err != nil {

@@ -15,14 +15,14 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// Broker is a door.Broker that applies policies to its queues, and enforces the limits of
-// virtual hosts. Open makes one. A plain broker has at most one in front, shared by its doors. All
+// Broker is a door.Broker that applies policies to its queues, and enforces the limits of virtual
+// hosts. Open makes one. A plain broker has at most one policy Broker, shared by its doors. All
 // methods are safe for use by many goroutines.
 //
-// A declaration holds gate shared from reading the policies to its end. A change of policies locks
-// gate alone to swap the policies, and then goes through all queues. So each queue is declared
-// either with the new policies or before that walk begins. A stripe lock orders the declarations
-// and the walk for each queue.
+// A declaration locks gate for reading while it reads the policies and changes the queue. A change
+// of policies locks gate for writing to swap the policies, and then updates all queues. So each
+// queue is declared either with the new policies or before that update begins. A stripe lock orders
+// the declarations and the update for each queue.
 type Broker struct {
 	door.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
@@ -43,14 +43,14 @@ type Broker struct {
 	typed  atomic.Bool // quorum is complete
 
 	mu        sync.RWMutex
-	under     map[string]own   // by full name: the queues that a policy has changed
-	exclusive map[string]claim // by full name: the queues with an exclusive owner
+	under     map[string]own   // the queues that a policy has changed, by full name
+	exclusive map[string]claim // the queues with an exclusive owner, by full name
 	watchers  map[*func()]struct{}
 }
 
 // own is the declaration of a queue.
 type own struct {
-	id     uint64 // of the queue; another queue with the same name has another id
+	id     uint64 // the queue's id; another queue with the same name has another id
 	config surgetank.QueueConfig
 	policy string // name of the policy that changes it now
 }
@@ -136,8 +136,8 @@ func (b *Broker) Change(ctx context.Context, name string, f func(now *surgetank.
 	return b.declare(ctx, name, c, surgetank.DeclareOrUpdate)
 }
 
-// declare creates or changes a queue, and counts queues that a limit refuses. The caller holds gate
-// shared and the queue's stripe.
+// declare creates or changes a queue, and counts queues that a limit refuses. The caller has locked
+// gate for reading, and holds the queue's stripe.
 func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {
@@ -215,7 +215,7 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
 }
 
-// set gives a queue the combination of c and a policy, which may be nil. The caller holds the
+// set applies the combination of c and a policy, which may be nil, to a queue. The caller holds the
 // queue's stripe.
 func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)

@@ -12,7 +12,7 @@ import (
 
 // claim says that a queue belongs to one owner alone.
 type claim struct {
-	id    uint64 // of the queue; 0 while it is being created; another queue with the same name has another id
+	id    uint64 // the queue's id; 0 while it is being created; another queue with the same name has another id
 	owner any
 }
 
@@ -72,7 +72,7 @@ func (b *Broker) mine(ctx context.Context, name string) error {
 		if now, err := b.Broker.Queue(ctx, name); surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && now.ID != c.id {
 			b.mu.Lock()
 			if b.exclusive[name] == c {
-				delete(b.exclusive, name) // it was removed with its virtual host, without this Broker
+				delete(b.exclusive, name) // the queue was removed with its virtual host, without this Broker
 			}
 			b.mu.Unlock()
 			return nil

@@ -28,7 +28,8 @@ func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
 	return b, users
 }
 
-// TestOwners: a claim applies to its owner's calls alone, while its queue and its owner exist.
+// TestOwners: only its owner's calls may use an exclusive queue, while the queue and its owner
+// exist.
 func TestOwners(t *testing.T) {
 	b, users := exclusiveRig(t)
 	one, two := new(int), new(int)
@@ -44,7 +45,7 @@ func TestOwners(t *testing.T) {
 	}
 	_, created, err := b.DeclareExclusive(mine, "q", surgetank.QueueConfig{Transient: true})
 	if want("declare", err, ""); !created {
-		t.Error("it was there")
+		t.Error("the queue existed before")
 	}
 	for _, ctx := range []context.Context{t.Context(), theirs} {
 		_, _, err = b.DeclareExclusive(ctx, "q", surgetank.QueueConfig{})
@@ -52,7 +53,7 @@ func TestOwners(t *testing.T) {
 			t.Error("declared by another")
 		}
 		_, _, err = b.Change(ctx, "q", func(*surgetank.QueueInfo) (surgetank.QueueConfig, error) {
-			t.Error("another looks at it")
+			t.Error("another connection used the exclusive queue")
 			return surgetank.QueueConfig{}, nil
 		})
 		want("change by another", err, surgetank.CodeDenied)

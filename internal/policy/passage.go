@@ -14,8 +14,8 @@ type duration = time.Duration
 // internal names of users' virtual hosts and never uses this name, so no user can enter it.
 const InternalVhost = settings.DoorVhost
 
-// Passage returns the broker queue through which a virtual host's dead letters go to an exchange.
-// The door that has exchanges consumes it; until then dead letters wait there.
+// Passage returns the broker queue through which a virtual host's dead letters pass to an exchange.
+// The door that has exchanges consumes this queue; until then dead letters wait there.
 func Passage(vhost string) string { return fullname.Of(InternalVhost, vhost) }
 
 // IsPassage reports whether a full name is the name of a passage.

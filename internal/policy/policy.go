@@ -34,7 +34,7 @@ type Policy struct {
 	Name     string         `json:"name"`
 	Pattern  string         `json:"pattern"`                                                                   // RE2; it matches anywhere in a name unless it has anchors
 	ApplyTo  Target         `json:"apply_to" enum:"queues,quorum_queues,classic_queues,streams,exchanges,all"` // empty: All
-	Priority int            `json:"priority" min:"-1073741824"`                                                // the highest matching one applies; of equal ones the first by name
+	Priority int            `json:"priority" min:"-1073741824"`                                                // the highest priority of the matching policies applies; of equal ones, the first name
 	Settings map[string]any `json:"settings" schema:"PolicySettings"`                                          // see Keys
 }
 

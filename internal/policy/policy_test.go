@@ -113,7 +113,7 @@ func TestSettingsOfPolicies(t *testing.T) {
 	}
 }
 
-// Every combination of a declared limit or setting with a policy's.
+// TestEffective combines every declared limit or setting with a policy's limit or setting.
 func TestEffective(t *testing.T) {
 	dlx := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: Passage("/"), Overflow: surgetank.OverflowDeadLetter}
 	rabbit := surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1}, DeadLetter: surgetank.DeadLetterDrop, Overflow: surgetank.OverflowDropOldest}
@@ -305,7 +305,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	full := fullname.Of("v", "q")
 	r.put("v", "p", ".*", 0, `{"ttl":"1m"}`)
 	r.declare(full, surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)
-	// Without the policies, as when a virtual host is deleted.
+	// The plain broker deletes the queue, as when a virtual host is deleted.
 	_, err = r.raw.DeleteQueue(ctx, full, surgetank.DeleteOptions{})
 	r.ok(err)
 	r.declare(full, surgetank.QueueConfig{}, surgetank.DeclareNew)
@@ -326,7 +326,7 @@ func TestNewLivesInheritNothing(t *testing.T) {
 	}
 }
 
-// Any durable step may fail, or may be the last before a crash. After a restart every queue has the
+// Any durable step can fail, or can be the last before a crash. After a restart every queue has the
 // settings of its declaration and the policies, and no declaration is lost.
 func TestEveryStepMayBeTheLast(t *testing.T) {
 	broken := surgetank.Errorf(surgetank.CodeInternal, "broken")
@@ -335,7 +335,7 @@ func TestEveryStepMayBeTheLast(t *testing.T) {
 		name    string
 		prepare func(r *rig)
 		do      func(r *rig) error
-		ttls    []time.Duration // TTLs that may be in force afterwards
+		ttls    []time.Duration // TTLs that can be in force afterwards
 	}{
 		{"put", none, func(r *rig) error { return r.minute() }, []time.Duration{time.Hour, time.Minute}},
 		{"change", func(r *rig) { r.put("/", "p", ".", 0, `{"ttl":"1s"}`) }, func(r *rig) error { return r.minute() }, []time.Duration{time.Second, time.Minute}},
@@ -393,8 +393,8 @@ func TestLimitOfQueues(t *testing.T) {
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
 	r.ok(err)
 
-	// Of many simultaneous declarations no more succeed than there is room for; they are counted
-	// one by one.
+	// Of many simultaneous declarations, only as many succeed as the limit allows, because queues
+	// are counted one by one.
 	two = 5
 	r.ok(r.users.PutVhostLimits(ctx, "/", auth.VhostLimits{MaxQueues: &two}))
 	var wg sync.WaitGroup

@@ -58,7 +58,7 @@ func ownKey(queue string) string          { return ownPrefix + hashOf(queue) }
 
 // set is all policies at one moment. It is immutable.
 type set struct {
-	byVhost map[string][]*compiled // in order of priority
+	byVhost map[string][]*compiled // policies in order of priority
 }
 
 // Open reads the policies of b and applies them to every queue. The Store must belong to the same
@@ -296,8 +296,8 @@ func (b *Broker) replace(ctx context.Context, vhost string, list []*compiled) er
 	return err
 }
 
-// applyAll gives every queue the settings that the policies require, and removes records of
-// deleted queues.
+// applyAll gives every queue the settings that the policies require, and removes records of deleted
+// queues.
 func (b *Broker) applyAll(ctx context.Context) error {
 	if len(b.all.Load().byVhost) == 0 && len(b.under) == 0 {
 		return nil

@@ -37,7 +37,7 @@ type rules struct {
 	config   surgetank.QueueConfig // dead_letter is without its virtual host
 	given    map[string]bool       // paths of the settings of config that the policy sets
 	door     Door
-	dropHead bool // the oldest messages make room, and are dead-lettered if the queue has a target for dead letters
+	dropHead bool // the oldest messages make room, and are dead-lettered if the queue has a dead-letter queue or exchange
 }
 
 const maxMillis = 315360000000 // ten years
@@ -195,7 +195,7 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0
 	r.door.Breaker = r.given["level.breaker"] && r.config.Level.Breaker != surgetank.BreakerOff
 	for path := range from {
-		if path != "dead_letter" { // this one is carried out by a door
+		if path != "dead_letter" { // a door carries out dead_letter
 			r.given[path] = true
 		}
 	}

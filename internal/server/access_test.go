@@ -14,8 +14,8 @@ import (
 )
 
 // TestSQLiteFilesStayInTheirDirectory: an administrator on the network may only name files in the
-// directory for SQLite files. The machine itself may name any file: before there are users, and
-// with its token.
+// directory for SQLite files. A program on the server's machine may name any file if there are no
+// users yet, or if it logs in with the local token.
 func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("links need rights on Windows")
@@ -87,7 +87,7 @@ func TestSQLiteFilesStayInTheirDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := put("", strings.TrimSpace(string(token)), "late", filepath.Join(dir, "late.db")); code != 201 {
-		t.Errorf("by the machine itself: %d", code)
+		t.Errorf("a request from this machine got status %d", code)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.db")); len(left) != 2 { // one file before and one after there are users
 		t.Errorf("outside of the directory there are %v", left)

@@ -13,8 +13,8 @@
 //
 // First the server becomes unready. Doors accept no more requests and finish current ones. Sinks
 // commit and ack their current batches. The broker writes the accepted commands and closes the log.
-// The doors get only a part of the time, so slow clients leave some for the sinks. Unfinished work
-// is interrupted and named in the error.
+// The doors get only a part of the time, so that slow clients leave some time for the sinks.
+// Unfinished work is interrupted and named in the error.
 //
 // # Failure
 //

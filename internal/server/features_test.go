@@ -72,7 +72,7 @@ sinks:
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for { // the sink works on its own; each query is pause enough
+	for { // waits for the sink; a query takes some time, so no further pause is needed
 		if info, err = s.doored.Queue(ctx, "orders"); err != nil {
 			t.Fatal(err)
 		}

@@ -61,7 +61,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	near := s.tls == nil && onlyLoopback(s.listeners.http.Addr())
 	s.publishToken()
 	limits := httpapi.Limits{MaxMessage: int(s.cfg.MaxMessage)}
-	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // a body in base64, and the rest of the request
+	if most := s.cfg.MaxMessage/3*4 + 1<<20; most > 64<<20 { // the largest request: a body in base64, and the rest
 		limits.MaxBody, limits.MaxBodies = most, 8*most
 	}
 	s.api = httpapi.New(httpapi.Options{

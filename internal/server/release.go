@@ -12,8 +12,8 @@ const (
 	// calmTicks is for how many consecutive seconds less than calmBytes must have been allocated.
 	calmTicks = 5
 	calmBytes = 4 << 20
-	// burstBytes must have been allocated since the last return, and at least heldBytes must be
-	// free to return.
+	// burstBytes must have been allocated since memory was last returned to the system, and at
+	// least heldBytes must be free.
 	burstBytes = 64 << 20
 	heldBytes  = 16 << 20
 )
@@ -22,7 +22,7 @@ const (
 type returner struct {
 	samples  []metrics.Sample
 	last     uint64 // total allocated bytes at the last tick
-	returned uint64 // total allocated bytes at the last return
+	returned uint64 // total allocated bytes when memory was last returned to the system
 	calm     int
 }
 

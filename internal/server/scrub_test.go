@@ -62,7 +62,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 		}
 	}
 	stop(t, first)
-	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // has none of it in memory
+	s := start(t, Options{Config: cfg, Logger: slog.New(slog.NewTextHandler(log, nil))}) // the new server has no message in memory
 	file := rotFile(t, dir, "a message that rots")
 	select {
 	case <-log.seen:
@@ -75,7 +75,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 		}
 	}
 	if n := strings.Count(lines, "the scrub found damage"); n != 1 {
-		t.Errorf("it was said %d times", n)
+		t.Errorf("the damage was logged %d times", n)
 	}
 	shown, err := s.broker.Peek(ctx, "q", surgetank.PeekOptions{State: surgetank.StateDamaged})
 	if err != nil || len(shown) != 1 || shown[0].ID.Seq != 1 || !strings.Contains(shown[0].Damage, file) {
@@ -88,7 +88,7 @@ func TestRotUnderARunningServer(t *testing.T) {
 		t.Errorf("metrics: %d %s", code, text)
 	}
 	if code, text := request(t, "GET", "http://"+s.Addresses().HTTP+"/readyz", ""); code != 200 {
-		t.Errorf("it serves on, and says that it is not ready: %d %s", code, text)
+		t.Errorf("/readyz says that a server with a damaged message is not ready: %d %s", code, text)
 	}
 }
 

@@ -43,7 +43,7 @@ type Server struct {
 
 	broker *embedded.Broker
 	users  *auth.Store
-	doored *policy.Broker // the broker for the doors: with policies
+	doored *policy.Broker // the broker for the doors, which applies policies
 	sinks  *sinks
 	http   *http.Server
 	api    *httpapi.API
@@ -109,7 +109,7 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	if err := s.openDoors(ctx); err != nil {
 		return nil, err
 	}
-	if s.opts.Broker == nil { // otherwise the process has an owner
+	if s.opts.Broker == nil { // otherwise the program that opened the broker decides about its memory
 		s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
 	}
 	s.ready.Store(true)
@@ -168,7 +168,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return s.openParts(ctx)
 }
 
-// openParts opens what the broker stores for the server.
+// openParts opens the users, policies and sinks, which are stored in the broker.
 func (s *Server) openParts(ctx context.Context) (err error) {
 	if s.cfg.SQLiteDir == "" {
 		s.cfg.SQLiteDir = filepath.Join(s.cfg.Data, "sqlite")

@@ -21,7 +21,8 @@ import (
 	"github.com/surgetank/surgetank/sink/sqlite"
 )
 
-// sinks are the server's sinks: the manager with every target of this program.
+// sinks manages the server's sinks. Its manager knows every kind of target that this program
+// supports.
 type sinks struct {
 	*sink.Manager
 	dir string // directory for the files of SQLite sinks; config.AnyPath: any directory
@@ -117,7 +118,7 @@ func resolve(path string) string {
 			return filepath.Join(real, rest)
 		}
 		if _, err := os.Lstat(p); err == nil {
-			return "" // a link without a target could lead anywhere later
+			return "" // a link to a missing file could lead anywhere later
 		}
 		up := filepath.Dir(p)
 		if up == p {

@@ -37,7 +37,7 @@ func (s *Server) Stop(ctx context.Context) error {
 			problems = append(problems, err)
 		}
 	}
-	// Their connections and their broker are closed, so they end.
+	// The remaining requests end, because their connections and their broker are closed.
 	s.requests.end()
 	s.once.Do(func() { close(s.quit) })
 	s.serving.Wait()

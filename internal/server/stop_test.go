@@ -21,7 +21,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// eventually repeats a check until it succeeds; each check is pause enough.
+// eventually repeats a check until it succeeds. A check takes some time, so no further pause is
+// needed.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -122,7 +123,7 @@ sinks:
 	}
 }
 
-// TestStopWithoutTime: a stop whose time is already over still stops the sinks, each time.
+// TestStopWithoutTime: a stop whose context has already ended still stops the sinks, in every run.
 func TestStopWithoutTime(t *testing.T) {
 	for range 10 {
 		dir := t.TempDir()

@@ -19,7 +19,7 @@ import (
 type Peer struct {
 	T    testing.TB
 	Conn net.Conn
-	Buf  []byte // read and not parsed yet
+	Buf  []byte // bytes that are read and not parsed yet
 }
 
 // Patience is the longest wait for an expected event. A test that waits longer has failed.
@@ -125,7 +125,7 @@ func (p *Peer) Method() (uint16, wire.Method) {
 	return f.Channel, m
 }
 
-// Want reads the next method. It must be a T on ch.
+// Want reads the next method. The test fails unless the method is a T on channel ch.
 func Want[T wire.Method](p *Peer, ch uint16) T {
 	p.T.Helper()
 	got, m := p.Method()
@@ -136,7 +136,7 @@ func Want[T wire.Method](p *Peer, ch uint16) T {
 	return v
 }
 
-// Bare reads a method without arguments.
+// Bare reads the next method. The test fails unless the method is id, which has no arguments.
 func (p *Peer) Bare(ch uint16, id wire.MethodID) {
 	p.T.Helper()
 	if m := Want[wire.Bare](p, ch); m.ID() != id {
@@ -144,7 +144,7 @@ func (p *Peer) Bare(ch uint16, id wire.MethodID) {
 	}
 }
 
-// Content reads header and body.
+// Content reads the header and the body of a message.
 func (p *Peer) Content() (wire.Properties, string) {
 	p.T.Helper()
 	f, err := p.Frame()
@@ -180,7 +180,7 @@ func (p *Peer) Closed() {
 	}
 }
 
-// IsReset reports whether an error is that of a broken connection, and not a time-out.
+// IsReset reports whether err means a broken connection and not a time-out.
 func IsReset(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && !op.Timeout()

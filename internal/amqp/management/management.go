@@ -18,12 +18,12 @@ import (
 type Connections interface {
 	// Connections lists the open connections by name.
 	Connections() []session.ConnectionInfo
-	// CloseConnection closes the connection with a name, with reply code 320. It returns false if
-	// there is none.
+	// CloseConnection closes the connection with this name, with reply code 320. It returns false
+	// if there is none.
 	CloseConnection(name, reason string) bool
 }
 
-// management answers the requests.
+// management answers the requests of the management API.
 type management struct {
 	conns    Connections
 	auth     *auth.Store
@@ -43,7 +43,7 @@ type management struct {
 //	       /api/policies, /api/topic-permissions, /api/vhost-limits, /api/user-limits: see management_access.go
 //
 // Each request needs HTTP Basic credentials. This API exists for programs that expect RabbitMQ.
-// Surgetank's own API is another one.
+// Surgetank's own API is package httpapi.
 func New(conns Connections, store *auth.Store, policies *policy.Broker, peer func(*http.Request) netip.Addr) http.Handler {
 	s := &management{conns: conns, auth: store, policies: policies, httpPeer: peer}
 	mux := http.NewServeMux()

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/policy"
 )
 
-// The part of RabbitMQ's management API about policies, topic permissions and limits. It has
-// RabbitMQ's paths and words. It changes the same records as Surgetank's own API.
+// This file serves the part of RabbitMQ's management API about policies, topic permissions and
+// limits. It has RabbitMQ's paths and words. It changes the same records as Surgetank's own API.
 
 type manageFunc = func(pattern string, admin bool, f func(http.ResponseWriter, *http.Request, *auth.User))
 
@@ -32,9 +32,9 @@ func (s *management) manageAccess(handle manageFunc) {
 	handle("DELETE /api/user-limits/{rest...}", true, named(s.putUserLimit, "user", "name"))
 }
 
-// named names the two segments after /api/SOMETHING/. http.ServeMux has no pattern for a segment
-// that is a slash, %2F. %2F is the default virtual host. If there is only one segment, the second
-// name is empty.
+// named sets the path values names to the segments after /api/SOMETHING/. A pattern of
+// http.ServeMux cannot match %2F, the escaped name of the default virtual host. If there is only
+// one segment, the second name is empty.
 func named(f func(http.ResponseWriter, *http.Request, *auth.User), names ...string) func(http.ResponseWriter, *http.Request, *auth.User) {
 	return func(w http.ResponseWriter, r *http.Request, u *auth.User) {
 		segments := strings.Split(strings.Trim(r.URL.EscapedPath(), "/"), "/")[2:]

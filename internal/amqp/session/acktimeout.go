@@ -27,10 +27,10 @@ func (c *Conn) CheckAcks(now time.Duration) {
 	}
 }
 
-// late reports whether a delivery has waited longer than its queue's time-out, or the server's if
-// the queue has none. Both times are whole seconds, rounded down: a difference of n seconds can be
-// hardly more than n-1. So a delivery may get up to two seconds more than the time-out, and never
-// less.
+// late reports whether a delivery has waited longer than the time-out of its queue. If the queue
+// has no time-out, the server's time-out applies. Both times are whole seconds, rounded down: a
+// difference of n seconds can be hardly more than n-1. So a delivery can last up to two seconds
+// longer than the time-out, and never less.
 func (l *unackedList) late(now, limit time.Duration) (time.Duration, bool) {
 	sec := seconds(now)
 	for i := range l.list[l.head:] {

@@ -20,7 +20,7 @@ type assembly struct {
 	size      int
 	body      []byte // received part of a body in several pieces
 	empties   int    // number of body frames without bytes
-	reserved  int64  // bytes that it reserves of the server's budget
+	reserved  int64  // bytes of the server's budget that the message reserves
 }
 
 const maxEmptyBodies = 16
@@ -82,15 +82,15 @@ func (ch *channel) header(payload []byte) error {
 	if a.size == 0 {
 		return ch.assembled(nil)
 	}
-	if len(h.Block) > keepBlock { // with many channels, property blocks alone need much memory
+	if len(h.Block) > keepBlock { // large blocks are not kept: with many channels they would use much memory
 		return ch.reserve(int64(len(h.Block)))
 	}
 	return nil
 }
 
 // body handles a piece of the body. A body in one piece, the common case, is copied to an arena
-// together with the others of the same read. A body in several pieces has a buffer that grows with
-// the bytes that arrive.
+// together with the other bodies of the same read. A body in several pieces has a buffer that grows
+// with the bytes that arrive.
 func (ch *channel) body(payload []byte) error {
 	a := &ch.assembly
 	if !a.active {
@@ -115,7 +115,7 @@ func (ch *channel) body(payload []byte) error {
 				return err
 			}
 		}
-		if have > cap(a.body) { // at most the announced size is allocated, never at once
+		if have > cap(a.body) { // the buffer grows in steps, at most to the announced size
 			a.body = append(make([]byte, 0, min(a.size, max(2*have, minBody))), a.body...)
 		}
 		a.body = append(a.body, payload...)
@@ -146,10 +146,10 @@ func (ch *channel) drop() {
 func (ch *channel) assembled(body []byte) error {
 	a := &ch.assembly
 	ct := a.content
-	if ch.mode == transactional { // a transaction reserves for itself
+	if ch.mode == transactional { // a transaction has a reservation of its own
 		ch.c.srv.budget.free(ch.c, a.reserved)
 	} else {
-		ch.c.pubs.passing += a.reserved // until the broker has accepted the message
+		ch.c.pubs.passing += a.reserved // reserved until the broker has accepted the message
 	}
 	a.reserved = 0
 	a.active, a.inBody, a.content, a.body, a.empties = false, false, nil, nil, 0
@@ -157,7 +157,7 @@ func (ch *channel) assembled(body []byte) error {
 }
 
 // lastContent is the last property block that a channel published, and its parsed form. Publishers
-// tend to repeat a block. Then the parsed form is reused.
+// tend to repeat a block, and then the parsed form is reused.
 type lastContent struct {
 	exchange []byte
 	block    []byte

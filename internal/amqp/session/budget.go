@@ -13,10 +13,11 @@ import (
 // of these alone. But a connection may have two thousand channels, and a server many connections.
 //
 // A body reserves its whole size with its first piece. A reservation allocates nothing. So
-// publishers that have begun can finish, and others wait with their sockets unread. Without
-// reservations, all of them could stop half-way. If a publisher has waited longer than BodyWait,
-// some connection began bodies or transactions and does not finish them. Then the connection with
-// the largest reservation is closed with RESOURCE_ERROR. It may be the publisher's own.
+// publishers that have begun can finish. Other publishers wait, and the server does not read from
+// their sockets. Without reservations, all of them could stop half-way. If a publisher has waited
+// longer than BodyWait, some connection began bodies or transactions and does not finish them. Then
+// the connection with the largest reservation is closed with RESOURCE_ERROR. This can be the
+// connection of the publisher that waits.
 //
 // Many goroutines may call the methods at once.
 type budget struct {
@@ -24,7 +25,7 @@ type budget struct {
 	mu    sync.Mutex
 	used  int64
 	by    map[*Conn]int64
-	freed chan struct{} // closed when bytes were returned; nil while nobody waits
+	freed chan struct{} // closed when bytes are freed; nil while no connection waits
 }
 
 // reserve reserves n bytes for a connection. The connection's reader calls it. An error ends the
@@ -91,7 +92,7 @@ func (b *budget) largest() (most *Conn) {
 	return most
 }
 
-// free returns n bytes.
+// free ends a connection's reservation of n bytes.
 func (b *budget) free(c *Conn, n int64) {
 	if n == 0 {
 		return

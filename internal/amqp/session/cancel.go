@@ -35,7 +35,7 @@ func (ch *channel) cancel(m *wire.BasicCancel) error {
 //
 // The broker hands out messages at the end of a turn. So stop first waits for the turn that
 // accepted the channel's publishes. It then removes the consumer's credit, and waits for the turn
-// that did so.
+// that removed the credit.
 func (cons *consumer) stop() error {
 	c := cons.ch.c
 	if err := c.srv.Sync(c.ordered); err != nil {

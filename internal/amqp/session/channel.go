@@ -13,16 +13,16 @@ import (
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
-// channel is one channel. The reader owns all fields without another note.
+// channel is one channel. The reader owns every field whose comment names no other owner.
 type channel struct {
 	c  *Conn
 	id uint16
 
 	closing   bool // the server has sent channel.close; it discards everything until close-ok
 	lastQueue string
-	prefetch  int    // for new consumers; 0: no limit
-	global    int    // for the whole channel; 0: no limit
-	pool      uint64 // the broker's number of the pool that enforces global
+	prefetch  int    // limit for each new consumer; 0: no limit
+	global    int    // limit for the whole channel; 0: no limit
+	pool      uint64 // the broker's number of the pool whose limit is global
 	mode      mode
 	published bool   // the channel published a message outside of a transaction
 	seq       uint64 // number of the last publish since confirm.select
@@ -30,7 +30,7 @@ type channel struct {
 	assembly  assembly
 	last      lastContent
 	lingering map[*consumer]struct{} // cancelled consumers with unacknowledged deliveries
-	due       []*consumer            // consumers that follow must handle
+	due       []*consumer            // consumers for which follow has work
 	reply     *replyConsumer
 	settled   bool // some deliveries were settled without waiting for the broker
 
@@ -46,7 +46,7 @@ type channel struct {
 	confirms confirms
 }
 
-// mode says how a channel answers publishes. A channel leaves plain at most once.
+// mode says how a channel answers publishes. It changes at most once, from plain to another mode.
 type mode uint8
 
 const (
@@ -145,7 +145,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		return err
 	}
 	if id == wire.IDChannelCloseOk {
-		return nil // the client answers a server's close that crossed its own
+		return nil // the client's answer to a server's close that crossed its own
 	}
 	m, err := wire.ParseMethod(f.Payload)
 	if err != nil {
@@ -204,7 +204,7 @@ func (c *Conn) control(f wire.Frame) error {
 		return nil
 	}
 	if m.ID().Class() == wire.ClassConnection && m.ID() == wire.IDConnectionCloseOk {
-		return nil // the answer to a close that this side no longer waits for
+		return nil // a late close-ok, for which the server no longer waits
 	}
 	return &failure{wire.Errorf(wire.CodeChannelError, "unexpected method in connection state running"), m.ID()}
 }
@@ -329,7 +329,7 @@ func (ch *channel) shut() {
 	consumers, left := ch.ledger.clear()
 	var back []surgetank.Settlement
 	giveBack := func(u unacked) {
-		if u.cons == nil || u.cons.cancelled { // the others return to their queues when their subscriptions end
+		if u.cons == nil || u.cons.cancelled { // the other deliveries return to their queues when their subscriptions end
 			back = append(back, surgetank.Settlement{Receipt: u.receipt, Op: surgetank.Nack})
 		}
 	}
@@ -347,7 +347,7 @@ func (ch *channel) shut() {
 		consumers = append(consumers, cons)
 	}
 	clear(ch.lingering)
-	// Ending a consumer waits for the broker's log. All ends wait at once.
+	// Ending a consumer waits for the broker's log. All consumers end in parallel.
 	var ends sync.WaitGroup
 	slots := make(chan struct{}, 64)
 	for _, cons := range consumers {
@@ -360,7 +360,8 @@ func (ch *channel) shut() {
 	}
 	ends.Wait()
 	if len(back) > 0 || ch.settled {
-		// All earlier settlements are then durable too. The close-ok is AMQP's only answer to acks.
+		// This also makes all earlier settlements durable. The close-ok is AMQP's only answer to
+		// acks.
 		c.srv.settleAll(back)
 	}
 }
@@ -370,7 +371,7 @@ func (ch *channel) shut() {
 func (c *Conn) cleanup() {
 	c.out.end()
 	channels := c.channels.list()
-	for _, ch := range channels { // first the locks and entries that other goroutines may wait for
+	for _, ch := range channels { // first free the shares of the budget, for which other connections can wait
 		ch.drop()
 		if ch.tx != nil {
 			ch.tx.free()

@@ -8,16 +8,16 @@ import (
 
 var errSocket = errors.New("the socket failed while it was written to")
 
-// confirms has the outcomes of a channel's publishes in confirm mode. The client gets them in the
-// order of publishing, so that one frame can confirm many. Late nacks are the exception: later
-// outcomes do not wait for them, and one frame then confirms one publish. The outbox's lock guards
-// it.
+// confirms has the outcomes of a channel's publishes in confirm mode. The client gets the outcomes
+// in the order of publishing, so that one frame can confirm many publishes. A late nack is the
+// exception: it is delayed, and later outcomes do not wait for it. As long as a late nack is not
+// sent, each frame confirms one publish. The outbox's lock guards this struct.
 type confirms struct {
 	known  uint64          // every publish up to this number has its outcome
 	told   uint64          // the client knows the outcomes up to this number
-	early  map[uint64]bool // outcomes above known, after a gap
+	early  map[uint64]bool // outcomes of publishes above known, after a gap
 	nacks  []uint64        // numbers of refused publishes between told and known, in order
-	later  map[uint64]bool // numbers that get a late nack; true: the nack is due
+	later  map[uint64]bool // publishes that get a late nack; true: the nack is due
 	due    []uint64        // the numbers of due late nacks
 	listed bool            // the channel is in the outbox's confirms
 }
@@ -48,7 +48,7 @@ func (f *confirms) addOutcome(seq uint64, ok bool) {
 	}
 }
 
-// postpone enters that a publish gets its nack later, by overdue.
+// postpone marks that a publish gets a late nack. overdue makes this nack due.
 func (f *confirms) postpone(seq uint64) {
 	if f.later == nil {
 		f.later = map[uint64]bool{}
@@ -57,7 +57,7 @@ func (f *confirms) postpone(seq uint64) {
 	f.addOutcome(seq, false)
 }
 
-// overdue lets the client know a postponed nack.
+// overdue makes a late nack due, so that the writer sends it.
 func (f *confirms) overdue(seq uint64) {
 	if seq <= f.told {
 		f.due = append(f.due, seq)
@@ -68,7 +68,7 @@ func (f *confirms) overdue(seq uint64) {
 // append appends the frames for the outcomes that the client does not know yet.
 func (f *confirms) append(out []byte, channel uint16) []byte {
 	upTo := func(seq uint64) {
-		for len(f.later) > 0 && seq > f.told { // multiple would include the late ones
+		for len(f.later) > 0 && seq > f.told { // a frame for multiple publishes would include those with late nacks
 			f.told++
 			out = wire.AppendAck(out, channel, f.told, false)
 		}
@@ -95,7 +95,7 @@ func (f *confirms) append(out []byte, channel uint16) []byte {
 	return out
 }
 
-// confirm enters the outcome of a publish. seq 0 is a publish without a confirm.
+// confirm enters the outcome of a publish. If seq is 0, the publish gets no confirm.
 func (ch *channel) confirm(seq uint64, ok bool) {
 	if seq == 0 {
 		return

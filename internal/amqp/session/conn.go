@@ -29,7 +29,7 @@ type Conn struct {
 	Peer  netip.Addr // the client's address
 	port  uint16     // the client's port
 	since time.Time
-	guest *lobby.Guest // its entry in a lobby: before login, and again while it waits for the client to hang up
+	guest *lobby.Guest // the connection's entry in the lobby before login, and in departures while its client has not hung up
 	ctx   context.Context
 	// ordered is ctx for publishes, and for commands that must not overtake them.
 	ordered context.Context
@@ -39,16 +39,16 @@ type Conn struct {
 	seat   *auth.Admission          // set before the connection is open
 	client wire.Table               // properties that the client sent
 	tuned  wire.Tuning
-	caps   caps // the client's
+	caps   caps // the client's capabilities
 
-	in         input                        // the reader's
-	pubs       intake                       // the reader's
-	exclusives map[*topology.Queue]struct{} // the reader's
+	in         input                        // owned by the reader
+	pubs       intake                       // owned by the reader
+	exclusives map[*topology.Queue]struct{} // owned by the reader
 
 	out      outbox     // shared; its own lock guards it
 	asked    interrupts // shared; its own lock guards it
 	channels channels   // shared; its own lock guards it
-	idle     idleWatch  // the janitor's
+	idle     idleWatch  // owned by the janitor
 
 	consumers atomic.Int64 // number of all channels' consumers
 
@@ -64,11 +64,11 @@ type Conn struct {
 type intake struct {
 	batch     *publishBatch
 	settles   []surgetank.Settlement
-	behind    bool // a channel that published has some of settles: the broker keeps them behind publishes
+	behind    bool // some of settles are from channels that published: the broker applies them after the publishes
 	routes    routeCache
 	blocked   bool         // the client got connection.blocked
 	isBlocked atomic.Bool  // equals blocked; any goroutine may read it
-	late      atomic.Int64 // batches with nacks that are sent later
+	late      atomic.Int64 // number of batches with late nacks
 	passing   int64        // bytes of the server's budget that messages of the next flush reserve
 }
 
@@ -268,7 +268,7 @@ func (c *Conn) WatchIdle() {
 // reading requests.
 const maxOut = 1 << 20
 
-// maxNacks bounds the refused publishes that the client has not been told. Above it, the server
+// maxNacks bounds the refused publishes of which the client has not been told. Above it, the server
 // stops reading.
 const maxNacks = 1 << 15
 

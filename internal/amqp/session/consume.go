@@ -11,14 +11,14 @@ import (
 )
 
 // consumer is one basic.consume. After a cancel its subscription stays while deliveries are
-// unacknowledged, because their leases end with it.
+// unacknowledged, because the leases of the deliveries end with the subscription.
 type consumer struct {
 	tag    string
 	ch     *channel
 	q      *topology.Queue
 	sub    door.Subscription
 	noAck  bool
-	entry  topology.Consumer // its entry in the queue's list of consumers
+	entry  topology.Consumer // the consumer's entry in the queue's list
 	manual bool              // credit returns when messages are written, not when they are settled
 
 	// The channel's delivering guards stopped. After it is set, nothing more is delivered.
@@ -26,10 +26,10 @@ type consumer struct {
 
 	// The outbox's lock guards these fields.
 	started bool // consume-ok is in the outbox
-	busy    bool // the consumer is in the outbox's busy
+	busy    bool // the consumer is in the outbox's list busy
 
 	// The ledger's lock guards these fields.
-	leaving     bool // gets no more credit
+	leaving     bool // the consumer gets no more credit
 	cancelled   bool
 	outstanding int
 	owed        int // credit to add for written messages
@@ -58,8 +58,8 @@ func (cons *consumer) fetch(buf []surgetank.Delivery) (got []surgetank.Delivery,
 }
 
 // notify tells the writer that messages wait. The broker calls it on its loop, so it locks only the
-// outbox. Before consume-ok was sent it does nothing. start looks for messages that arrived by
-// then.
+// outbox. Before consume-ok is in the outbox, notify does nothing. start then looks for the
+// messages that arrived earlier.
 func (cons *consumer) notify() {
 	o := &cons.ch.c.out
 	o.mu.Lock()
@@ -181,7 +181,7 @@ func (ch *channel) subscribe(cons *consumer, opts door.SubscribeOptions) error {
 	if cons.noAck || credit == 0 {
 		cons.manual, opts.ManualCredit = true, true
 		credit = ch.c.srv.limits.DeliverWindow
-		if cons.noAck { // a handed-out message counts as acked: few should be in transit when the connection breaks
+		if cons.noAck { // a handed-out message counts as acked, so few should be in transit when the connection breaks
 			credit = max(1, credit/8)
 		}
 	}

@@ -6,7 +6,7 @@
 //	   ▲         │ replies                                              │ confirms
 //	   └── writer ◀── outbox ◀── subscriptions (TryReceive) ◀───────────┘
 //
-// A connection has two goroutines of its own, and others call it:
+// A connection has two goroutines of its own. Other goroutines call its methods:
 //
 //	goroutine       owns
 //	reader (Serve)  input, intake, the channels' protocol state

@@ -13,8 +13,9 @@ import (
 // The end of a connection.
 //
 // A client may still send frames when the connection ends. If bytes arrive at a closed socket, the
-// kernel answers with a reset. The reset destroys everything that the client has not read yet, and
-// the last frame too. So the server reads on and discards until the client hangs up:
+// kernel answers with a reset. The reset destroys everything that the client has not read yet,
+// including the last frame. So the server continues to read, and discards every byte until the
+// client hangs up:
 //
 //	who closes                     last frame   then
 //	the client                     close-ok     read on; after a time half-close, read on for as long again
@@ -27,7 +28,7 @@ import (
 
 const (
 	lingerMost  = 30 * time.Second // longest time of reading after the last frame
-	lingerBytes = 1 << 30          // most bytes that it discards
+	lingerBytes = 1 << 30          // most bytes that are discarded
 	lingerBlock = 16 << 10
 )
 
@@ -114,7 +115,7 @@ func (e *ending) awaitCloseOk(deadline time.Time) wire.MethodID {
 			return 0
 		}
 		e.c.nc.SetReadDeadline(deadline)
-		if err := e.read(); err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline)) { // not an interruption
+		if err := e.read(); err != nil && !(errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(deadline)) { // the read failed, and not because of an interruption
 			return 0
 		}
 	}
@@ -141,7 +142,7 @@ func (e *ending) discard(patience time.Duration) (gone bool) {
 			}
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return true
-		case !time.Now().Before(until): // not an interruption
+		case !time.Now().Before(until): // the time is over: this is not an interruption
 			return false
 		}
 	}
@@ -162,7 +163,7 @@ func (c *Conn) farewell(err error) {
 	var f *failure
 	switch {
 	case errors.Is(err, errClientClosed):
-		e := c.depart() // before the client knows of the end
+		e := c.depart() // entered before the client knows of the end
 		c.out.send(0, wire.Bare(wire.IDConnectionCloseOk))
 		c.out.finish(false)
 		if e != nil && !e.discard(patience) {

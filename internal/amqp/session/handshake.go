@@ -166,7 +166,7 @@ func (c *Conn) login(m *wire.ConnectionStartOk) (*auth.User, error) {
 		}
 		user, err := c.srv.Auth.Authenticate(c.ctx, string(name), string(password), c.Peer)
 		if err == nil {
-			c.guest.Leave() // it is not a peer before login any more
+			c.guest.Leave() // a logged-in client is not in the lobby any more
 			return user, nil
 		}
 		c.guest.Wait()
@@ -237,7 +237,7 @@ func (c *Conn) tune() error {
 	return nil
 }
 
-// noSeat returns the error for a reached limit of connections.
+// noSeat returns the error for a connection that a limit on connections refuses.
 func noSeat(err error, user, vhost string) *wire.Error {
 	var l *auth.LimitError
 	switch {
@@ -255,7 +255,7 @@ func (c *Conn) enter(user *auth.User, name string) (*topology.Vhost, *wire.Error
 	switch surgetank.CodeOf(err) {
 	case "":
 		if name == policy.InternalVhost {
-			break // no client may enter it, whatever rights the store has
+			break // no client may enter this virtual host, whatever rights the store has
 		}
 		if vh := c.srv.vhosts.Vhost(name); vh != nil {
 			return vh, nil

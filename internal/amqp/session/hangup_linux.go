@@ -19,7 +19,7 @@ func hungUp(nc net.Conn) bool {
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return true // this side has closed it
+		return true // this side has closed the socket
 	}
 	gone := false
 	err = raw.Control(func(fd uintptr) {

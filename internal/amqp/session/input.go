@@ -14,7 +14,7 @@ import (
 type input struct {
 	nc     net.Conn
 	limit  int  // largest frame: the protocol's minimum before login, then the tuned size
-	served bool // the client has logged in, so the buffer may grow ahead of need
+	served bool // the client has logged in, so the buffer can grow ahead of need
 
 	buf   []byte // buf[pos:end] is not parsed yet
 	pos   int
@@ -24,7 +24,7 @@ type input struct {
 	arena   []byte // a copy of buf from arenaAt on, for the bodies of this read
 	arenaAt int
 
-	silence time.Time // read deadline of the socket; zero if another may have been set
+	silence time.Time // read deadline of the socket; zero if another goroutine can have set another deadline
 
 	large atomic.Bool   // buf is larger than an idle connection's
 	reads atomic.Uint32 // number of reads that returned bytes
@@ -146,8 +146,8 @@ func (in *input) drain() []byte {
 }
 
 // look reports whether the reader should shrink its buffer, because nothing was read since the last
-// look. It reports so once for each quiet time, because each request renews the time that the peer
-// may be silent.
+// look. It returns true once for each quiet time, because each request to shrink renews the time
+// that the peer may be silent.
 func (w *idleWatch) look(in *input) bool {
 	if !in.large.Load() {
 		return false

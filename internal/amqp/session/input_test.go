@@ -30,7 +30,7 @@ func TestIdleConnectionsGiveBackTheirBuffers(t *testing.T) {
 		start := time.Now()
 		p.Raw(one[:40_000])
 		p.Conn.SetDeadline(time.Time{})
-		io.Copy(io.Discard, p.Conn) // until the server closes the socket
+		io.Copy(io.Discard, p.Conn) // returns when the server closes the socket
 		if d := time.Since(start); d > 3*time.Minute {
 			t.Errorf("a peer that stopped in a frame was given up after %v, want two and a half minutes or so", d)
 		}

@@ -17,7 +17,7 @@ type interrupts struct {
 	kicked chan struct{}              // closed when forced is set
 
 	mu      sync.Mutex
-	actions []func() error // for the reader to run
+	actions []func() error // actions for the reader to run
 }
 
 // kick sets the error that ends the connection. Only the first error counts: kick returns false for

@@ -13,23 +13,23 @@ type Limits struct {
 	ChannelMax uint16        // channels of a connection
 	Heartbeat  time.Duration // offered to clients; whole seconds; negative: none
 	MaxMessage int64         // bytes of a body
-	// MaxBodies is in bytes, of all incomplete bodies and uncommitted transactions. 0 means 256
-	// MiB, or four messages if they are larger.
+	// MaxBodies bounds the bytes of all incomplete bodies and uncommitted transactions together. 0
+	// means the larger of 256 MiB and the size of four messages.
 	MaxBodies int64
-	// BodyWait is how long a publisher waits for room in MaxBodies. Then the connection that uses
-	// the most is closed.
+	// BodyWait is how long a publisher waits for room in MaxBodies. After it, the connection with
+	// the largest reservation is closed.
 	BodyWait time.Duration
 
-	Handshake             time.Duration // from accepting to connection.open
+	Handshake             time.Duration // time from accepting to connection.open
 	MaxConnections        int
 	MaxBeforeLogin        int // connections that have not logged in
-	MaxBeforeLoginPerPeer int // the same from one address, except loopback
+	MaxBeforeLoginPerPeer int // connections from one address that have not logged in; loopback has no such limit
 
-	MaxConsumers           int           // of a channel
-	MaxConnectionConsumers int           // of a connection, over all its channels
+	MaxConsumers           int           // consumers of a channel
+	MaxConnectionConsumers int           // consumers of a connection, over all its channels
 	MaxUnacked             int           // unacked deliveries of a channel without prefetch; no more are sent
-	MaxExchanges           int           // of a virtual host
-	MaxBindings            int           // of an exchange
+	MaxExchanges           int           // exchanges of a virtual host
+	MaxBindings            int           // bindings of an exchange
 	AckTimeout             time.Duration // how long a delivery may wait for its ack; negative: forever
 	CloseTimeout           time.Duration // how long a closing peer may take to answer
 	// DeliverWindow is how many messages are handed to a consumer without prefetch before they are

@@ -18,17 +18,17 @@ type outbox struct {
 
 	mu       sync.Mutex
 	methods  []byte      // frames without a body
-	bodies   []piece     // frames with a body, between those of methods
+	bodies   []piece     // frames with a body, each at its position between the methods
 	size     int         // bytes of methods and bodies
 	confirms []*channel  // channels with outcomes that the client does not know
 	nacks    int         // number of refused publishes in confirms; each uses memory
 	busy     []*consumer // consumers with messages to fetch
 	room     sync.Cond   // signalled when size or nacks shrink, and when the connection ends
 	deleting bool        // this connection is deleting the queue of one of its consumers
-	cancels  []byte      // cancels of those consumers, to be written after delete-ok
+	cancels  []byte      // cancels of the deleted queue's consumers, to be written after delete-ok
 	ending   bool        // nothing more is delivered
 	finished bool        // the writer writes the rest and ends
-	hangUp   bool        // the writer then half-closes the socket
+	hangUp   bool        // when it ends, the writer half-closes the socket
 	broken   error       // the error of a failed write
 }
 
@@ -105,13 +105,13 @@ func (o *outbox) offer(cons *consumer) bool {
 	return true
 }
 
-// addOutcome enters the outcome of a publish. seq 0 is a publish without a confirm. The caller holds mu
-// and wakes the writer.
+// addOutcome enters the outcome of a publish. seq 0 is a publish without a confirm. The caller
+// holds mu and wakes the writer.
 func (o *outbox) addOutcome(ch *channel, seq uint64, ok bool) {
 	o.outcome(ch, seq, func() { ch.confirms.addOutcome(seq, ok) })
 }
 
-// outcome changes the confirms of a channel by enter.
+// outcome calls enter to change the channel's confirms, and lists the channel for the writer.
 func (o *outbox) outcome(ch *channel, seq uint64, enter func()) {
 	if seq == 0 || ch.closed {
 		return
@@ -139,8 +139,8 @@ func (o *outbox) end() {
 	o.mu.Unlock()
 }
 
-// finish lets the writer write the rest and end. With hangUp, the writer then half-closes the
-// socket.
+// finish lets the writer write the rest and end. If hangUp is true, the writer half-closes the
+// socket at its end.
 func (o *outbox) finish(hangUp bool) {
 	o.mu.Lock()
 	o.finished, o.hangUp = true, hangUp

@@ -57,7 +57,7 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 			post := func(queue, body string) {
 				t.Helper()
 				if _, err := bn.broker.Publish(ctx, []surgetank.Publishing{{Queues: []string{queue}, Message: surgetank.Message{Body: []byte(body)}}}); err != nil {
-					t.Fatalf("the loop does not go on: %v", err)
+					t.Fatalf("the loop does not continue: %v", err)
 				}
 			}
 			post("held", body)
@@ -100,8 +100,8 @@ func TestTheLoopDoesNotWaitForBodies(t *testing.T) {
 	}
 }
 
-// TestOutboxKeepsItsOrder: frames with and without a body leave in the order in which they were
-// added, large ones too.
+// TestOutboxKeepsItsOrder: frames with and without a body are sent in the order in which they were
+// added, even if they are large.
 func TestOutboxKeepsItsOrder(t *testing.T) {
 	bn := start(t, Limits{})
 	p := bn.connect()

@@ -28,9 +28,9 @@ type publishBatch struct {
 // publisher says where a publish came from.
 type publisher struct {
 	ch        *channel
-	seq       uint64 // 0: without a confirm
+	seq       uint64 // 0: the publish gets no confirm
 	mandatory bool
-	refused   bool // one of its queues accepts no messages; the others store it, and it is nacked
+	refused   bool // one of the message's queues accepts no messages; the other queues store it, and the publish is nacked
 }
 
 // publish handles a complete message.
@@ -98,7 +98,7 @@ func (c *Conn) routeAll(to *route, ct *translate.Content) (topology.Routed, erro
 	}
 	if to.exchange.Name == "" {
 		for _, k := range ct.CC {
-			if _, err := c.vhost().Find(k); err != nil { // Find lets this door know a queue of another door
+			if _, err := c.vhost().Find(k); err != nil { // Find makes a queue of another door known to this door
 				return topology.Routed{}, err
 			}
 		}
@@ -157,7 +157,7 @@ func (c *Conn) flush() error {
 	return nil
 }
 
-// passed returns the bytes that the messages of a flush reserve in the server's budget.
+// passed frees the bytes of the server's budget that the messages of the last flush reserved.
 func (c *Conn) passed() {
 	c.srv.budget.free(c, c.pubs.passing)
 	c.pubs.passing = 0
@@ -224,7 +224,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 		switch surgetank.CodeOf(results[i].Err) {
 		case "":
 			c.out.addOutcome(w.ch, w.seq, !w.refused)
-		case surgetank.CodeNotFound: // a queue has gone; reconsider finds out which, and may wait
+		case surgetank.CodeNotFound: // a queue is gone; reconsider finds out which, and can wait
 			m, w := b.msgs[i], *w
 			c.srv.Background(func() { w.reconsider(m) })
 		case surgetank.CodeFull:
@@ -233,7 +233,7 @@ func (b *publishBatch) done(results []surgetank.PublishResult, err error) {
 				continue
 			}
 			c.out.addOutcome(w.ch, w.seq, false)
-		case surgetank.CodeBusy: // accept.rate
+		case surgetank.CodeBusy: // the queue's accept.rate is reached
 			if e, ok := results[i].Err.(*surgetank.Error); ok && w.seq != 0 && c.pubs.late.Load() < maxLate {
 				c.out.outcome(w.ch, w.seq, func() { w.ch.confirms.postpone(w.seq) })
 				late, wait = append(late, *w), max(wait, e.RetryAfter)
@@ -260,7 +260,8 @@ const (
 )
 
 // nackLater nacks publishes above accept.rate after some time. This slows a publisher that waits
-// for its confirms, and no other queue's publishes: the connection is still read.
+// for its confirms. It does not slow publishes to other queues, because the server still reads from
+// the connection.
 func (c *Conn) nackLater(late []publisher, wait time.Duration) {
 	c.pubs.late.Add(1)
 	c.srv.Background(func() {

@@ -70,7 +70,7 @@ func (ch *channel) dropReplyConsumer() {
 }
 
 // declareReplyQueue answers a declaration of a reply address. Servers declare it to ask whether the
-// requester is still there.
+// requester is still connected.
 func (ch *channel) declareReplyQueue(m *wire.QueueDeclare, name string) error {
 	if name != translate.ReplyToQueue && ch.c.srv.replies.find(name) == nil {
 		return ch.c.vhost().NoQueue(name)
@@ -111,7 +111,7 @@ func (r *replyConsumer) deliver(block, body []byte) bool {
 	tag := r.ch.ledger.tag()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !open() { // it can have closed meanwhile
+	if !open() { // the channel can have closed meanwhile
 		return false
 	}
 	o.content(wire.AppendDeliver(o.methods, r.ch.id, r.tag, tag, false, nil, r.key), frames)

@@ -73,7 +73,7 @@ func TestAPeerThatDoesNotRead(t *testing.T) {
 		sent++
 	}
 	if sent == 500 {
-		t.Error("the server took everything")
+		t.Error("the server read everything")
 	}
 	for _, c := range bn.connections() {
 		c.out.mu.Lock()

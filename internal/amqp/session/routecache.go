@@ -10,7 +10,7 @@ import (
 )
 
 // route has the queues for one exchange and key. It also says that the connection's user may
-// publish there.
+// publish with this exchange and key.
 type route struct {
 	exchange *topology.Exchange
 	key      string

@@ -98,7 +98,7 @@ func (ch *channel) follow() {
 		_, lingers := ch.lingering[cons]
 		switch {
 		case end && lingers:
-			if err := c.flush(); err != nil { // the settlement goes first
+			if err := c.flush(); err != nil { // the settlement is sent first
 				c.srv.Log.Debug("settling failed", "peer", c.Name, "err", err)
 			}
 			delete(ch.lingering, cons)

@@ -21,7 +21,7 @@ type Shared struct {
 	props  wire.Table // server properties
 
 	replies       replyTable
-	departures    *lobby.Lobby // has the connections that wait for their clients to hang up
+	departures    *lobby.Lobby // connections that have ended and whose clients have not hung up
 	refusedLogins atomic.Uint64
 	stopping      atomic.Bool // the server shuts down; set before it interrupts the readers
 	budget        budget

@@ -16,13 +16,13 @@ import (
 type transaction struct {
 	ch      *channel
 	msgs    []surgetank.Publishing
-	asked   []mandatory // parallel to msgs
+	asked   []mandatory // asked[i] belongs to msgs[i]
 	seen    int         // number of messages that the client has published
-	removed []unacked   // in the order of their acknowledgement
+	removed []unacked   // acknowledged deliveries, in the order of their acknowledgement
 	settles []surgetank.Settlement
-	from    []*topology.Queue // parallel to settles
+	from    []*topology.Queue // from[i] is the queue of settles[i]
 	returns []returnedMessage
-	bytes   int64 // bytes that it reserves in the server's budget
+	bytes   int64 // bytes of the server's budget that the transaction reserves
 }
 
 // mandatory says whether a message must be returned if its queues are gone at the commit. It also
@@ -77,8 +77,8 @@ func (t *transaction) grown(bytes int) error {
 	return nil
 }
 
-// free returns the transaction's bytes to the server's budget. The broker has its messages, or they
-// were dropped.
+// free frees the transaction's share of the server's budget. The caller has passed its messages to
+// the broker, or dropped them.
 func (t *transaction) free() {
 	t.ch.c.srv.budget.free(t.ch.c, t.bytes)
 	t.bytes = 0
@@ -141,8 +141,9 @@ func (ch *channel) commit(t *transaction) error {
 		if err == nil {
 			break
 		}
-		// A queue has gone since. It stores nothing, and its deliveries are gone too. The rest of
-		// the transaction is still valid. Each round has fewer queues.
+		// A queue was deleted since the publish. It stores nothing, and its deliveries are gone
+		// too. The rest of the transaction is still valid. Each round has fewer queues, so the loop
+		// ends.
 		switch surgetank.CodeOf(err) {
 		case surgetank.CodeNotFound:
 			if ch.dropGoneTargets(t) {
@@ -162,8 +163,9 @@ func (ch *channel) commit(t *transaction) error {
 	return nil
 }
 
-// dropGoneTargets removes queues that no longer exist from a transaction, and reports whether there
-// were any. A mandatory message without a queue left is returned, as if it had been routed now.
+// dropGoneTargets removes from a transaction the queues that no longer exist, and reports whether
+// there were any. A mandatory message without a queue left is returned, as if it had been routed
+// now.
 func (ch *channel) dropGoneTargets(t *transaction) bool {
 	s, found := ch.c.srv, false
 	gone := map[string]bool{}
@@ -199,8 +201,8 @@ func (ch *channel) dropGoneTargets(t *transaction) bool {
 	return found
 }
 
-// dropGoneSettlements removes acknowledgements of messages whose queue is gone from a transaction.
-// It reports whether there were any.
+// dropGoneSettlements removes from a transaction the acknowledgements of messages whose queue is
+// gone. It reports whether there were any.
 func (ch *channel) dropGoneSettlements(t *transaction) bool {
 	s := ch.c.srv
 	alive := map[*topology.Queue]uint64{} // the number of the present queue with this name; 0: there is none
@@ -211,7 +213,7 @@ func (ch *channel) dropGoneSettlements(t *transaction) bool {
 		if !asked {
 			if info, err := s.Broker.Queue(s.Context, q.Full); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 				if id = info.ID; err != nil {
-					id = st.Receipt.ID.Queue // unknown, so treated as present
+					id = st.Receipt.ID.Queue // the queue is unknown, so it is treated as present
 				}
 			}
 			alive[q] = id

@@ -12,7 +12,7 @@ type unacked struct {
 	tag     uint64
 	at      int64 // time of the hand-out, in passed seconds of the server's clock
 	receipt surgetank.Receipt
-	cons    *consumer // nil: from basic.get
+	cons    *consumer // nil: the delivery is from basic.get
 	q       *topology.Queue
 	settled bool
 }

@@ -14,8 +14,8 @@ const (
 	deliverMax   = 512       // messages that are fetched from one consumer at a time
 	deliverBytes = 128 << 10 // approximate bytes of bodies that are fetched at a time
 	keepBuffer   = 128 << 10 // larger buffers are not kept
-	idleBuffer   = 2 << 10   // an idle writer does not keep larger ones
-	idlePieces   = 16        // an idle writer does not keep longer lists
+	idleBuffer   = 2 << 10   // an idle writer keeps no larger buffer
+	idlePieces   = 16        // an idle writer keeps no longer list
 )
 
 // scratch is the large memory of a busy writer. Writers borrow it from a pool, because most
@@ -39,7 +39,7 @@ func (w *writer) borrow() {
 	}
 }
 
-// rest returns large memory to the pool. All of it must be empty.
+// rest puts the writer's large memory back into the pool. All buffers must be empty.
 func (w *writer) rest() {
 	if cap(w.tail) > idleBuffer {
 		w.tail = nil
@@ -69,14 +69,14 @@ func (w *writer) rest() {
 // writer is the state of the writer goroutine.
 type writer struct {
 	c       *Conn
-	buf     []byte // encoded, not yet written
+	buf     []byte // encoded bytes that are not written yet
 	out     moved  // result of the last move from the outbox
 	block   []byte // property block of the present message
 	tail    []byte // encoded outcomes of publishes
 	got     []surgetank.Delivery
 	busy    []*consumer
 	told    []*channel
-	written bool // since the last heartbeat tick
+	written bool // something was written since the last heartbeat tick
 	err     error
 }
 
@@ -241,7 +241,7 @@ func (w *writer) deliver(cons *consumer) {
 	clear(w.got)
 }
 
-// body encodes a body. It writes the buffer first where the body would make it too large.
+// body encodes a body. If the body would make the buffer too large, it writes the buffer first.
 func (w *writer) body(channel uint16, body []byte) {
 	frameMax := int(w.c.tuned.FrameMax)
 	for len(body) > 0 {

@@ -6,16 +6,16 @@ import (
 	"github.com/surgetank/surgetank/internal/digest"
 )
 
-// circles counts dead letters of a virtual host that were dropped because they would have reached
-// the same queue twice by themselves (translate.DeathCycle). For each pair of queues the log gets a
-// line at once, and then at most one line a period with the count since the last line.
+// circles counts dead letters of a virtual host that were dropped because they would have cycled
+// forever (translate.DeathCycle). For each pair of queues the log gets a line at once, and then at
+// most one line a period with the count since the last line.
 type circles struct {
 	mu    sync.Mutex
 	lines digest.Lines
 }
 
-// note counts a dead letter that died in queue and must not go to next. Both are names within the
-// virtual host.
+// note counts a dead letter that died in queue and would cycle forever if it were moved to next.
+// Both are names within the virtual host.
 func (c *circles) note(vh *Vhost, queue, next string) {
 	c.mu.Lock()
 	c.lines.Note(digest.Key{Kind: "circled", Queue: queue, To: next}, 1, "", int64(vh.env.Clock.Passed()))

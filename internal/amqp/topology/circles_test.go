@@ -23,6 +23,6 @@ func TestCirclesAreSummedUp(t *testing.T) {
 	vh.circles.say(vh)
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != 2 || !strings.Contains(lines[0], "queue=a next=b messages=1") || !strings.Contains(lines[1], "messages=2") {
-		t.Errorf("it logged %q", lines)
+		t.Errorf("the log has %q", lines)
 	}
 }

@@ -10,8 +10,8 @@ type Consumer struct {
 	Exclusive bool // no other consumer may be attached
 }
 
-// InExclusiveUse returns the error for a consumer that cannot attach because one of them would be
-// exclusive.
+// InExclusiveUse returns the error for a consumer that cannot attach, because the new consumer or
+// an attached one is exclusive.
 func (q *Queue) InExclusiveUse() error {
 	return wire.Errorf(wire.CodeAccessRefused, "%s in exclusive use", translate.DescribeQueue(q.Name, q.Vhost.Name))
 }
@@ -60,8 +60,8 @@ func (q *Queue) DropConsumer(cons *Consumer) (forgotten bool) {
 	return q.gone
 }
 
-// remove removes a consumer. It returns false if the consumer was not there. The caller holds the
-// virtual host's lock.
+// remove removes a consumer. It returns false if the consumer was not attached. The caller holds
+// the virtual host's lock.
 func (q *Queue) remove(cons *Consumer) bool {
 	_, was := q.consumers[cons]
 	delete(q.consumers, cons)

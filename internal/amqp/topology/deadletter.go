@@ -16,10 +16,10 @@ import (
 )
 
 // Each virtual host has one broker queue for dead-lettering to exchanges: the passage. It is the
-// dead-letter queue of all queues with x-dead-letter-exchange. The door consumes it. In one
-// transaction it publishes each message to the queues that the exchange selects, and acks it. So a
-// dead letter is never lost between two queues, as it can be in RabbitMQ. If a target refuses it,
-// the door tries again.
+// dead-letter queue of all queues with x-dead-letter-exchange. The door consumes the passage. In
+// one transaction it publishes each message to the queues that the exchange selects, and acks it.
+// So a dead letter is never lost between two queues, as it can be in RabbitMQ. If one of these
+// queues refuses the message, the door tries again.
 
 const (
 	passageCredit = 512
@@ -136,7 +136,7 @@ func (vh *Vhost) passOnOne(ctx context.Context, d *surgetank.Delivery) {
 	}
 	err := vh.transact(ctx, msgs, []surgetank.Settlement{{Receipt: d.Receipt, Op: surgetank.Ack}})
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound && len(msgs) > 0 {
-		// A target was deleted without this door's knowledge.
+		// A destination queue was deleted, and this door has not noticed.
 		for _, full := range msgs[0].Queues {
 			if _, qerr := vh.env.Broker.Queue(ctx, full); surgetank.CodeOf(qerr) == surgetank.CodeNotFound {
 				_, name := fullname.Split(full)
@@ -168,7 +168,7 @@ func (vh *Vhost) reroute(d *surgetank.Delivery) surgetank.Publishing {
 	return vh.deadLetter(d, a)
 }
 
-// deadLetterTarget returns a queue's settings for its dead letters. The queue may be gone.
+// deadLetterTarget returns a queue's settings for its dead letters. The queue can be gone.
 func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
 	_, name := fullname.Split(full)
 	vh.mu.RLock()
@@ -187,7 +187,7 @@ func (vh *Vhost) deadLetterTarget(full string) (translate.QueueAttrs, bool) {
 const maxRetired = 4096
 
 // retire remembers the dead-letter exchange of a deleted queue. The queue's record, if it has one,
-// is kept as long, so that a restart does not forget it. The caller holds mu.
+// is kept for the same time, so that a restart does not forget it. The caller holds mu.
 func (vh *Vhost) retire(full string, a translate.QueueAttrs) {
 	if len(vh.retired) >= maxRetired {
 		for k := range vh.retired { // forget any one; the next start finds its record

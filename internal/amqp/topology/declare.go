@@ -184,7 +184,8 @@ func (vh *Vhost) bind(b *binding, source string) error {
 		}
 	}
 	vh.mu.Lock()
-	// An auto-delete end can be gone by now. The saved record is then invalid.
+	// An auto-delete exchange or queue of the binding can be gone by now. The saved record is then
+	// invalid.
 	alive := vh.exchanges[source] == b.source &&
 		(b.queue == nil || !b.queue.gone) && (b.to == nil || vh.exchanges[b.to.Name] == b.to)
 	if alive {

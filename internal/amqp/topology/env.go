@@ -14,8 +14,8 @@ import (
 // Env has the services that all virtual hosts of one server use. It does not change after the
 // server has started.
 type Env struct {
-	Broker   door.Broker    // with policies in front
-	Policies *policy.Broker // the same; for questions about policies
+	Broker   door.Broker    // the broker that applies policies
+	Policies *policy.Broker // the same broker, for questions about policies
 	Auth     *auth.Store
 	Log      *slog.Logger
 	Clock    clock.Clock
@@ -24,8 +24,8 @@ type Env struct {
 	// Background runs f in a new goroutine. Shutdown waits until f returns. After Shutdown no new
 	// function starts.
 	Background   func(f func())
-	MaxExchanges int // of a virtual host
-	MaxBindings  int // of an exchange
+	MaxExchanges int // exchanges of a virtual host
+	MaxBindings  int // bindings of an exchange
 }
 
 // Sync waits until the broker has decided all earlier settlements and changes of credit. With a

@@ -6,19 +6,19 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// The janitor asks the broker for queues that another door has deleted. It asks for a few queues
-// each second, which costs little. It asks for each queue at most once a pause.
+// The janitor asks the broker for queues that another door has deleted. It asks for lookEach queues
+// a second, which costs little. It asks for each queue at most once in lookPause.
 const (
 	lookEach  = 64
 	lookPause = 30 * time.Second
 )
 
 // GoneQueues finds queues that this door knows and another door has deleted. A use of such a queue
-// would also reveal it. But if it is never used again, its bindings and records would stay without
-// this search. The janitor owns it.
+// would also reveal the deletion. But if the queue is never used again, its bindings and records
+// would stay without this search. The janitor owns it.
 type GoneQueues struct {
 	in    *Registry
-	left  []*Queue      // of this round
+	left  []*Queue      // queues of this round that are not checked yet
 	began time.Duration // start of this round
 }
 

@@ -31,11 +31,11 @@ func TestConsistentHashing(t *testing.T) {
 	delete(bindings, "binding2")
 	for v, id := range before {
 		if now := pickByHash(bindings, v).id; id != "binding2" && now != id {
-			t.Fatalf("%s moved from %s to %s, though neither changed", v, id, now)
+			t.Fatalf("%s moved from %s to %s, although neither binding changed", v, id, now)
 		}
 	}
 	if pickByHash(nil, "x") != nil || pickByHash(map[string]*binding{"a": {id: "a"}}, "x") != nil {
-		t.Error("something was picked of nothing")
+		t.Error("pickByHash chose a binding although there are none")
 	}
 	// The choice of bindings must not change between versions.
 	if h := hash64("binding", "value"); h != 0x84286af19876e7d2 {

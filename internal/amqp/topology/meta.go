@@ -264,7 +264,7 @@ func (s *Registry) loadQueue(b []byte) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if vh.queues[name] == nil { // deleted, but its dead letters can still be in the passage
+	if vh.queues[name] == nil { // the queue was deleted, but its dead letters can still be in the passage
 		if a = vh.under(name, a); a.HasDLX {
 			vh.retire(r.Full, a)
 		}

@@ -9,12 +9,12 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// Exchange types that route each message to one of their bindings. RabbitMQ has them as plug-ins.
+// These exchange types route each message to one of their bindings. RabbitMQ has them as plug-ins.
 const (
 	// kindHash sends messages with the same hash to the same binding. The binding key is its
 	// weight.
 	kindHash        = "x-consistent-hash"
-	kindRandom      = "x-random"       // to a random binding
+	kindRandom      = "x-random"       // sends each message to a random binding
 	kindLocalRandom = "x-local-random" // the same; on one server every queue is local
 
 	argHashHeader   = "hash-header"
@@ -51,7 +51,8 @@ func parseHashOn(args wire.Table, where string) (h hashOn, err error) {
 	return h, nil
 }
 
-// of returns the text of a message to hash, "" if the message does not have it.
+// of returns the part of a message that is hashed, as text. If the message does not have the part,
+// it returns "".
 func (h hashOn) of(key string, p *wire.Properties) string {
 	switch {
 	case h.header != "":

@@ -90,8 +90,8 @@ func (vh *Vhost) redeclare(q *Queue, want translate.QueueAttrs, owner any) (*Que
 	return q, translate.CompatibleQueue(*q.own(), want, where)
 }
 
-// Ghost reports whether another door has deleted a queue that this one knows. If so, it forgets the
-// queue. The caller holds no stripe.
+// Ghost reports whether another door has deleted a queue that this door knows. If so, Ghost forgets
+// the queue. The caller holds no stripe.
 func (vh *Vhost) Ghost(q *Queue) bool {
 	info, err := vh.env.Broker.Queue(vh.env.Context, q.Full)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound || err == nil && info.ID != q.ID {

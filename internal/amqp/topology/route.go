@@ -7,7 +7,7 @@ import (
 // Routed is the result of routing a message: the broker names of its queues, each once.
 type Routed struct {
 	Queues  []string // broker names
-	Fixed   bool     // depends only on exchange and key, so it may be cached until the topology changes
+	Fixed   bool     // the queues depend only on exchange and key, so they may be cached until the topology changes
 	Refused bool     // one of the queues has a limit of 0 and refuses the message
 }
 

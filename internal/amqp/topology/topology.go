@@ -60,16 +60,17 @@ type Exchange struct {
 	durable, autoDelete, Internal bool
 	args                          wire.Table
 	alternate                     string // "" if there is none
-	// id differs for each exchange with this name. Bindings have it, so old ones stay invalid.
+	// id differs for each exchange with this name. A binding has the ids of its exchanges, so
+	// bindings of a deleted exchange stay invalid.
 	id uint64
 
 	// Bindings with this exchange as the source: all of them, and indexes for its kind.
 	bindings map[string]*binding
 	byKey    map[string]map[string]*binding
 	topics   *topicTrie
-	list     []*binding          // for the random kinds
-	hash     hashOn              // for the hashing kind
-	incoming map[string]*binding // with this exchange as the destination
+	list     []*binding          // all bindings, if the kind picks one at random
+	hash     hashOn              // the hashed part of a message, if the kind picks by hash
+	incoming map[string]*binding // bindings with this exchange as the destination
 }
 
 // binding is the 4-tuple of source, destination, key and arguments. Exactly one of queue and to is
@@ -82,7 +83,7 @@ type binding struct {
 	key     string
 	args    wire.Table
 	match   headersMatch
-	weight  float64 // for a hashing source
+	weight  float64 // weight, if the source picks by hash
 	at      int     // index in the source's list
 	durable bool
 }
@@ -91,14 +92,14 @@ type binding struct {
 // its virtual host.
 type Queue struct {
 	Vhost *Vhost
-	Name  string                               // within the virtual host
+	Name  string                               // name within the virtual host
 	Full  string                               // the broker's name
 	ID    uint64                               // the broker's number
-	set   atomic.Pointer[translate.QueueAttrs] // in force, with its policy
-	said  atomic.Pointer[translate.QueueAttrs] // as declared
+	set   atomic.Pointer[translate.QueueAttrs] // settings in force: the declared ones under the queue's policy
+	said  atomic.Pointer[translate.QueueAttrs] // settings as declared
 	Owner any                                  // the connection of an exclusive queue
 
-	delivered uint64 // the janitor's: the broker's count at its last look
+	delivered uint64 // owned by the janitor: the broker's count of deliveries at the last look
 
 	// The virtual host's lock guards these fields.
 	bindings     map[string]*binding

@@ -47,7 +47,7 @@ var comparedArgs = []string{argExpires, argMessageTTL, argDLX, argDLK, argMaxLen
 // values parsed from them.
 type QueueAttrs struct {
 	Durable, Exclusive, AutoDelete bool       // the flags
-	Args                           wire.Table // as the client sent them
+	Args                           wire.Table // arguments as the client sent them
 
 	Quorum        bool          // x-queue-type
 	Single        bool          // x-single-active-consumer
@@ -57,7 +57,7 @@ type QueueAttrs struct {
 	DLK           string        // x-dead-letter-routing-key
 	Expires       time.Duration // 0: never
 	Overflow      string        // x-overflow; "" if not given
-	deliveryLimit int64         // -1: none
+	deliveryLimit int64         // limit of deliveries; -1: none
 	AckTimeout    time.Duration // 0: the server's default
 	ttl           int64         // -1: none
 	maxLength     int64

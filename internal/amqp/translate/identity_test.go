@@ -81,7 +81,8 @@ func TestDelayOfEveryType(t *testing.T) {
 	}
 }
 
-// TestHeadersForOtherDoorsKeepTheirIdentity: rules such as group_by read these headers.
+// TestHeadersForOtherDoorsKeepTheirIdentity: values that are equal have one text, because rules
+// such as group_by compare this text.
 func TestHeadersForOtherDoorsKeepTheirIdentity(t *testing.T) {
 	for name, tc := range map[string]struct {
 		v    wire.Value

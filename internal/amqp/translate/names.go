@@ -8,9 +8,9 @@ import (
 
 // Names that AMQP reserves.
 const (
-	ReservedPrefix  = "amq."                  // of names that clients cannot declare
+	ReservedPrefix  = "amq."                  // begins the names that clients cannot declare
 	ReplyToQueue    = "amq.rabbitmq.reply-to" // the pseudo-queue of direct replies
-	ReplyToPrefix   = ReplyToQueue + "."      // of the routing keys of requesters
+	ReplyToPrefix   = ReplyToQueue + "."      // begins the routing keys of requesters
 	TraceExchange   = "amq.rabbitmq.trace"    // exists for clients that look for it
 	defaultResource = "amq.default"           // the default exchange's name in permissions
 )

@@ -15,18 +15,18 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// The stored form of a message that came over AMQP. The broker, its rules and the other doors read
-// a message's content type and headers as text. The opaque part has the rest of the property block.
-// It also says how to rebuild the block from both, byte for byte.
+// This file converts a message that came over AMQP to its stored form and back. The broker, its
+// rules and the other doors read a message's content type and headers as text. The opaque part has
+// the rest of the property block. It also says how to rebuild the block from both, byte for byte.
 //
 //	'A' flags(1) length(1) exchange  moved(2)  fields  block
 //
-// moved has the flags of the properties that are stored outside the block. The content type is the
-// message's own, and the others are the first headers. If moved has the flag of the headers table,
-// fields are a number (uvarint) and that number of fields. A field whose name and value equal those
-// of the next header is only its type. Any other field is fieldShown or fieldWhole, followed by the
-// whole field. fieldShown means that the next header is a text made from the field. block is a
-// property block of everything else.
+// moved has the flags of the properties that are stored outside the block. The content type is
+// stored as the message's content type, and the other properties as its first headers. If moved has
+// the flag of the headers table, fields are a number (uvarint) and that number of fields. If a
+// field's name and value equal those of the next header, only its type is stored. Any other field
+// is fieldShown or fieldWhole, followed by the whole field. fieldShown means that the next header
+// is a text made from the field. block is a property block of everything else.
 //
 // The older form has the whole block. It is still read, and it is written where it is shorter:
 //

@@ -81,7 +81,7 @@ func TestChangedHeadersAreAnotherDoors(t *testing.T) {
 		m := c.Template
 		m.Headers = headers
 		if _, _, ok := ReadStored(&m, nil); ok {
-			t.Errorf("%s: taken for what was published", name)
+			t.Errorf("%s: changed headers count as the published ones", name)
 		}
 		d := &surgetank.Delivery{Message: m, Queue: "q"}
 		exchange, _, got, _ := Outgoing(d, false, nil)
@@ -107,7 +107,7 @@ func TestStoredBlocksComeBack(t *testing.T) {
 		exchange := rapid.StringN(0, 40, 255).Draw(t, "exchange")
 		c, err := ParseContent(exchange, block)
 		if err != nil {
-			t.Skip() // its TTL, delay or key is refused
+			t.Skip() // the TTL, delay or key is refused
 		}
 		m := c.Template
 		size := len(*door.Opaque(&m)) + len(m.ContentType)

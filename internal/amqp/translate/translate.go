@@ -21,8 +21,8 @@ const leastTTL = time.Millisecond
 func DeadLetterQueue(vhost string) string { return policy.Passage(vhost) }
 
 // QueueConfig returns the broker's settings for a queue that was declared over AMQP. As in
-// RabbitMQ, the queue retries at once and without end. It drops refused messages if no dead-letter
-// exchange is set.
+// RabbitMQ, the queue retries at once and without end. It drops rejected and expired messages if no
+// dead-letter exchange is set.
 func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	c := surgetank.QueueConfig{
 		Transient:   !a.Durable || a.Exclusive, // an exclusive queue's connection ends with the broker
@@ -51,13 +51,14 @@ func QueueConfig(vhost string, a QueueAttrs) surgetank.QueueConfig {
 	return c
 }
 
-// keepsNothing reports whether the queue's limit is 0. In the broker, a limit of 0 means none, so
-// the queue gets the least TTL instead.
+// keepsNothing reports whether the queue's length limit is 0. In the broker, a limit of 0 means
+// none, so the queue gets the least TTL instead.
 func (a QueueAttrs) keepsNothing() bool {
 	return (a.maxLength == 0 || a.maxBytes == 0) && a.Overflow != overflowReject && a.Overflow != OverflowRejectDLX
 }
 
-// RefusesAll reports whether the queue has a limit of 0 and refuses messages that do not fit.
+// RefusesAll reports whether the queue has a length limit of 0 and refuses messages that do not
+// fit.
 func (a QueueAttrs) RefusesAll() bool {
 	return (a.maxLength == 0 || a.maxBytes == 0) && !a.keepsNothing()
 }
@@ -91,8 +92,8 @@ func AttrsOf(c surgetank.QueueConfig) QueueAttrs {
 // Content is a published property block, parsed as far as the door needs.
 type Content struct {
 	exchange string
-	Block    []byte            // as the client sent it
-	Shown    []byte            // as consumers see it: without BCC
+	Block    []byte            // block as the client sent it
+	Shown    []byte            // block as consumers see it: without BCC
 	Props    wire.Properties   // aliases Block
 	CC       []string          // more keys, from CC and BCC
 	Template surgetank.Message // without key and body
@@ -279,7 +280,7 @@ func textHeaders(p *wire.Properties, budget int) []surgetank.Header {
 	return list
 }
 
-// FencingHeader is the header that gives a consumer the fencing token of its lease.
+// FencingHeader is the header that tells a consumer the fencing token of its lease.
 const FencingHeader = "x-fencing-token"
 
 // Outgoing returns a delivery's AMQP form: the exchange and key of its publish, and its property
@@ -300,7 +301,7 @@ func Outgoing(d *surgetank.Delivery, quorum bool, buf []byte) (exchange []byte, 
 	}
 	p, err := wire.ParseProperties(block)
 	if err != nil {
-		return exchange, key, block, buf // it was valid when it was stored; the client gets it unchanged
+		return exchange, key, block, buf // the stored block was valid; the client gets it unchanged
 	}
 	if len(d.Deaths) > 0 {
 		p.Headers = WithDeaths(p.Headers, ok && f.Flags&OpaqueDeaths != 0, DeathsOf(d, string(exchange), &p))

@@ -20,7 +20,7 @@ func TestExpiration(t *testing.T) {
 	}
 	for _, in := range []string{"", "-", "+1", " 1", "1e3", "0x1", "315360000001", "1.", "abc"} {
 		if n, err := parseExpiration(in); err == nil {
-			t.Errorf("%q is taken for %d", in, n)
+			t.Errorf("%q was parsed as %d", in, n)
 		}
 	}
 }
@@ -87,7 +87,7 @@ func TestDeathHistory(t *testing.T) {
 	}
 	for queue, want := range map[string]bool{"a": true, "b": false, "c": false} {
 		if DeathCycle(h, queue) != want {
-			t.Errorf("cycle to %s is not %v", queue, want)
+			t.Errorf("DeathCycle for %s is not %v", queue, want)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // death is one event in x-death: a message left a queue for its dead-letter exchange.
 type death struct {
 	queue, reason string
-	exchange      string // of the publish before the death
+	exchange      string // exchange of the publish before the death
 	keys          []string
 	time          time.Time
 	expiration    string // the message's expiration, "" for none
@@ -142,9 +142,9 @@ func isLastDeath(s string) bool {
 	return s == "x-last-death-exchange" || s == "x-last-death-queue" || s == "x-last-death-reason"
 }
 
-// DeathCycle reports whether a message must not go to queue. headers have its x-death, with the
-// newest event. The message must not go if it has died in queue before and nothing was rejected
-// since, because it would then cycle forever.
+// DeathCycle reports whether a dead letter would cycle forever if it were moved to queue. headers
+// have its x-death, with the newest event. A message cycles if it has died in queue before and
+// nothing was rejected since.
 func DeathCycle(headers wire.Table, queue string) bool {
 	for _, e := range readDeaths(headers) {
 		if e.reason == "rejected" {

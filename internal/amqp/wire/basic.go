@@ -76,7 +76,7 @@ type Publish struct {
 // ParsePublish parses the payload of a method frame whose id is IDBasicPublish.
 func ParsePublish(payload []byte, p *Publish) error {
 	c := codec{b: payload}
-	c.cut(6) // ids, ticket
+	c.cut(6) // skips the ids and the ticket
 	p.Exchange = c.shortbytes()
 	p.RoutingKey = c.shortbytes()
 	bits := c.cut(1)

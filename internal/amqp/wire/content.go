@@ -24,8 +24,8 @@ const (
 	HasClusterID       = 1 << 2
 )
 
-// Properties are those of class basic. Flags says which are present. The strings alias the parsed
-// input.
+// Properties are the message properties of class basic. Flags says which are present. The strings
+// alias the parsed input.
 type Properties struct {
 	Flags                                   uint16
 	DeliveryMode, Priority                  byte

@@ -24,8 +24,8 @@ const (
 	// octet.
 	FrameOverhead = 8
 	frameHead     = 7
-	// MinFrameMax is the smallest frame_max that two peers may agree on. Before they agree, it is
-	// the size of the largest frame.
+	// MinFrameMax is the smallest frame_max that two peers may agree on. Before they agree, no
+	// frame is larger than this size.
 	MinFrameMax = 4096
 )
 

@@ -27,8 +27,8 @@ func captured(f *testing.F) [][]byte {
 	return all
 }
 
-// FuzzStream parses any bytes as frames, and all that is in them. Parsed parts must be written as
-// the same bytes.
+// FuzzStream parses any bytes as frames, and then the methods, properties and tables in the frames.
+// Written again, the parsed parts must have the same bytes.
 func FuzzStream(f *testing.F) {
 	for _, m := range everyMethod {
 		f.Add(AppendMethod(nil, 1, m))

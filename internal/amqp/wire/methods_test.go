@@ -77,7 +77,7 @@ func TestMethodsRoundTripAndRefuseEveryCut(t *testing.T) {
 			}
 		}
 		if _, err := ParseMethod(append(f.Payload[:len(f.Payload):len(f.Payload)], 0)); codeOf(err) != CodeFrameError {
-			t.Errorf("%T with a byte too many: %v", m, err)
+			t.Errorf("%T with one extra byte: %v", m, err)
 		}
 	}
 	for class := range MethodID(128) {
@@ -152,7 +152,7 @@ func TestHotParsers(t *testing.T) {
 		}
 	}
 	if err := ParsePublish(append(b[:len(b):len(b)], 0), &p); codeOf(err) != CodeFrameError {
-		t.Errorf("publish with a byte too many: %v", err)
+		t.Errorf("a publish with one extra byte: %v", err)
 	}
 	if err := ParsePublish(payload(&BasicPublish{"\xff", "", false, false}), &p); codeOf(err) != CodeFrameError {
 		t.Errorf("publish to a name that is not UTF-8: %v", err)

@@ -14,7 +14,7 @@ import (
 // broker must not pass such tables on. Real tables have fewer than five levels.
 const (
 	MaxTableDepth    = 32
-	MaxTableElements = 8192 // of a table with all nested ones
+	MaxTableElements = 8192 // elements of a table, including nested tables
 )
 
 // Table is a field table: its encoded bytes without the length. In this form it is sent and stored,

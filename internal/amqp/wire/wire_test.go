@@ -95,7 +95,7 @@ func TestTableKeepsEveryType(t *testing.T) {
 		t.Error("an L above int64 passed as an int64")
 	}
 	if v, ok := in.Get("absent"); ok || v.Tag != 0 {
-		t.Error("found what is not there")
+		t.Error("a missing field was found")
 	}
 	if v, _ := in.Get("d"); true {
 		if f, ok := v.Float(); !ok || f != 1 {
@@ -104,7 +104,7 @@ func TestTableKeepsEveryType(t *testing.T) {
 	}
 	for i := range in {
 		if in[:i].Validate() == nil && !fieldBoundary(in, i) {
-			t.Errorf("cut at %d is taken for whole", i)
+			t.Errorf("a table cut at %d was accepted as whole", i)
 		}
 	}
 }
@@ -172,7 +172,7 @@ func TestTableLimits(t *testing.T) {
 func TestTableWithout(t *testing.T) {
 	in := Table(nil).AddBool("a", true).AddInt("b", 1).AddString("c", "d").AddBool("a", false)
 	if got := in.Without(func(n []byte) bool { return string(n) == "zz" }); &got[0] != &in[0] {
-		t.Error("copied though nothing was dropped")
+		t.Error("the table was copied although no field was dropped")
 	}
 	got := in.Without(func(n []byte) bool { return string(n) == "a" })
 	if want := Table(nil).AddInt("b", 1).AddString("c", "d"); !bytes.Equal(got, want) {
@@ -227,11 +227,11 @@ func TestPropertiesRoundTrip(t *testing.T) {
 		}
 		for i := range b {
 			if _, err := ParseProperties(b[:i]); err == nil {
-				t.Errorf("flags %#x: cut at %d is taken for whole", p.Flags, i)
+				t.Errorf("flags %#x: a block cut at %d was accepted as whole", p.Flags, i)
 			}
 		}
 		if _, err := ParseProperties(append(b, 0)); codeOf(err) != CodeSyntaxError {
-			t.Errorf("flags %#x: a byte too many: %v", p.Flags, err)
+			t.Errorf("flags %#x: one extra byte: %v", p.Flags, err)
 		}
 	}
 	got, _ := ParseProperties(all.Append(nil))

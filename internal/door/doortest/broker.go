@@ -13,7 +13,7 @@ import (
 )
 
 // Broker is an in-memory broker with one queue, for tests that must control its faults. It keeps
-// the contract of door.Broker for the methods that sinks use; the others panic.
+// the contract of door.Broker for the methods that sinks use. All other methods panic.
 //
 // Its durable state survives Restart; leases do not.
 type Broker struct {
@@ -24,7 +24,7 @@ type Broker struct {
 	queue   uint64
 	epoch   uint64
 	lease   uint64
-	msgs    []*message // by Seq, from 1
+	msgs    []*message // in order of Seq, from 1
 	floor   uint64
 	entry   uint64 // number of durable entries
 	opens   []door.Opening
@@ -53,7 +53,7 @@ type message struct {
 	lease   uint64
 	holder  *subscription
 	settled bool
-	runs    int // deliveries
+	runs    int // number of deliveries
 }
 
 // NewBroker makes a broker with one empty queue.
@@ -253,8 +253,8 @@ func (b *Broker) end(code surgetank.Code) {
 	clear(b.subs)
 }
 
-// handOut leases messages to subscriptions with credit. The oldest message comes first; a group's
-// messages stay in order and go to one subscription. Call with mu held.
+// handOut leases messages to subscriptions with credit. The oldest message comes first. A group's
+// messages stay in order and are delivered to one subscription. Call with mu held.
 func (b *Broker) handOut() {
 	for s := range b.subs {
 		if s.cancelled {

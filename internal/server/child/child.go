@@ -38,7 +38,7 @@ type Server struct {
 
 	// Set these fields before Start; the zero values work.
 	Dir    string                       // working directory; empty: the caller's
-	Env    []string                     // added to the caller's environment
+	Env    []string                     // variables that are added to the caller's environment
 	Wrap   func(argv []string) []string // changes the command line
 	Attr   *syscall.SysProcAttr
 	OnKill func(p *os.Process) // ends further processes, which Wrap has started
@@ -47,7 +47,7 @@ type Server struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the process is gone
 	err    error         // exit error; set before exited is closed
-	Ready  Ready         // of the running process
+	Ready  Ready         // the Ready line of the running process
 }
 
 // New prepares a server of a surgetank binary with a data directory. args are further flags of
@@ -118,7 +118,8 @@ func (s *Server) Start(ctx context.Context) error {
 // Exited is closed when the process has ended for any reason.
 func (s *Server) Exited() <-chan struct{} { return s.exited }
 
-// Exit returns the exit code of a process that has ended, or -1 if a signal ended it, and the error.
+// Exit returns the exit code of a process that has ended, or -1 if a signal ended it, and the
+// error.
 func (s *Server) Exit() (code int, err error) { return s.cmd.ProcessState.ExitCode(), s.err }
 
 // Kill ends the process like a power failure, and returns when it is gone.

@@ -1,7 +1,7 @@
 // Package demo shows the main purpose of Surgetank on one screen. A spike of writes is stored on
-// disk as fast as it comes and drains into a database at a chosen rate. The rows are then counted
-// in the database itself. The demo uses what every user has: the server as a separate process, and
-// the HTTP interface.
+// disk as fast as it arrives, and drains into a database at a chosen rate. The rows are then
+// counted in the database itself. The demo uses what every user has: the server as a separate
+// process, and the HTTP interface.
 package demo
 
 import (
@@ -44,15 +44,15 @@ type Options struct {
 // Live are the figures at one moment.
 type Live struct {
 	Elapsed      time.Duration
-	Published    int64 // confirmed
+	Published    int64 // confirmed lines
 	Applied      int64
 	Backlog      int64
-	InRate       float64 // average of about the last second
+	InRate       float64 // average rate of about the last second
 	OutRate      float64
 	OldestAge    time.Duration
-	TimeToDrain  time.Duration // at OutRate; 0 if unknown
+	TimeToDrain  time.Duration // time to drain at OutRate; 0 if unknown
 	ServerIsDown bool
-	Total        int64 // to be published; 0 if unknown
+	Total        int64 // lines to be published; 0 if unknown
 }
 
 // Result is the comparison of the confirmed lines with the rows.
@@ -169,7 +169,7 @@ func (d *demo) source() (feed.Source, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// Counting first costs one pass, and gives the live figures a total.
+	// Counting first costs one pass. With the count, the live figures can show a total.
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := f.Read(buf)
@@ -184,8 +184,8 @@ func (d *demo) source() (feed.Source, error) {
 	return feed.NewFiles([]string{d.Input}, nil, input.Options{Format: input.Lines, Max: surgetank.DefaultMaxMessage}), nil
 }
 
-// flow sends the spike and waits until all of it is applied. If asked to, it kills the server in
-// the middle.
+// flow sends the spike and waits until all of it is applied. With Options.Crash, it kills the
+// server in the middle.
 func (d *demo) flow(ctx context.Context, src feed.Source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -19,8 +19,8 @@
 //
 // If the queue has a dedup window, line n of run r also has the dedup id "r:n". A later run of the
 // same name then stores only the missing lines. Package input can divide a file into other messages
-// than lines. Everything here about lines also holds for them; Options.Format keeps their dedup ids
-// apart.
+// than lines. All statements about lines apply to these messages, too. Options.Format keeps the
+// dedup ids of different formats apart.
 package feed
 
 import (
@@ -43,7 +43,7 @@ const (
 	DefaultBatchBytes = 1 << 20
 	DefaultLanes      = 4
 	DefaultGiveUp     = 5 * time.Minute
-	maxBufferedBytes  = 32 << 20 // read and not yet confirmed, total of all lanes
+	maxBufferedBytes  = 32 << 20 // bytes that are read and not yet confirmed, in all lanes
 )
 
 // Options describe the destination of lines and how to send them. Queue and Run are required.
@@ -56,15 +56,15 @@ type Options struct {
 	// message gets the group, too.
 	Group    func(body []byte) string
 	SetGroup bool
-	// Format, if not empty, is part of the dedup ids. So messages of an input that is read in
-	// another format are different messages. ContentType is the type of each message.
+	// Format, if not empty, is part of the dedup ids. So the messages of the same input in another
+	// format have other dedup ids. ContentType is the type of each message.
 	Format, ContentType string
 	// NumberHeader, if not empty, is the name of a header with each line's number.
 	NumberHeader string
 	// Window is the queue's dedup window; 0: no window.
 	Window time.Duration
-	// Repeat allows sending lines again that may be stored, even if the server cannot detect the
-	// duplicate.
+	// Repeat allows sending lines again that the server may have stored, even if it cannot detect
+	// the duplicate.
 	Repeat bool
 
 	Lanes      int           // batches in flight; 0: DefaultLanes, or 1 without Group
@@ -109,8 +109,9 @@ func (e *LineError) Error() string {
 func (e *LineError) Unwrap() error { return e.Err }
 
 // Publish sends every line of src. It returns when all are confirmed, or with the first error that
-// retrying cannot fix. When ctx ends it stops reading and finishes the batches in flight. Lines not
-// counted as confirmed may still be stored; running again with the same Run resolves them.
+// retrying cannot fix. When ctx ends it stops reading and finishes the batches in flight. Lines
+// that are not counted as confirmed can still be stored. If the queue has a dedup window, a later
+// call with the same Run stores only the missing lines.
 func Publish(ctx context.Context, b surgetank.Broker, src Source, o Options, stats *Stats) error {
 	o = o.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -394,7 +395,7 @@ func (p *publisher) publishings(from *sender, batch []Line, numbers []uint64) []
 	return msgs
 }
 
-// mayHelpToRepeat reports whether an error may pass by itself.
+// mayHelpToRepeat reports whether an error can pass by itself.
 func mayHelpToRepeat(err error) bool {
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeClosed, surgetank.CodeUncertain:

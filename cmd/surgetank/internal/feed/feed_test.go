@@ -30,8 +30,8 @@ type flaky struct {
 	window   time.Duration
 	stored   []string // "group|body" in order
 	seen     map[string]time.Time
-	numbers  map[string]bool // confirmed, by publisher and number
-	known    map[string]bool // publishers
+	numbers  map[string]bool // confirmed lines, by publisher and number
+	known    map[string]bool // known publishers
 	refuse   func(body string) error
 	inFlight map[string]bool // groups in flight
 	calls    int
@@ -46,7 +46,7 @@ func (f *flaky) Publish(_ context.Context, msgs []surgetank.Publishing) ([]surge
 		return nil, surgetank.Errorf(surgetank.CodeClosed, "connection refused")
 	case 1:
 		return nil, surgetank.Errorf(surgetank.CodeUncertain, "reset before the request was read")
-	case 2: // part of it is stored, the answer is lost
+	case 2: // a part of the batch is stored, and the answer is lost
 		f.store(msgs[:f.rng.IntN(len(msgs)+1)])
 		return nil, surgetank.Errorf(surgetank.CodeUncertain, "reset before the answer")
 	case 3:
@@ -223,7 +223,7 @@ func TestStopsWhereTruthEnds(t *testing.T) {
 }
 
 // TestServerThatForgets: the server forgets publishers. Lines that were never sent before are sent
-// with a new id; with Repeat the other lines are, too.
+// with a new id. With Repeat, all other lines are sent again, too.
 func TestServerThatForgets(t *testing.T) {
 	for _, repeat := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -301,7 +301,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		var stats Stats
 		err := Publish(t.Context(), b, NewFiles(nil, strings.NewReader(strings.Repeat(line, 200)), asLines(2<<20)), Options{Queue: "q", Run: "r"}, &stats)
 		if err == nil {
-			t.Fatal("published to a server that refuses all")
+			t.Fatal("a publish succeeded on a server that refuses all messages")
 		}
 		if got := stats.Snapshot().Read; got > maxBufferedBytes>>20+1 {
 			t.Errorf("%d lines of 1 MiB were read while none was confirmed", got)

@@ -46,7 +46,7 @@ type Files struct {
 	stdin io.Reader
 	opts  input.Options
 
-	base  int64 // numbers used by earlier files
+	base  int64 // how many numbers the earlier files used
 	name  string
 	in    *input.Reader
 	close func() error
