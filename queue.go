@@ -94,7 +94,7 @@ type BreakerMode string
 
 const (
 	BreakerOff     BreakerMode = "off"     // none: the queue has no breaker
-	BreakerReports BreakerMode = "reports" // consumers and sinks report it, or a command says it (the default)
+	BreakerReports BreakerMode = "reports" // consumers report it, or a command says it (the default)
 	BreakerErrors  BreakerMode = "errors"  // also a high share of errors, and silence
 )
 
