@@ -145,7 +145,7 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 	}
 	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
-	fmt.Fprintf(w, "in %s  out %s a second in the last minute; in %s  out %s in the last 10 minutes\n", rate(q.In.Minute), rate(q.Out.Minute), rate(q.In.TenMinutes), rate(q.Out.TenMinutes))
+	fmt.Fprintf(w, "in %s  out %s in the last minute; in %s  out %s in the last 10 minutes\n", rate(q.In.Minute), rate(q.Out.Minute), rate(q.In.TenMinutes), rate(q.Out.TenMinutes))
 	if why.Drain != nil {
 		fmt.Fprintf(w, "time to drain: %s\n", printable(why.Drain.Text))
 	}

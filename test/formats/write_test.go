@@ -33,7 +33,7 @@ const (
 // The kinds of records that the writer uses directly.
 const (
 	recMoved queue.Kind = 2
-	recEpoch            = 11 // current builds write kind 12 instead
+	recEpoch            = 11 // old record of an opening; current builds write kind 12
 )
 
 // writer makes a golden directory. It runs in a synctest bubble, so its clock is simulated.
@@ -56,14 +56,14 @@ func write(t *testing.T) string {
 	w.messages()
 	w.access()
 	w.topology()
-	w.crash() // while leases are open
+	w.crash() // some leases are live
 	w.b = open(t, w.dir, opening{incarnation: 5})
 	w.later()
 	closeBroker(t, w.b)
 	appendEntry(t, w.dir, []byte{recEpoch, 9})
 	w.b = open(t, w.dir, opening{incarnation: 6, closing: true})
 	w.publish("plain", surgetank.Message{Body: []byte("after the old epoch record")})
-	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop records its lease
+	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop records this lease
 		t.Fatalf("%d messages are leased, want 1", len(ds))
 	}
 	closeBroker(t, w.b)
@@ -123,7 +123,7 @@ func (w *writer) settle(s surgetank.Settlement, ds ...surgetank.Delivery) {
 	}
 }
 
-// losses makes a directory from which a repair lost something.
+// losses makes a directory that was repaired and has lost a message.
 func (w *writer) losses() {
 	w.b = open(w.t, w.dir, opening{incarnation: 1})
 	w.declare("harmed", surgetank.QueueConfig{})
@@ -134,7 +134,7 @@ func (w *writer) losses() {
 	w.dir = repaired(w.t, w.dir, "the damaged message")
 }
 
-// moves fills the log with dead messages until the broker rewrites the few live ones, and then
+// moves publishes and acks messages until the broker appends the few survivors again, and then
 // crashes.
 func (w *writer) moves() {
 	w.b = open(w.t, w.dir, opening{incarnation: 2, snapshotBytes: 16 << 10})
@@ -154,10 +154,10 @@ func (w *writer) moves() {
 			return
 		}
 	}
-	w.t.Fatal("no message was written again")
+	w.t.Fatal("no survivor was written again")
 }
 
-// moved reports whether there is a moved record after the newest snapshot of a directory.
+// moved reports whether a directory has a record of a moved survivor after its newest snapshot.
 func (w *writer) moved(dir string) (found bool) {
 	newest := newestSnapshot(w.t, dir)
 	entries(w.t, dir, func(e disklog.EntryInfo) error {
@@ -199,7 +199,7 @@ func (w *writer) settings() {
 	w.declare("circle-b", surgetank.QueueConfig{TTL: time.Minute, DeadLetter: "circle-a"})
 }
 
-// messages publishes messages with every field, and brings them into every state.
+// messages publishes messages with every field, and brings messages into every state.
 func (w *writer) messages() {
 	everything := surgetank.Message{
 		Body: []byte(`{"total": 7}`), ContentType: "application/json", Key: "orders.eu", Priority: 3, Delay: 48 * time.Hour, TTL: 72 * time.Hour, DedupID: "order-1",
@@ -338,7 +338,7 @@ func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	f(ch)
 }
 
-// later uses objects from before a restart.
+// later uses queues, messages and users that were made before a restart.
 func (w *writer) later() {
 	if _, err := w.b.Redrive(ctx, "survivors.dead", surgetank.RedriveOptions{Max: 1}); err != nil {
 		w.t.Fatal(err)
