@@ -18,13 +18,15 @@ type drain struct {
 	name, title string // of the queue and the table; in the report
 	messages    int
 	batches     bool // else single rows
-	adaptive    bool // the queue has an adaptive level and a breaker; else 64 naive workers
+	adaptive    bool // the queue has an adaptive level, and the breaker that every queue has; else 64 naive workers
 	outage      bool // the database is slowed, killed and brought back meanwhile
 
 	began, ended time.Duration // on the run's clock
 	backlog      []point       // messages that are not settled, by seconds since began
-	foreground   latency
-	disturbed    *disturbance // only with outage
+	before       latency       // of the foreground, just before the drain
+	foreground   latency       // during the drain
+	load         string        // of the machine, at the end
+	disturbed    *disturbance  // only with outage
 
 	rows   int64 // different messages in the table
 	spent  int64 // rows that needed more than one counted attempt
@@ -69,8 +71,8 @@ func (w *world) fill(ctx context.Context, d *drain) error {
 	if d.adaptive && w.adaptive {
 		level["adaptive"] = true
 	}
-	if d.adaptive && w.breaker {
-		level["breaker"] = true
+	if !d.adaptive && w.breaker {
+		level["breaker"] = "off" // otherwise reports of the workers open it
 	}
 	if err := w.apply(ctx, map[string]any{"queues": map[string]any{d.name: map[string]any{"level": level}}}); err != nil {
 		return err
@@ -90,7 +92,7 @@ func (w *world) fill(ctx context.Context, d *drain) error {
 			}
 		}
 	}
-	return nil
+	return w.exec(ctx, "CHECKPOINT") // so that no drain pays for the writes of an earlier one
 }
 
 // apply applies a configuration, as an operator does. JSON is YAML.

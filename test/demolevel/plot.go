@@ -53,21 +53,33 @@ const (
 	chartFoot   = 30 // numbers of the time axis
 )
 
-// style has two sets of colors, because a reader's page can be light or dark.
+// style has two sets of colors, because a reader's page can be light or dark. Every color is
+// written out, because some programs that show SVG know no CSS variables.
 const style = `
-  :root { --paper: #ffffff; --ink: #1f2328; --soft: #656d76; --grid: #d8dee4; --band: #8250df; }
-  svg { --c0: #bc4c00; --c1: #0969da; --c2: #a40e6b; --c3: #1a7f37; }
-  @media (prefers-color-scheme: dark) {
-    :root { --paper: #0d1117; --ink: #e6edf3; --soft: #9198a1; --grid: #30363d; --band: #d2a8ff; }
-    svg { --c0: #ffa657; --c1: #79c0ff; --c2: #ff9bce; --c3: #56d364; }
-  }
-  text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+  .paper { fill: #ffffff; }
+  text { font: 12px system-ui, sans-serif; fill: #1f2328; }
   .title { font-size: 14px; font-weight: 600; }
-  .number { fill: var(--soft); font-size: 11px; }
-  .grid { stroke: var(--grid); stroke-width: 1; }
-  .level { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 5 4; }
-  .band { fill: var(--band); opacity: 0.14; }
+  .number { font-size: 11px; fill: #656d76; }
+  .grid { stroke: #d8dee4; stroke-width: 1; }
+  .level { stroke: #1f2328; stroke-width: 1; stroke-dasharray: 5 4; }
+  .band { fill: #8250df; opacity: 0.14; }
   .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
+  .c0 { stroke: #bc4c00; }
+  .c1 { stroke: #0969da; }
+  .c2 { stroke: #a40e6b; }
+  .c3 { stroke: #1a7f37; }
+  @media (prefers-color-scheme: dark) {
+    .paper { fill: #0d1117; }
+    text { fill: #e6edf3; }
+    .number { fill: #9198a1; }
+    .grid { stroke: #30363d; }
+    .level { stroke: #e6edf3; }
+    .band { fill: #d2a8ff; }
+    .c0 { stroke: #ffa657; }
+    .c1 { stroke: #79c0ff; }
+    .c2 { stroke: #ff9bce; }
+    .c3 { stroke: #56d364; }
+  }
 `
 
 // svg writes the figure.
@@ -79,11 +91,11 @@ func (f *figure) svg() []byte {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" role="img" aria-label="%s">`+"\n",
 		figureWidth, height, figureWidth, height, html.EscapeString(f.title))
 	fmt.Fprintf(&b, "<title>%s</title>\n<style>%s</style>\n", html.EscapeString(f.title), style)
-	fmt.Fprintf(&b, `<rect width="%d" height="%d" style="fill: var(--paper)"/>`+"\n", figureWidth, height)
+	fmt.Fprintf(&b, `<rect class="paper" width="%d" height="%d"/>`+"\n", figureWidth, height)
 	text(&b, leftMargin, 20, "title", "start", f.title)
 	for i, l := range legend {
 		x, y := float64(leftMargin+i%2*340), float64(headHeight+legendLine*(i/2)+8)
-		fmt.Fprintf(&b, `<path class="line" style="stroke: var(--c%d)" d="M%g %g h22"/>`+"\n", l.color, x, y)
+		fmt.Fprintf(&b, `<path class="line c%d" d="M%g %g h22"/>`+"\n", l.color, x, y)
 		text(&b, x+28, y+4, "", "start", l.title)
 	}
 	end := f.end()
@@ -155,7 +167,7 @@ func (c *chart) svg(b *strings.Builder, top, end float64) {
 		for i, p := range l.points {
 			fmt.Fprintf(&d, "%c%.1f %.1f", "ML"[min(i, 1)], x(p.X), y(p.Y))
 		}
-		fmt.Fprintf(b, `<path class="line" style="stroke: var(--c%d)" d="%s"><title>%s</title></path>`+"\n", l.color, d.String(), html.EscapeString(l.title))
+		fmt.Fprintf(b, `<path class="line c%d" d="%s"><title>%s</title></path>`+"\n", l.color, d.String(), html.EscapeString(l.title))
 	}
 }
 

@@ -72,12 +72,8 @@ func (r *result) markdown() string {
 	if !r.breaker {
 		b.WriteString("**No breaker:** this build has no `level.breaker`.\n\n")
 	}
-	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second: p50 %s ms, p99 %s ms. p99 in the rests before the drains:", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99))
-	for _, l := range r.rests {
-		fmt.Fprintf(&b, " %s", millis(l.P99))
-	}
-	fmt.Fprintf(&b, " ms. Load of the machine, at the start and after each drain: %s.\n\n", strings.Join(r.load, ", "))
-	b.WriteString("| drain | rows | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
+	b.WriteString("| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	var verdicts []string
 	for _, d := range r.drains {
 		if d.outage {
@@ -85,8 +81,8 @@ func (r *result) markdown() string {
 		}
 		slower := ratio(d.foreground.P99, r.undisturbed.P99)
 		longer := ratio(d.took(), r.naive(d).took())
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %.1f | %.1f | %.2f | %.0f | %d | %d |\n", d.title, d.messages, millis(d.foreground.P50), millis(d.foreground.P99),
-			slower, d.took().Seconds(), longer, float64(d.messages)/d.took().Seconds(), int64(d.messages)-d.rows, d.parked)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %.1f | %.1f | %.2f | %.0f | %d | %d | %s |\n", d.title, d.messages, millis(d.before.P99), millis(d.foreground.P50), millis(d.foreground.P99),
+			slower, d.took().Seconds(), longer, float64(d.messages)/d.took().Seconds(), int64(d.messages)-d.rows, d.parked, d.load)
 		if d.adaptive {
 			verdicts = append(verdicts, fmt.Sprintf("- %s: foreground p99 × %.1f (aim: at most %.1f) %s; naive × %.1f. Drain time × %.2f of the naive one (aim: at most %.1f) %s.\n",
 				d.title, slower, aimLatency, reached(slower <= aimLatency), ratio(r.naive(d).foreground.P99, r.undisturbed.P99), longer, aimTime, reached(longer <= aimTime)))

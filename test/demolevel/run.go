@@ -36,11 +36,10 @@ type options struct {
 // result is what a run found.
 type result struct {
 	options
-	load        []string // load of the machine, at the start and after each drain
-	adaptive    bool     // this build has level.adaptive
-	breaker     bool     // this build has level.breaker
+	load        string // of the machine, at the start
+	adaptive    bool   // this build has level.adaptive
+	breaker     bool   // this build has level.breaker
 	undisturbed latency
-	rests       []latency
 	drains      []*drain
 	samples     []sample
 }
@@ -147,8 +146,8 @@ func (w *world) now() time.Duration { return time.Since(w.foreground.start) }
 
 // phases measures the undisturbed foreground and then drains one backlog after the other.
 func (w *world) phases(ctx context.Context) error {
-	w.load = append(w.load, machineLoad())
-	if err := load.Pause(ctx, w.options.rest); err != nil { // connections, caches
+	w.load = machineLoad()
+	if err := load.Pause(ctx, w.rest); err != nil { // connections, caches
 		return err
 	}
 	quiet, err := w.measure(ctx, w.options.undisturbed)
@@ -161,16 +160,14 @@ func (w *world) phases(ctx context.Context) error {
 		if err := w.fill(ctx, d); err != nil {
 			return fmt.Errorf("publishing %s: %w", d.name, err)
 		}
-		rest, err := w.measure(ctx, w.options.rest)
-		if err != nil {
+		if d.before, err = w.measure(ctx, w.rest); err != nil {
 			return err
 		}
-		w.rests = append(w.rests, rest)
 		if err := w.drain(ctx, d); err != nil {
 			return fmt.Errorf("drain %s: %w", d.name, err)
 		}
 		w.drains = append(w.drains, d)
-		w.load = append(w.load, machineLoad())
+		d.load = machineLoad()
 		w.say("%s: %d rows in %.1f s; foreground p50 %s ms, p99 %s ms, %d failed", d.title, d.messages, d.took().Seconds(),
 			millis(d.foreground.P50), millis(d.foreground.P99), d.foreground.Failed)
 	}
