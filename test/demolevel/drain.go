@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -59,7 +61,7 @@ func plan(o options) []*drain {
 			&drain{name: "outage_rows", title: "outage: single rows", messages: o.rows, adaptive: true, outage: true},
 			&drain{name: "outage_batches", title: "outage: PostgreSQL sink", messages: o.batchRows, batches: true, adaptive: true, outage: true})
 	}
-	return list
+	return slices.DeleteFunc(list, func(d *drain) bool { return !strings.Contains(d.name, o.only) })
 }
 
 // fill makes the table and the queue of a drain, and publishes its backlog.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -34,20 +35,21 @@ func main() {
 	flag.DurationVar(&o.down, "down", o.down, "how long the killed database is away")
 	flag.DurationVar(&o.after, "after", o.after, "how long the foreground is watched after a disturbed drain")
 	flag.BoolVar(&o.outages, "outages", o.outages, "run the disturbed drains")
+	flag.StringVar(&o.only, "only", "", "run only the drains whose `name` has this text, such as rows, batches, naive or outage_rows")
 	flag.StringVar(&o.binary, "binary", "", "surgetank `program`; default: built from this module")
 	out := flag.String("out", "", "`directory` for a dated file with the tables and plots, such as bench/results; default none")
 	limit := flag.Duration("timeout", 20*time.Minute, "stop after this time")
 	flag.Parse()
 	if *isShort {
-		binary := o.binary
+		given := o
 		o = short()
-		o.binary = binary
+		o.binary, o.only = given.binary, given.only
 	}
 	start := time.Now()
 	o.say = func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%7.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, *limit)
 	defer cancel()

@@ -148,7 +148,7 @@ func (c *chart) svg(b *strings.Builder, top, end float64) {
 	}
 	text(b, leftMargin, top-8, "", "start", c.title)
 	for _, s := range c.bands {
-		fmt.Fprintf(b, `<rect class="band" x="%.1f" y="%.1f" width="%.1f" height="%d"/>`+"\n", x(s.from), top, max(1, x(s.to)-x(s.from)), chartHeight)
+		fmt.Fprintf(b, `<rect class="band" x="%.1f" y="%.1f" width="%.1f" height="%d"/>`+"\n", x(s.from), top, max(1, x(s.to)-x(s.from)-2), chartHeight)
 		text(b, x((s.from+s.to)/2), top+12, "number", "middle", s.title)
 	}
 	for _, v := range ticks {

@@ -80,12 +80,15 @@ func (r *result) markdown() string {
 			continue
 		}
 		slower := ratio(d.foreground.P99, r.undisturbed.P99)
-		longer := ratio(d.took(), r.naive(d).took())
+		var longer, naive float64 // 0: the naive drain was left out
+		if n := r.naive(d); n != nil {
+			longer, naive = ratio(d.took(), n.took()), ratio(n.foreground.P99, r.undisturbed.P99)
+		}
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %.1f | %.1f | %.2f | %.0f | %d | %d | %s |\n", d.title, d.messages, millis(d.before.P99), millis(d.foreground.P50), millis(d.foreground.P99),
 			slower, d.took().Seconds(), longer, float64(d.messages)/d.took().Seconds(), int64(d.messages)-d.rows, d.parked, d.load)
 		if d.adaptive {
 			verdicts = append(verdicts, fmt.Sprintf("- %s: foreground p99 × %.1f (aim: at most %.1f) %s; naive × %.1f. Drain time × %.2f of the naive one (aim: at most %.1f) %s.\n",
-				d.title, slower, aimLatency, reached(slower <= aimLatency), ratio(r.naive(d).foreground.P99, r.undisturbed.P99), longer, aimTime, reached(longer <= aimTime)))
+				d.title, slower, aimLatency, reached(slower <= aimLatency), naive, longer, aimTime, reached(longer <= aimTime)))
 		}
 	}
 	b.WriteString("\n" + strings.Join(verdicts, ""))

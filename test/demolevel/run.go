@@ -29,6 +29,7 @@ type options struct {
 	slow, down  time.Duration // how long the database is slowed, and stays away
 	after       time.Duration // foreground after a disturbed drain
 	outages     bool          // run the disturbed drains
+	only        string        // a text in the names of the drains to run
 	binary      string        // the surgetank program; empty: built from this module
 	say         func(format string, args ...any)
 }
