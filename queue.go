@@ -27,10 +27,11 @@ type QueueConfig struct {
 	// DedupBy finds the dedup id of a message whose publisher set none. It is "header:NAME" or
 	// "$.json.path" into a JSON body. Empty: only publishers set ids. The message-id property of
 	// other protocols is the header message-id here.
-	DedupBy     string        `json:",omitempty"`
-	TTL         time.Duration // 0: messages do not expire
-	MaxBytes    int64         // of the bodies of waiting messages; 0: no limit
-	MaxMessages int64         // waiting; 0: no limit
+	DedupBy     string         `json:",omitempty"`
+	Coalesce    CoalesceConfig `json:",omitzero"`
+	TTL         time.Duration  // 0: messages do not expire
+	MaxBytes    int64          // of the bodies of waiting messages; 0: no limit
+	MaxMessages int64          // waiting; 0: no limit
 	// MaxConsumers limits the queue's consumers: subscriptions, and receives that wait. 0: no
 	// limit.
 	MaxConsumers int `json:",omitempty"`
@@ -78,6 +79,33 @@ type AcceptConfig struct {
 	Rate  Rate // messages that publishers store; more are refused with CodeBusy and RetryAfter
 	Burst int  // messages at once after a pause; 0: a tenth of a second's worth, at least 1
 }
+
+// CoalesceConfig replaces waiting messages with the same key by one message. A key is a value of the
+// message, within its group. The zero value means that every message is delivered.
+type CoalesceConfig struct {
+	// By finds the key of a message: "header:NAME", "$.json.path" into a JSON body, "routing_key" or
+	// "group". Messages without a value are not coalesced. Empty: no coalescing.
+	By string `json:",omitempty"`
+	// Keep says which message of a key is delivered. Empty: KeepLast.
+	Keep Keep `json:",omitempty"`
+	// Window is how long a message collects others before it may be delivered. 0: it does not wait
+	// for others, and coalesces only while it waits anyway.
+	Window time.Duration `json:",omitempty"`
+	// MaxWait is how long after the first message of a key further messages join. The next message
+	// then starts anew. 0: ten times Window, at least a minute; NoMaxWait: there is no limit.
+	MaxWait time.Duration `json:",omitempty"`
+}
+
+// Keep is which message of a key is delivered.
+type Keep string
+
+const (
+	KeepLast  Keep = "last"  // a new message replaces the waiting one (the default)
+	KeepFirst Keep = "first" // a new message is confirmed and not stored while one waits
+)
+
+// NoMaxWait for CoalesceConfig.MaxWait lets messages join a waiting message without a limit.
+const NoMaxWait = time.Duration(-1)
 
 // RetryConfig says when a message is tried again, and when it becomes a dead letter.
 type RetryConfig struct {
@@ -178,6 +206,9 @@ type QueueInfo struct {
 	// Circled is the part of Dropped that would have returned, without any consumer in between, to
 	// a queue that had dead-lettered it before.
 	Circled uint64
+	// Coalesced counts messages that were confirmed and not delivered, because another message with
+	// their key is delivered instead.
+	Coalesced uint64
 
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"PublishToSeveralQueues", publishToSeveralQueues},
 		{"Order", order},
 		{"Dedup", dedup},
+		{"Coalesce", coalesce},
 		{"Delay", delay},
 		{"TTL", ttl},
 		{"Priority", priority},

@@ -241,6 +241,32 @@ func dedup(e *env) {
 	e.counts("header", 1, 0, 0, 0)
 }
 
+// coalesce: of the waiting messages with a key, the last or the first is delivered. While a message
+// is leased, a new one waits for the end of the lease.
+func coalesce(e *env) {
+	e.declare("last", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "$.id"}})
+	e.declare("first", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "header:id", Keep: surgetank.KeepFirst}})
+	for _, n := range []string{"1", "2", "3"} {
+		first := message("first", n)
+		first.Message.Headers = []surgetank.Header{{Name: "id", Value: "a"}}
+		e.publish(message("last", `{"id":"a","n":`+n+`}`), first)
+	}
+	d := e.await("last", 1, 0)
+	e.same(texts(d), []string{`{"id":"a","n":3}`})
+	e.publish(message("last", `{"id":"a","n":4}`), message("last", `{"id":"a","n":5}`))
+	e.none("last")
+	e.settle(surgetank.Ack, d...)
+	e.same(texts(e.await("last", 1, 0)), []string{`{"id":"a","n":5}`})
+	e.same(texts(e.await("first", 1, 0)), []string{"1"})
+	for name, want := range map[string]uint64{"last": 3, "first": 2} {
+		i, err := e.b.Queue(e.ctx, name)
+		e.must(err)
+		if i.Coalesced != want {
+			e.Fatalf("queue %s coalesced %d messages, want %d", name, i.Coalesced, want)
+		}
+	}
+}
+
 func delay(e *env) {
 	e.declare("q", surgetank.QueueConfig{})
 	m := message("q", "late")

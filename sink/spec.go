@@ -46,6 +46,9 @@ type Column struct {
 type OnConflict struct {
 	Keys   []string
 	Update bool // true: the other columns get the new values; false: the existing row stays unchanged
+	// Add are columns of numbers whose new values are added to those of the existing row. Rows of
+	// one batch with the same keys are added first and written once. Only with Update.
+	Add []string
 }
 
 // BatchSpec limits the batches of each lane.
@@ -174,6 +177,23 @@ func (t TableSpec) validate(field func(string) string) error {
 		}
 		keys[k] = true
 	}
+	return t.validateAdd(field("on_conflict.add"), seen, keys)
+}
+
+// validateAdd checks the columns whose values are added.
+func (t TableSpec) validateAdd(path string, columns, keys map[string]bool) error {
+	added := map[string]bool{}
+	for _, a := range t.OnConflict.Add {
+		switch {
+		case !columns[a]:
+			return surgetank.FieldErrorf(path, "%s names %q, which is not among the columns", path, a)
+		case keys[a]:
+			return surgetank.FieldErrorf(path, "%s names %q, which is a key", path, a)
+		case added[a]:
+			return surgetank.FieldErrorf(path, "%s names %q twice", path, a)
+		}
+		added[a] = true
+	}
 	return nil
 }
 
@@ -196,6 +216,11 @@ func (t TableSpec) IsKey(column string) bool {
 		}
 	}
 	return false
+}
+
+// Adds reports whether the values of a column are added to those of an existing row.
+func (t TableSpec) Adds(column string) bool {
+	return t.OnConflict != nil && slices.Contains(t.OnConflict.Add, column)
 }
 
 // SplitTable splits a table's name into one part, or into schema and table. A part in double quotes

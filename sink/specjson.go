@@ -112,17 +112,28 @@ func (s *Spec) targetField(path, key string, v json.RawMessage) error {
 				return nil
 			case "do":
 				return text(path, v, &do)
+			case "add":
+				if err := json.Unmarshal(v, &t.OnConflict.Add); err != nil {
+					return surgetank.FieldErrorf(path, "%s must be a list of column names", path)
+				}
+				return nil
 			}
-			return unknown(path, "keys, do")
+			return unknown(path, "keys, do, add")
 		}); err != nil {
 			return err
 		}
 		switch do {
-		case "update":
+		case "update", "add":
 			t.OnConflict.Update = true
 		case "nothing":
 		default:
-			return surgetank.FieldErrorf(path+".do", "%s.do must be update or nothing, not %.40q", path, do)
+			return surgetank.FieldErrorf(path+".do", "%s.do must be update, add or nothing, not %.40q", path, do)
+		}
+		switch {
+		case do == "add" && len(t.OnConflict.Add) == 0:
+			return surgetank.FieldErrorf(path+".add", "%s.add is empty; name the columns whose values are added", path)
+		case do != "add" && t.OnConflict.Add != nil:
+			return surgetank.FieldErrorf(path+".add", "%s.add needs do: add", path)
 		}
 		return nil
 	}
@@ -258,7 +269,12 @@ func (s Spec) Encode() []byte {
 		if oc.Update {
 			do = "update"
 		}
-		target = fmt.Appendf(target, `,"on_conflict":{"keys":%s,"do":"%s"}`, keys, do)
+		add := ""
+		if oc.Add != nil {
+			list, _ := json.Marshal(oc.Add)
+			do, add = "add", `,"add":`+string(list)
+		}
+		target = fmt.Appendf(target, `,"on_conflict":{"keys":%s,"do":"%s"%s}`, keys, do, add)
 	}
 	if s.Table.Create {
 		target = append(target, `,"create_table":true`...)

@@ -138,6 +138,9 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 	for _, r := range q.Refusals {
 		fmt.Fprintf(w, "refused by %s: %s, the last one %s ago\n", r.Limit, count(r.Count), age(time.Since(r.Last)))
 	}
+	if q.Coalesced > 0 {
+		fmt.Fprintf(w, "coalesced: %s not delivered, because another message with the same key is delivered instead\n\n", plural(int64(q.Coalesced), "message"))
+	}
 	if q.Circled > 0 {
 		fmt.Fprintf(w, "CIRCLE: %s dropped because queues would have passed them to each other for ever; look at ttl, overflow and dead_letter of this queue and the next\n\n", plural(int64(q.Circled), "message"))
 	}

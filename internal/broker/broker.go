@@ -84,22 +84,23 @@ type Turn struct {
 
 // Broker is a broker on a log. It implements surgetank.Broker.
 type Broker struct {
-	opts    Options
-	clock   clock.Clock
-	log     commitlog.Log
-	logger  *slog.Logger
-	mailbox *mailbox
-	epoch   uint64
-	opening uint64   // the incarnation of this opening
-	groups  groupers // by group_by
-	dedups  groupers // by dedup.by
-	places  places
-	busyAt  atomic.Int64 // since when the log owes an answer, in the loop's time; 0: it owes none
-	fill    atomic.Int32 // newest report of the log about room: 0 nothing new, 1 full, 2 room again
-	ahead   int64        // the loop's time minus the time passed on the clock; set at the opening
-	failed  chan struct{}
-	failure error // set before failed is closed
-	calls   callback.Calls
+	opts      Options
+	clock     clock.Clock
+	log       commitlog.Log
+	logger    *slog.Logger
+	mailbox   *mailbox
+	epoch     uint64
+	opening   uint64   // the incarnation of this opening
+	groups    groupers // by group_by
+	dedups    groupers // by dedup.by
+	coalesces groupers // by coalesce.by
+	places    places
+	busyAt    atomic.Int64 // since when the log owes an answer, in the loop's time; 0: it owes none
+	fill      atomic.Int32 // newest report of the log about room: 0 nothing new, 1 full, 2 room again
+	ahead     int64        // the loop's time minus the time passed on the clock; set at the opening
+	failed    chan struct{}
+	failure   error // set before failed is closed
+	calls     callback.Calls
 
 	// The fields below belong to the loop.
 	machine  *queue.Machine
@@ -254,6 +255,7 @@ func (b *Broker) recover() error {
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)
+		b.coalesces.set(info.Name, info.Config.Coalesce.By)
 	}
 	for _, l := range b.machine.Losses() {
 		b.logger.Warn("this log was repaired: these entries are lost with their content", "first", l.First, "last", l.Last, "and_all_behind", l.Tail, "bodies_only", l.Known, "repaired", l.At())

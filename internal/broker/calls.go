@@ -83,6 +83,7 @@ func (b *Broker) prepare(in *queue.Incoming, p *surgetank.Publishing, res *surge
 	if p.Message.Group == "" {
 		in.Groups = b.groups.find(p)
 	}
+	in.Keys = b.coalesces.keys(p, in.Groups)
 	return int64(len(p.Message.Body)) + 128
 }
 

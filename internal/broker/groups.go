@@ -9,11 +9,12 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/jsonpath"
+	"github.com/surgetank/surgetank/internal/queue"
 )
 
 // groupers finds the group of messages without one, by each queue's group_by. In the same way it
-// finds dedup ids by dedup.by. It runs on the callers' goroutines, because parsing JSON would delay
-// the loop.
+// finds dedup ids by dedup.by, and coalescing keys by coalesce.by. It runs on the callers'
+// goroutines, because parsing JSON would delay the loop.
 type groupers struct {
 	n      atomic.Int64 // queues that have a rule
 	byName sync.Map     // queue name → grouper
@@ -24,6 +25,7 @@ type grouper struct {
 	header string
 	path   *jsonpath.Path
 	key    bool
+	group  bool // the value is the message's group
 }
 
 // set sets a queue's rule; "" or "none" removes it.
@@ -39,6 +41,8 @@ func (g *groupers) set(name, rule string) {
 		r.header = h
 	} else if rule == "routing_key" {
 		r.key = true
+	} else if rule == "group" {
+		r.group = true
 	} else if p, err := jsonpath.Parse(rule); err == nil {
 		r.path = &p
 	}
@@ -83,6 +87,37 @@ func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 		}
 	}
 	return "", ""
+}
+
+// keys returns the coalescing key of a message in each queue, or nil when no queue has a rule.
+// groups has the message's group in each queue; if groups is nil, the message's own group counts.
+func (g *groupers) keys(p *surgetank.Publishing, groups []string) []queue.Key {
+	if g.n.Load() == 0 {
+		return nil
+	}
+	var keys []queue.Key
+	for i, name := range p.Queues {
+		v, ok := g.byName.Load(name)
+		if !ok {
+			continue
+		}
+		r, group := v.(*grouper), p.Message.Group
+		if groups != nil {
+			group = groups[i]
+		}
+		value := group
+		if !r.group {
+			value = r.identity(&p.Message)
+		}
+		if value == "" {
+			continue
+		}
+		if keys == nil {
+			keys = make([]queue.Key, len(p.Queues))
+		}
+		keys[i] = queue.Key{Hash: queue.MakeCoalesceKey(r.rule, group, value), Group: value == group}
+	}
+	return keys
 }
 
 // identity applies the rule. It returns text that can be a group or a dedup id, or "" if the rule

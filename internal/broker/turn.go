@@ -181,11 +181,13 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 		if c.Err == nil {
 			b.groups.set(c.Name, c.Info.Config.GroupBy)
 			b.dedups.set(c.Name, c.Info.Config.DedupBy)
+			b.coalesces.set(c.Name, c.Info.Config.Coalesce.By)
 		}
 	case *queue.Delete:
 		if c.Err == nil {
 			b.groups.set(c.Name, "")
 			b.dedups.set(c.Name, "")
+			b.coalesces.set(c.Name, "")
 		}
 	case *queue.Attach:
 		if c.Err == nil {

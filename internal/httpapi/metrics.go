@@ -118,6 +118,7 @@ var (
 		newFigure("dead_lettered_total", "Messages that were moved to a dead-letter queue.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.DeadLettered) }),
 		newFigure("dropped_total", "Messages that a rule of the queue dropped.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Dropped) }),
 		newFigure("circled_total", "Dropped messages that dead-lettering would have moved to the same queue again, without a consumer in between. They also count in dropped_total.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Circled) }),
+		newFigure("coalesced_total", "Messages that were confirmed and not delivered, because another message with their coalescing key is delivered instead.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.Coalesced) }),
 		newFigure("leases_lost_total", "Leases that ended at their deadline.", counter, func(q *surgetank.QueueInfo) float64 { return float64(q.LeasesLost) }),
 	}
 )
@@ -207,6 +208,7 @@ func sum(list []surgetank.QueueInfo) (t surgetank.QueueInfo) {
 		t.DeadLettered += q.DeadLettered
 		t.Dropped += q.Dropped
 		t.Circled += q.Circled
+		t.Coalesced += q.Coalesced
 		t.LeasesLost += q.LeasesLost
 		for _, r := range q.Refusals {
 			i := slices.IndexFunc(t.Refusals, func(o surgetank.Refusal) bool { return o.Limit == r.Limit })

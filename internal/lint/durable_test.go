@@ -27,33 +27,34 @@ type durability struct {
 }
 
 var queueDurability = durability{
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
 	mixed:   []string{"Queue", "slots"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
-		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.moved", "Queue.purge", "Queue.span",
+		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.moved", "Queue.purge", "Queue.span",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
 		"dedup.add",
 		"publishers.confirm", "publishers.insert", "publishers.link", "publishers.unlink", "publishers.forget", "publisher.confirm",
 		// snapshots
-		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "publishers.restore", "decoder.losses",
+		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses",
 		// repair
-		"Repair.Entry", "Repair.Gap", "Repair.Body", "Repair.Finish", "Repair.fit", "Repair.fitTransfer", "Repair.forget", "Repair.named", "Repair.next", "Repair.purged", "Repair.queue", "Repair.reaches",
+		"Repair.Entry", "Repair.Gap", "Repair.Body", "Repair.Finish", "Repair.fit", "Repair.fitTransfer", "Repair.fitCoalesced", "Repair.forget", "Repair.named", "Repair.next", "Repair.purged", "Repair.queue", "Repair.reaches",
 		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
 	},
 	gates: map[string][]string{
 		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each writes the record to the entry first
 	},
 	upkeep: map[string]string{
-		"slot.to":         "its callers set only volatile states, which this test checks",
-		"slot.mark":       "marks are volatile",
-		"slot.unmark":     "marks are volatile",
-		"slot.moveTo":     "it changes only the line of a message without a group",
-		"slots.free":      "it clears the slot of a message that an applier has removed",
-		"dedup.expire":    "time has ended these ids, and find does not see them",
-		"compactMap":      "it copies a map and keeps its content",
-		"Machine.Compact": "it copies maps and lists and keeps their content",
+		"slot.to":           "its callers set only volatile states, which this test checks",
+		"slot.mark":         "marks are volatile",
+		"slot.unmark":       "marks are volatile",
+		"slot.moveTo":       "it changes only the line of a message without a group",
+		"slots.free":        "it clears the slot of a message that an applier has removed",
+		"dedup.expire":      "time has ended these ids, and find does not see them",
+		"compactMap":        "it copies a map and keeps its content",
+		"Queue.compactKeys": "it copies maps and keeps their content",
+		"Machine.Compact":   "it copies maps and lists and keeps their content",
 	},
 }
 

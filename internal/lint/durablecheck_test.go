@@ -361,5 +361,5 @@ func (c *durableChecker) setsDurableState(n *ast.CallExpr) bool {
 		return false
 	}
 	id, ok := n.Args[0].(*ast.Ident)
-	return !ok || !slices.Contains([]string{"slotWaiting", "slotDelayed", "slotLeased", "slotHeld"}, id.Name)
+	return !ok || !slices.Contains([]string{"slotWaiting", "slotDelayed", "slotLeased", "slotHeld", "slotBehind"}, id.Name)
 }

@@ -43,6 +43,10 @@ const (
 	AlwaysNew          Defect = "an empty group is forgotten at once, and is new again with its next message"
 	FreshStarved       Defect = "fresh messages have no share while a backlog waits"
 	PrioritiesDoNotAge Defect = "low priorities wait until no higher one is left"
+
+	LeaseCrossed      Defect = "two messages with one coalescing key are leased at once"
+	SupersededRetried Defect = "a message whose successor waits is tried again"
+	KeysForgotten     Defect = "a snapshot is restored without coalescing keys"
 )
 
 // All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
@@ -51,4 +55,4 @@ const (
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
-	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge}
+	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, LeaseCrossed, SupersededRetried, KeysForgotten}

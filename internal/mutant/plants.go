@@ -244,10 +244,10 @@ if !DEFECT {
 			}
 `},
 	{DelayAges, "internal/queue/replay.go", `
-if r.NotBefore > r.Time {
+if r.NotBefore > r.Time && notBefore > r.Time {
 		s.setTime
 `, `
-if r.NotBefore > r.Time && !DEFECT {
+if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 		s.setTime
 `},
 	{BackOffBlocked, "internal/queue/backoff.go", `
@@ -294,5 +294,15 @@ if r.NotBefore > r.Time && !DEFECT {
 		step = 1 << 54
 	}
 	return int64(time)*1e9 - int64(priority)*step
+`},
+	{LeaseCrossed, "internal/queue/coalesce.go", `return len(q.links) > 0 && q.links[seq].ahead != 0`, `return len(q.links) > 0 && q.links[seq].ahead != 0 && !DEFECT`},
+	{SupersededRetried, "internal/queue/coalesce.go", `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {`, `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst || DEFECT {`},
+	{KeysForgotten, "internal/queue/snapshot.go", `
+		case kindSnapKeys:
+`, `
+		case kindSnapKeys:
+			if DEFECT {
+				continue
+			}
 `},
 }

@@ -229,6 +229,10 @@ func (a *agree) configure(name string) {
 	c.MaxPriority = pick(a, []uint8{0, 3, 200})
 	c.Lease = pick(a, []time.Duration{2 * time.Second, 10 * time.Second})
 	c.Transient = a.yes(12)
+	if a.yes(2) {
+		c.Coalesce = surgetank.CoalesceConfig{By: pick(a, []string{"header:" + keyHeader, "header:" + keyHeader, "group"}), Keep: pick(a, []surgetank.Keep{surgetank.KeepLast, surgetank.KeepFirst}),
+			Window: pick(a, []time.Duration{0, 0, 3 * time.Second}), MaxWait: pick(a, []time.Duration{0, surgetank.NoMaxWait, 4 * time.Second})}
+	}
 	if name == "a.dead" {
 		c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, "a"})
 	}
@@ -252,6 +256,9 @@ func (a *agree) message() surgetank.Message {
 	m.Group = pick(a, []string{"", "g", "h", "i"})
 	m.Priority = pick(a, []uint8{0, 0, 2, 5, 130})
 	m.DedupID = pick(a, []string{"", "1", "2"})
+	if k := pick(a, []string{"", "g", "1", "2"}); k != "" {
+		m.Headers = []surgetank.Header{{Name: keyHeader, Value: k}}
+	}
 	if a.yes(5) {
 		m.Delay = a.span(4)
 	}
@@ -268,13 +275,25 @@ func (a *agree) targets() []string {
 	return []string{pick(a, []string{"a", "b", "c"})}
 }
 
+// modelKeys returns the coalescing keys of a message in the form of the model.
+func modelKeys(in *Incoming) (keys []model.Key) {
+	for _, k := range in.Keys {
+		key := model.Key{Group: k.Group}
+		if k.Hash != (CoalesceKey{}) {
+			key.ID = string(k.Hash[:])
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
 func (a *agree) publish() {
 	msg, names := a.message(), a.targets()
-	c := publish(msg, names...)
+	c := a.withKeys(publish(msg, names...))
 	var code surgetank.Code
 	var seq uint64
 	var dup bool
-	a.both(fmt.Sprintf("publish %v %+v", names, msg), c, func() { code, seq, dup = a.model.Publish(&msg, names, nil, false) })
+	a.both(fmt.Sprintf("publish %v %+v", names, msg), c, func() { code, seq, dup = a.model.Publish(&msg, names, nil, modelKeys(&c.Msgs[0]), false) })
 	if r := c.Results[0]; surgetank.CodeOf(r.Err) != code || r.ID.Seq != seq || r.Duplicate != dup {
 		a.rt.Fatalf("publish: machine %+v, model %v %d %v, after:\n%s", r, code, seq, dup, strings.Join(a.did, "\n"))
 	}
@@ -292,10 +311,10 @@ func (a *agree) publishNumbered() {
 			names, first = a.targets(), uint64(1+a.n(12))
 		}
 	}
-	c := publishAll(ps...)
+	c := a.withKeys(publishAll(ps...))
 	a.both(fmt.Sprintf("publish numbered %+v", ps), c, func() {
 		for i := range ps {
-			code, seq, dup := a.model.PublishNumbered(&ps[i], nil)
+			code, seq, dup := a.model.PublishNumbered(&ps[i], nil, modelKeys(&c.Msgs[i]))
 			r := c.Results[i]
 			if dup && r.ID.Seq == 0 { // the machine need not know the position of the first copy any more
 				seq = 0
@@ -384,7 +403,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	for range a.n(4) {
 		ps = append(ps, surgetank.Publishing{Queues: a.targets(), Message: a.message()})
 	}
-	p := publishAll(ps...)
+	p := a.withKeys(publishAll(ps...))
 	c.Publish = *p
 	var code surgetank.Code
 	a.both(fmt.Sprintf("transact %+v %+v", ps, items), c, func() {
@@ -399,7 +418,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 			r.Settle(&items[i])
 		}
 		for i := range ps {
-			a.model.Publish(&ps[i].Message, ps[i].Queues, nil, true)
+			a.model.Publish(&ps[i].Message, ps[i].Queues, nil, modelKeys(&c.Publish.Msgs[i]), true)
 		}
 	})
 	if surgetank.CodeOf(c.Err) != code {
@@ -608,7 +627,7 @@ func (a *agree) drain() {
 		if i := q.info(); i.Ready+i.Blocked+i.Delayed+i.Leased != 0 || i.Groups != 0 {
 			a.rt.Fatalf("queue %s does not drain: %s %q", q.name, infoLine(&i), i.Waiting)
 		}
-		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
+		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.slots.keyed) != 0 || len(q.newest) != 0 || len(q.links) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
 			len(q.freeFlows)+1 < len(q.flows) {
 			a.rt.Fatalf("queue %s is empty and holds %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
 				len(q.notes), len(q.leases), len(q.flows), len(q.freeFlows))

@@ -16,6 +16,7 @@ type budget struct {
 	account int64 // thousandths of a retry
 	paid    int64 // until when the seconds are paid; 0: the account was never used
 	short   bool  // a message waits for the account
+	enough  bool  // first attempts have paid for that message
 
 	since        int64 // start of the present window
 	firsts, last int64 // first attempts in the present window and in the one before
@@ -57,8 +58,7 @@ func (q *Queue) firstAttempt() {
 	b := q.pay(share)
 	b.firsts++
 	if b.account += share; b.short && b.account >= oneRetry {
-		b.short = false
-		q.timerAt(q.m.now) // the message that waits is looked at in the next turn
+		b.short, b.enough = false, true
 	}
 }
 
@@ -74,6 +74,20 @@ func (q *Queue) payRetry() bool {
 	}
 	b.account -= oneRetry
 	return true
+}
+
+// endBackOffs puts messages whose back-off is over into their lines, as far as their retries are
+// paid and the turn allows.
+func (q *Queue) endBackOffs() {
+	q.budget.enough = false
+	for !q.m.turnFull() && q.retryMayEnd() {
+		x, ok := q.retries.due(q.m.now)
+		if !ok {
+			return
+		}
+		q.m.budget--
+		q.retryDue(x)
+	}
 }
 
 // retryMayEnd tells whether the back-off that ends first may end now.

@@ -6,7 +6,7 @@ import (
 )
 
 // peaks are the largest sizes that Survey saw of maps that do not shrink by themselves.
-type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned int }
+type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned, keyed, newest, links, linkedTo int }
 
 const (
 	// Compact makes a map smaller if its peak was at least compactFrom elements and its size is at
@@ -18,13 +18,15 @@ const (
 // Survey records the sizes of each queue's maps for Compact. It returns an estimate of the bytes of
 // a snapshot. Call it between two turns.
 func (m *Machine) Survey() (bytes int64) {
-	const queueCost, slotCost, timeCost, idCost = 256, 24, 16, 32
+	const queueCost, slotCost, timeCost, idCost, keyCost = 256, 24, 16, 32, 36
 	for _, q := range m.order {
 		bytes += queueCost + slotCost*(q.waiting+q.delayedN+q.leased+q.damagedN) + timeCost*int64(len(q.delayed)+len(q.retries)+len(q.failed)+len(q.ttl)+len(q.flows)+len(q.notes)) +
-			idCost*int64(len(q.dedup.line)-q.dedup.head)
+			idCost*int64(len(q.dedup.line)-q.dedup.head) + keyCost*int64(len(q.slots.keyed))
 		p := &q.peaks
 		p.leases, p.notes, p.far = max(p.leases, len(q.leases)), max(p.notes, len(q.notes)), max(p.far, len(q.far))
 		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
+		p.keyed, p.newest = max(p.keyed, len(q.slots.keyed)), max(p.newest, len(q.newest))
+		p.links, p.linkedTo = max(p.links, len(q.links)), max(p.linkedTo, len(q.linkedTo))
 		p.failed = max(p.failed, len(q.failed))
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}
@@ -55,6 +57,7 @@ func (m *Machine) Compact() {
 			d.line, d.head = nil, 0
 		}
 		compactMap(&q.byGroup, &p.groups)
+		q.compactKeys()
 		q.compactFlows()
 	}
 }

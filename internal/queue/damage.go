@@ -72,7 +72,7 @@ func (c *Quarantine) run(m *Machine) bool {
 		q.hold(seq, s, d)
 	case s.state() == slotWaiting && q.frontOf(s.flow) == seq:
 		q.holdFront(s.flow, seq, d)
-	case s.state() == slotWaiting || s.state() == slotDelayed:
+	case s.state() == slotWaiting || s.state() == slotDelayed || s.state() == slotBehind:
 		if q.suspect == nil {
 			q.suspect = map[uint64]*damage{}
 		}

@@ -40,7 +40,7 @@ func (d *dedup) add(key DedupKey, seq uint64, until int64) {
 func (d *dedup) expire(now int64) {
 	for d.head < len(d.line) && d.line[d.head].until <= now {
 		x := &d.line[d.head]
-		if d.ids[x.key].seq == x.seq {
+		if d.ids[x.key] == (dedupAt{x.seq, x.until}) { // a message that joined x.seq can have had the id again
 			delete(d.ids, x.key)
 		}
 		d.head++

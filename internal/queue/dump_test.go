@@ -55,6 +55,12 @@ func dump(m *Machine, now int64) string {
 			if n := q.notes[seq]; s.has(slotNoted) {
 				fmt.Fprintf(&b, " from %q %v %d trail %q", n.from, n.reason, n.refs, n.trail.names())
 			}
+			if k, ok := q.slots.keyed[seq]; ok {
+				fmt.Fprintf(&b, " key %x since %d place %d count %d dead %v", k.key[:4], k.since, k.place, k.count, k.dead)
+				if k.due > now && !s.has(slotRedelivered) {
+					fmt.Fprintf(&b, " due %d", k.due)
+				}
+			}
 			b.WriteByte('\n')
 			return true
 		})
@@ -281,6 +287,12 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 			if !slices.ContainsFunc(heap, func(x timed) bool { return x.key == seq }) {
 				bad("queue %s: message %d is delayed by nothing", q.name, seq)
 			}
+		case slotBehind:
+			waiting++
+			f.delayed++
+			if !q.follows(seq) || q.groupName(s.flow) != "" {
+				bad("queue %s: message %d follows nothing", q.name, seq)
+			}
 		case slotHeld:
 			damaged++
 			leasedBytes += int64(s.size)
@@ -309,7 +321,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		bad("queue %s: %d damaged (%d held), counted %d", q.name, q.damagedN, len(q.held), damaged)
 	}
 	for seq := range q.suspect {
-		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting && s.state() != slotDelayed {
+		if s := q.slots.get(seq); s == nil || s.state() != slotWaiting && s.state() != slotDelayed && s.state() != slotBehind {
 			bad("queue %s: message %d is suspect and in no line", q.name, seq)
 		}
 	}
@@ -334,6 +346,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 			bad("queue %s: message %d failed and is gone", q.name, seq)
 		}
 	}
+	checkChains(bad, q)
 	floor := q.Floor()
 	if lowest == 0 && floor != q.nextSeq || lowest != 0 && floor != lowest {
 		bad("queue %s: floor %d, lowest %d, next %d", q.name, floor, lowest, q.nextSeq)
@@ -363,7 +376,7 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		if (q.groupVerdict(uint32(h)) == mayGo) != (f.place >= 0) {
 			bad("queue %s: flow %q may go: %v, its place is %d", q.name, f.name, q.groupVerdict(uint32(h)) == mayGo, f.place)
 		}
-		if f.place >= 0 && (int(f.place) >= len(q.ready) || q.ready[f.place] != uint32(h) || f.front != q.frontOf(uint32(h))) {
+		if f.place >= 0 && (int(f.place) >= len(q.ready) || q.ready[f.place] != uint32(h) || f.front != q.placeOf(q.frontOf(uint32(h)))) {
 			bad("queue %s: flow %q is not where it thinks in the ready heap", q.name, f.name)
 		}
 	}
@@ -390,6 +403,33 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 		if s := q.slots.get(seq); s == nil || !s.live() {
 			bad("queue %s: note of message %d, which is gone", q.name, seq)
 		}
+	}
+}
+
+// checkChains checks that the chains of coalescing keys contain each message with a key once, in
+// order, and that only the first of each chain may be leased.
+func checkChains(bad func(string, ...any), q *Queue) {
+	newest := map[CoalesceKey]uint64{}
+	for _, seq := range slices.Sorted(maps.Keys(q.slots.keyed)) {
+		k, s := q.slots.keyed[seq], q.slots.get(seq)
+		if s == nil || !s.live() {
+			bad("queue %s: message %d has a key and is gone", q.name, seq)
+			continue
+		}
+		if k.dead || s.state() == slotLost {
+			continue
+		}
+		ahead := newest[k.key]
+		if q.links[seq].ahead != ahead || ahead != 0 && q.links[ahead].behind != seq {
+			bad("queue %s: message %d follows %d in its chain, not %d", q.name, seq, ahead, q.links[seq].ahead)
+		}
+		if ahead != 0 && (s.state() == slotLeased || s.state() == slotDelayed && q.groupName(s.flow) == "") {
+			bad("queue %s: message %d follows %d and does not wait for it", q.name, seq, ahead)
+		}
+		newest[k.key] = seq
+	}
+	if !maps.Equal(newest, q.newest) {
+		bad("queue %s: the newest messages of keys are %v, counted %v", q.name, q.newest, newest)
 	}
 }
 

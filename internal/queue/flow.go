@@ -14,7 +14,7 @@ type flow struct {
 	inflight   uint32 // leased or held
 	delayed    uint32 // in the queue's delayed heap, or lost
 	holder     uint64 // the consumer that has all leases; 0: several have
-	returned   uint32 // in the heap; dead slots are counted
+	returned   uint32 // messages in the heap of returned ones; dead slots are counted
 	place      int32  // index in its ready heap, or the flow before it in its ring; -1: in neither
 	priority   uint8  // of the front message, while it is in a heap or ring
 	free       bool
@@ -22,7 +22,7 @@ type flow struct {
 	backs      uint32 // of waiting: these back off
 	wakeAt     int64  // the time of its entry in queue.wake
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
-	front      uint64 // the front message, while it is in a heap or ring
+	front      uint64 // the front message, while it is in a heap or ring; without a sched its place (placeOf)
 	after      uint32 // the flow after it in its ring; in a heap, the front message's slot.time
 	deficit    uint16 // hand-outs that are left of its turn (see ring.go)
 	flags      uint8  // see sched.go
@@ -154,20 +154,36 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	if f.head == 0 {
 		f.head = seq
 	} else {
-		last := q.slots.edit(f.tail)
-		if d := seq - f.tail; d < farNext {
-			last.next = uint32(d)
-		} else {
-			last.next = farNext
-			if q.far == nil {
-				q.far = map[uint64]uint64{}
-			}
-			q.far[f.tail] = seq
+		q.setNext(f.tail, seq)
+	}
+	if len(q.slots.keyed) > 0 {
+		if _, ok := q.slots.keyed[seq]; ok {
+			q.linkTo(seq, f.tail)
 		}
 	}
 	f.tail = seq
 	f.waiting++
 	q.waits(seq, s)
+}
+
+// setNext links the message after another one in a list; 0: there is none.
+func (q *Queue) setNext(of, seq uint64) {
+	s := q.slots.edit(of)
+	if s.next == farNext {
+		delete(q.far, of)
+	}
+	switch d := seq - of; {
+	case seq == 0:
+		s.next = 0
+	case d < farNext:
+		s.next = uint32(d)
+	default:
+		s.next = farNext
+		if q.far == nil {
+			q.far = map[uint64]uint64{}
+		}
+		q.far[of] = seq
+	}
 }
 
 // giveBack returns a message that was taken from its flow to its old position in the order.

@@ -161,6 +161,10 @@ func (m *Machine) acked(q *Queue, seq uint64) {
 func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string) {
 	s := q.slots.get(seq)
 	q.endLease(seq)
+	if next := q.successor(seq); next != 0 {
+		m.supersede(q, seq, q, next)
+		return
+	}
 	attempts := int(s.attempts)
 	if counted {
 		attempts++
@@ -243,7 +247,7 @@ func (m *Machine) sendToDeadLetter(q *Queue, seq uint64, why reason, attempts in
 	r := &m.rec
 	r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindTransferred, q.id, append(r.Seqs[:0], seq), dead.id, dead.nextSeq
 	r.Name = q.name
-	r.Reason, r.Attempts, r.Detail, r.NotBefore = why, uint32(attempts), clip(detail), 0
+	r.Reason, r.Attempts, r.Detail, r.NotBefore = why, uint32(attempts), clip(q.stands(seq, detail)), 0
 	if ttl := dead.config.TTL; ttl > 0 && dead != q {
 		r.NotBefore = m.now + int64(ttl)
 	}
@@ -274,12 +278,13 @@ func deadLetterConfig(name string) surgetank.QueueConfig {
 
 // clip limits the length of a detail that is stored.
 func clip(s string) string {
-	const most = 1024
-	if len(s) > most {
-		s = s[:most-3] + "..."
+	if len(s) > maxDetail {
+		s = s[:maxDetail-3] + "..."
 	}
 	return s
 }
+
+const maxDetail = 1024 // bytes
 
 // remove drops a message.
 func (m *Machine) remove(q *Queue, seq uint64, why reason) {

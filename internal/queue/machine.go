@@ -150,17 +150,20 @@ type queueVolatile struct {
 	lastStep   *trail            // trail of the newest message that the queue gave up by itself
 	unnamed    int               // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
-	ready      readyHeap        // the flows that may go, if there is no sched
-	sched      *sched           // volatile: the order of groups with group.fair or level.fresh_share
-	others     uint16           // volatile: the weight of groups that group.weights does not name; 0 is 1
-	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
-	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
-	late       timeHeap         // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
-	lowest     uint64           // no lower message waits that was never delayed
-	lapsed     map[uint64]int64 // when messages with slotExpired expired
-	overdueAt  map[uint64]int64 // of waiting messages in lapsed: when to give them up again
-	backing    map[uint64]int64 // when messages that back off in a strict group's line are tried next
-	wake       timeHeap         // {time, flow}: flows that wait for their rate
+	ready      readyHeap              // the flows that may go, if there is no sched
+	sched      *sched                 // volatile: the order of groups with group.fair or level.fresh_share
+	others     uint16                 // volatile: the weight of groups that group.weights does not name; 0 is 1
+	delayed    timeHeap               // {not-before, seq} of messages that their publishers delayed
+	retries    timeHeap               // {next try, seq} of messages that back off; stale entries are skipped
+	late       timeHeap               // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
+	lowest     uint64                 // no lower message waits that was never delayed
+	newest     map[CoalesceKey]uint64 // volatile: the last message of each chain (coalesce.go)
+	links      map[uint64]link        // volatile: chains of more than one message
+	linkedTo   map[uint64]uint64      // volatile: of messages with a key, the message before each in its flow's list
+	lapsed     map[uint64]int64       // when messages with slotExpired expired
+	overdueAt  map[uint64]int64       // of waiting messages in lapsed: when to give them up again
+	backing    map[uint64]int64       // when messages that back off in a strict group's line are tried next
+	wake       timeHeap               // {time, flow}: flows that wait for their rate
 	leases     map[uint64]*lease
 	deadlines  timeHeap           // {deadline, seq} of leases, {retry, seq} of held messages; stale entries are skipped
 	held       map[uint64]*damage // messages in slotHeld
@@ -192,7 +195,7 @@ type queueVolatile struct {
 }
 
 type stats struct {
-	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost uint64
+	published, duplicates, refused, delivered, acked, nacked, expired, deadLettered, dropped, circled, leasesLost, coalesced uint64
 }
 
 // New returns an empty machine. seed starts the generator of back-off jitter.

@@ -106,7 +106,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Ready: q.ready_, Blocked: q.waiting - q.ready_ - q.backsN, Delayed: q.delayedN + q.backsN, Leased: q.leased, Damaged: q.damagedN, Bytes: q.bytes,
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
-		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost,
+		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost, Coalesced: st.coalesced,
 		Refusals: q.refusals(), Waiting: q.explain(), OldestAge: q.oldestAge(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
@@ -129,6 +129,9 @@ func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	}
 	if q.backsOff(seq) {
 		return surgetank.StateDelayed
+	}
+	if s.state() == slotBehind {
+		return surgetank.StateBlocked
 	}
 	f := &q.flows[s.flow]
 	if f.open == f.waiting-f.backs || f.open > 0 && q.firstOf(s.flow) == seq {
@@ -172,7 +175,7 @@ func (c *Redrive) run(m *Machine) bool {
 			next = seq
 			return false
 		}
-		if st := s.state(); st != slotWaiting && st != slotDelayed {
+		if st := s.state(); st != slotWaiting && st != slotDelayed && st != slotBehind {
 			return true
 		}
 		n := q.notes[seq]
@@ -191,6 +194,10 @@ func (c *Redrive) run(m *Machine) bool {
 	})
 	for _, seq := range found {
 		to := c.target(m, q.notes[seq])
+		if m.redriveMeets(q, seq, to) {
+			c.Result.Moved++
+			continue
+		}
 		if to != q && !to.fits(int64(q.slots.get(seq).size)) {
 			c.Result.Skipped++
 			c.Result.Full++

@@ -11,7 +11,7 @@ import (
 
 // The record of a message, enqueued or moved, starts at a multiple of refAlign:
 //
-//	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until),
+//	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until, coalescing),
 //	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
 //
 // Its size is known after parsing. The body is last.
@@ -26,6 +26,7 @@ const (
 	flagOpaque
 	flagDeaths
 	flagTTL    // a target has an expiry time or keeps its dedup id
+	flagKeyed  // a target has a coalescing key
 	flagsKnown = 1<<iota - 1
 )
 
@@ -65,6 +66,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	set(len(deaths) > 0, flagDeaths)
 	for i := range r.Targets {
 		set(r.Targets[i].Expires|r.Targets[i].DedupUntil != 0, flagTTL)
+		set(r.Targets[i].Key != CoalesceKey{}, flagKeyed)
 	}
 	b = append(b, byte(r.Kind), byte(flags), byte(flags>>8))
 	b = appendUint(b, uint64(len(r.Targets)))
@@ -76,6 +78,9 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 		if flags&flagTTL != 0 {
 			b = appendUint(b, uint64(t.Expires))
 			b = appendUint(b, uint64(t.DedupUntil))
+		}
+		if flags&flagKeyed != 0 {
+			b = encodeTargetKey(b, t, r.NotBefore)
 		}
 	}
 	if flags&flagTime != 0 {
@@ -134,10 +139,14 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	if r.Targets = r.Targets[:0]; n > surgetank.MaxTargets {
 		d.fail("a message has too many targets")
 	}
+	asRecord := false // the due time of some target is the record's
 	for i := 0; i < n && d.err == nil; i++ {
 		t := Target{Queue: d.uint(), Seq: d.uint(), Group: d.string()}
 		if flags&flagTTL != 0 {
 			t.Expires, t.DedupUntil = d.time(), d.time()
+		}
+		if flags&flagKeyed != 0 && d.targetKey(&t) {
+			t.Due, asRecord = -1, true
 		}
 		r.Targets = append(r.Targets, t)
 	}
@@ -147,6 +156,11 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	r.NotBefore, r.Priority, r.DedupKey = 0, 0, DedupKey{}
 	if flags&flagNotBefore != 0 {
 		r.NotBefore = d.time()
+	}
+	for i := range r.Targets {
+		if asRecord && r.Targets[i].Due < 0 {
+			r.Targets[i].Due = r.NotBefore
+		}
 	}
 	if flags&flagPriority != 0 {
 		r.Priority = d.byte()

@@ -112,7 +112,8 @@ type Peeked struct {
 	State  surgetank.State
 	Damage string // why the body cannot be read; empty: it can
 	Time   int64  // when it was confirmed or, if later, when its publisher's delay ends; whole seconds
-	// Due is when a message that backs off is tried next; 0 for other messages.
+	// Due is when a message that backs off is tried next, or when the window of a message with a
+	// coalescing key ends; 0 for other messages.
 	Due     int64
 	Failure string // why it was returned last; "" if not known
 	Waits   string // of a blocked or ready message: what comes first
@@ -159,9 +160,14 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
 		switch st {
 		case surgetank.StateBlocked:
-			p.Waits = q.waitsFor(s.flow)
+			if p.Waits = q.keyWaits(seq); p.Waits == "" {
+				p.Waits = q.waitsFor(s.flow)
+			}
 		case surgetank.StateReady:
 			p.Waits = q.waitsTurn(s.flow)
+		}
+		if k, ok := q.slots.keyed[seq]; ok && st == surgetank.StateDelayed && !s.has(slotRedelivered) {
+			p.Due = k.due
 		}
 		if s.has(slotNoted) {
 			p.Notes = slices.Clone(q.notes[seq].refs)

@@ -18,6 +18,7 @@ type Incoming struct {
 	// DedupBy is the rule that found the dedup id, if the publisher gave none. Queues with another
 	// rule, or with none, ignore the id.
 	DedupBy string
+	Keys    []Key // coalescing keys, one for each queue; nil: there are none
 }
 
 // Check rejects a publishing that breaks a limit. It needs no machine and may run on any goroutine.
@@ -111,14 +112,22 @@ func (c *Publish) run(m *Machine) bool {
 	return true
 }
 
+// diskFull returns an error if the disk has no room for messages.
+func (m *Machine) diskFull(q *Queue) error {
+	if !m.full {
+		return nil
+	}
+	q.stats.refused++
+	return q.refuse(limitDisk, surgetank.CodeFull, 5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
+}
+
 // admit returns an error if a queue has no room for a number of messages with a number of bytes
 // together.
 func (m *Machine) admit(q *Queue, messages, size int64) error {
-	if m.full {
-		q.stats.refused++
-		return q.refuse(limitDisk, surgetank.CodeFull, 5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
+	if err := m.diskFull(q); err != nil {
+		return err
 	}
-	if err := q.acceptRate(messages); err != nil {
+	if err := q.acceptRate(max(1, messages)); err != nil {
 		q.stats.refused++
 		return err
 	}
@@ -170,13 +179,14 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 	r.DedupKey, r.BodySize = in.Dedup, uint32(len(in.Message.Body))
 	msg := &in.Message
 	var dup surgetank.MessageID
+	var joined []Target // Seq is the message that the new one joins
 	for i, name := range in.Queues {
 		q := m.byName[name]
 		if q == nil {
 			res.Err = noQueue(name)
 			continue
 		}
-		if len(in.Queues) > 1 && named(r.Targets, q.id) {
+		if len(in.Queues) > 1 && (named(r.Targets, q.id) || named(joined, q.id)) {
 			continue
 		}
 		t := Target{Queue: q.id, Group: msg.Group}
@@ -193,7 +203,19 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		if q.dedups(in) {
 			t.DedupUntil = m.now + int64(q.config.DedupWindow)
 		}
-		if !admitted {
+		if in.Keys != nil && q.coalesces() && in.Keys[i].Hash != (CoalesceKey{}) {
+			t.Key, t.GroupKey = in.Keys[i].Hash, in.Keys[i].Group
+			joins, err := m.admitKeyed(q, &t, int64(len(msg.Body)), admitted)
+			if err != nil {
+				res.Err = err
+				continue
+			}
+			if t.Seq = joins; joins != 0 {
+				joined = append(joined, t)
+				continue
+			}
+			t.Due = q.dueOf(&t, msg.Delay)
+		} else if !admitted {
 			if err := m.admit(q, 1, int64(len(msg.Body))); err != nil {
 				res.Err = err
 				continue
@@ -216,6 +238,21 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 		q := m.byID[r.Targets[i].Queue]
 		q.stats.published++
 		rateSpend(&q.acceptAt, q.config.Accept.Rate, m.now)
+		if r.Targets[i].Supersedes != 0 {
+			q.stats.coalesced++
+		}
+	}
+	for i := range joined {
+		t := &joined[i]
+		q := m.byID[t.Queue]
+		q.stats.published++
+		m.join(q, t.Seq, in, t.DedupUntil)
+		if res.ID.Seq == 0 {
+			res.ID = q.idOf(t.Seq)
+		}
+	}
+	if len(r.Targets) == 0 && joined != nil {
+		return res
 	}
 	if len(r.Targets) == 0 {
 		res.ID, res.Duplicate = dup, dup.Seq != 0 && res.Err == nil

@@ -17,6 +17,9 @@ import (
 //	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
 //	             |               | that cannot be read count as leased              | damaged)
 //	             | groupRetry    | max_in_flight 1 and its front message backs off  | time
+//	             | keyBusy       | an earlier message with its front's coalescing   | ack, nack, lost lease
+//	             |               | key is not settled (coalesce.go)                 |
+//	             | keyCollects   | coalesce.window of its front message is not over | time
 //	             | groupRate     | group.rate's next hand-out is in the future      | time
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
@@ -36,6 +39,8 @@ const (
 	groupEmpty
 	groupInFlight
 	groupRetry
+	keyBusy
+	keyCollects
 	groupRate
 	noConsumer
 	noCredit
@@ -67,7 +72,13 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 		return groupInFlight
 	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
 		return groupRetry
-	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
+	}
+	if len(q.slots.keyed) > 0 {
+		if v := q.keyVerdict(q.frontOf(h)); v != mayGo {
+			return v
+		}
+	}
+	if g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now {
 		return groupRate
 	}
 	return mayGo
@@ -92,7 +103,7 @@ func (q *Queue) touch(h uint32) {
 	}
 	f := &q.flows[h]
 	was := int64(f.open)
-	switch q.groupVerdict(h) {
+	switch v := q.groupVerdict(h); v {
 	case mayGo:
 		f.open = f.waiting - f.backs
 		if q.config.Group.MaxInFlight > 0 && q.groupName(h) != "" {
@@ -102,20 +113,25 @@ func (q *Queue) touch(h uint32) {
 			break
 		}
 		front := q.frontOf(h)
-		if f.place >= 0 && f.front == front {
+		f = &q.flows[h]
+		s := q.slots.get(front)
+		place := q.placeOf(front)
+		if f.place >= 0 && f.front == place && f.priority == s.priority && f.after == s.time {
 			break
 		}
-		s := q.slots.get(front)
-		f.front, f.priority, f.after = front, s.priority, s.time
+		f.front, f.priority, f.after = place, s.priority, s.time
 		if f.place < 0 {
 			q.ready.push(q, h)
 		} else {
 			q.ready.fix(q, int(f.place))
 		}
-	case groupRate:
-		q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
-		fallthrough
 	default:
+		switch v {
+		case groupRate:
+			q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
+		case keyCollects:
+			q.wakeFlow(h, q.slots.keyed[q.frontOf(h)].due)
+		}
 		f.open = 0
 		if q.sched == nil {
 			q.unready(h)
@@ -229,6 +245,8 @@ func (q *Queue) explain() string {
 			return fmt.Sprintf("retries used their share of %v of the first attempts (retry.budget); the next is allowed in %s", q.config.Retry.Budget, secs(q.budget.retryAllowedAt()))
 		case q.waiting == q.backsN:
 			return "all messages are delayed or back off; the next is due in " + secs(q.nextDue())
+		case q.explainKeys() != "":
+			return q.explainKeys()
 		case len(q.wake) > 0 || q.backsN > 0:
 			at := q.nextTry()
 			if len(q.wake) > 0 {

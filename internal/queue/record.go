@@ -32,6 +32,7 @@ const (
 	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
 	kindClosed      Kind = 14 // a broker stopped cleanly; names the messages that were leased
 	kindFailed      Kind = 15 // as kindReturned, with the reason
+	kindCoalesced   Kind = 16 // a message is not delivered, because a waiting message stands for it
 
 	// The kinds below are in snapshots only. Those marked "optional" are left out when empty.
 	kindSnapHead  Kind = 32 // counters, then the last entry covered and the extents
@@ -47,6 +48,7 @@ const (
 	kindSnapPublisher Kind = 41 // a publisher and its confirmed numbers; optional
 	kindSnapTrails    Kind = 43 // which queues gave up a queue's messages by themselves; optional
 	kindSnapFailures  Kind = 44 // why messages of a queue were returned last; optional
+	kindSnapKeys      Kind = 45 // coalescing keys of a chunk's messages; optional
 	kindSnapFresh     Kind = 42 // which messages may have been delivered before a crash, and whether the stop was clean
 )
 
@@ -116,6 +118,12 @@ type Target struct {
 	Group      string
 	Expires    int64 // nanoseconds since 1970; 0: never
 	DedupUntil int64 // 0: the id is not kept
+
+	// Coalescing; see coalesce.go. Key is zero if the message has no key.
+	Key        CoalesceKey
+	GroupKey   bool   // the key is the group
+	Supersedes uint64 // a message of the queue that leaves it now; 0: none
+	Due        int64  // with a key: when the message may be delivered first; 0: at once
 }
 
 // Record is one decoded fact. Kind says which fields are used. Step reuses one Record for all its
@@ -131,6 +139,8 @@ type Record struct {
 	Priority  uint8
 	DedupKey  DedupKey
 	Targets   []Target
+
+	DedupUntil int64 // coalesced: the id of DedupKey is kept until then; 0: there is none
 
 	// acked, removed, returned, transferred, purged, queue records
 	Queue    uint64
@@ -209,6 +219,17 @@ func (r *Record) encode(b []byte) []byte {
 		b = appendUint(b, uint64(r.Expires()))
 		b = appendString(b, r.Name)
 		b = appendString(b, r.Detail)
+	case kindCoalesced:
+		seq := uint64(0)
+		if len(r.Seqs) > 0 {
+			seq = r.Seqs[0]
+		}
+		for _, n := range [...]uint64{r.Queue, seq, r.ToQueue, r.ToSeq, uint64(r.DedupUntil)} {
+			b = appendUint(b, n)
+		}
+		if r.DedupUntil != 0 {
+			b = append(b, r.DedupKey[:]...)
+		}
 	case kindPurged:
 		b = appendUint(b, r.Queue)
 		b = appendUint(b, r.Below)
@@ -280,6 +301,15 @@ func (r *Record) decode(d *decoder) {
 		r.Attempts = d.u32()
 		r.NotBefore = d.time()
 		r.Name, r.Detail = d.string(), d.string()
+	case kindCoalesced:
+		r.Queue, r.Seqs = d.uint(), r.Seqs[:0]
+		if seq := d.uint(); seq != 0 {
+			r.Seqs = append(r.Seqs, seq)
+		}
+		r.ToQueue, r.ToSeq, r.DedupUntil = d.uint(), d.uint(), d.time()
+		if r.DedupUntil != 0 {
+			r.DedupKey = d.fixed16()
+		}
 	case kindPurged:
 		r.Queue, r.Below = d.uint(), d.uint()
 		r.Seqs = d.seqs(r.Seqs[:0])

@@ -182,6 +182,12 @@ func (s *Repair) fit(r *Record) bool {
 	switch r.Kind {
 	case kindEnqueued:
 		r.Targets = slices.DeleteFunc(r.Targets, func(t Target) bool { return !s.next(s.queue(t.Queue, r.Time), t.Seq) })
+		for i := range r.Targets {
+			t := &r.Targets[i]
+			if t.Supersedes != 0 && !s.seen(t.Queue, m.byID[t.Queue], t.Supersedes) {
+				t.Supersedes = 0
+			}
+		}
 		return len(r.Targets) > 0
 	case kindMoved:
 		for i := range r.Targets {
@@ -205,6 +211,8 @@ func (s *Repair) fit(r *Record) bool {
 		}
 	case kindTransferred:
 		return s.fitTransfer(r)
+	case kindCoalesced:
+		return s.fitCoalesced(r)
 	case kindPurged, kindQueueGone:
 		q := m.byID[r.Queue]
 		if r.Kind == kindQueueGone {
@@ -367,6 +375,27 @@ func (s *Repair) fitTransfer(r *Record) bool {
 		s.missing[to.id] = x
 	}
 	return there
+}
+
+// fitCoalesced adapts the fact that one message stands for another. If the fact's message was never
+// seen, it is not missing any more. If the message that stands for it was never seen, only the
+// removal remains.
+func (s *Repair) fitCoalesced(r *Record) bool {
+	from, to := s.m.byID[r.Queue], s.m.byID[r.ToQueue]
+	there := len(r.Seqs) > 0 && s.seen(r.Queue, from, r.Seqs[0])
+	if to != nil {
+		s.reaches(to, r.ToSeq)
+	}
+	switch {
+	case to != nil && live(to, r.ToSeq) && (there || len(r.Seqs) == 0):
+		return true
+	case there:
+		r.Kind = kindRemoved
+		return true
+	case len(r.Seqs) == 0:
+		s.report.Unknown++
+	}
+	return false
 }
 
 // Body reports a lost entry that the snapshot covers: its facts are known, the bodies in it are

@@ -42,6 +42,13 @@ func (m *Machine) applyChecked(r *Record) error {
 			if i > 0 && slices.ContainsFunc(r.Targets[:i], func(o Target) bool { return o.Queue == t.Queue }) {
 				return fmt.Errorf("message %d goes to queue %d twice: %w", t.Seq, t.Queue, errDecode)
 			}
+			if t.Supersedes != 0 && (t.Key == CoalesceKey{} || !live(q, t.Supersedes)) {
+				return bad("message", t.Supersedes)
+			}
+		}
+	case kindCoalesced:
+		if err := m.checkCoalesced(r); err != nil {
+			return err
 		}
 	case kindConfirmed:
 		if p := m.publishers.find(r.Name, r.Time); p != nil && r.Count > 0 && (r.First <= p.floor || p.free(r.First) < r.First+r.Count-1) {
@@ -131,6 +138,8 @@ func (m *Machine) apply(r *Record) {
 		}
 	case kindReturned, kindFailed:
 		m.byID[r.Queue].returnedTo(r)
+	case kindCoalesced:
+		m.coalesced(r)
 	case kindTransferred:
 		m.byID[r.Queue].transfer(r, m.byID[r.ToQueue])
 	case kindPurged:
@@ -172,14 +181,26 @@ func (m *Machine) apply(r *Record) {
 
 // enqueue adds a confirmed message to one of its queues.
 func (q *Queue) enqueue(r *Record, t *Target) {
+	hasKey, notBefore, left := t.Key != CoalesceKey{}, r.NotBefore, -1
+	var k keyed
+	if hasKey {
+		k, left = q.enqueueKeyed(r, t)
+		notBefore = t.Due
+	}
 	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
 	s.setRef(r.Ref)
-	if r.NotBefore > r.Time {
-		s.setTime(r.NotBefore)
+	if r.NotBefore > r.Time && notBefore > r.Time {
+		s.setTime(notBefore)
 		s.set(slotLate)
 	}
 	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
-	q.place(t.Seq, s, r.NotBefore, r.Time)
+	if hasKey {
+		q.setKey(t.Seq, k)
+	}
+	q.place(t.Seq, s, notBefore, r.Time)
+	if left >= 0 && !q.m.recovering {
+		q.idle(uint32(left))
+	}
 	if t.Expires != 0 {
 		q.expires(t.Expires, t.Seq)
 	}
@@ -227,7 +248,11 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		}
 	}
 	switch {
-	case notBefore <= now:
+	case q.follows(seq) && q.groupName(h) == "":
+		q.waiting++
+		s.to(slotBehind)
+		q.flows[h].delayed++
+	case notBefore <= now || q.collects(seq, s, notBefore):
 		q.waiting++
 		if seq == q.nextSeq-1 && s.attempts == 0 && !s.has(slotRedelivered) {
 			q.link(h, seq, s)
@@ -301,6 +326,11 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		f.delayed--
 		delete(q.suspect, seq)
 		q.unlapse(seq)
+	case slotBehind:
+		q.waiting--
+		f.delayed--
+		delete(q.suspect, seq)
+		q.unlapse(seq)
 	case slotWaiting:
 		q.waiting--
 		q.unback(h, seq)
@@ -308,9 +338,12 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 		q.unlapse(seq)
 		if q.frontOf(h) != seq {
 			f.waiting--
-			s.kill()
+			unlinked := q.unlink(h, seq, s)
+			if !unlinked {
+				s.kill()
+			}
 			q.touch(h)
-			return false
+			return unlinked
 		}
 		q.takeFront(h, seq, s)
 	}
@@ -318,10 +351,8 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 	return true
 }
 
-// erase removes a message for good.
-func (q *Queue) erase(seq uint64) {
-	s := q.slots.edit(seq)
-	h := s.flow
+// drop removes a message for good, and leaves its flow as it is.
+func (q *Queue) drop(seq uint64, s *slot) {
 	if s.state() != slotLost {
 		q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
 	}
@@ -330,6 +361,14 @@ func (q *Queue) erase(seq uint64) {
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
+	q.dropKey(seq)
+}
+
+// erase removes a message for good.
+func (q *Queue) erase(seq uint64) {
+	s := q.slots.edit(seq)
+	h := s.flow
+	q.drop(seq, s)
 	if !q.m.recovering {
 		q.idle(h)
 		q.mark()
@@ -397,6 +436,7 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
+	k, hasKey := q.dropKey(seq)
 	if !q.m.recovering {
 		q.idle(h)
 		q.mark()
@@ -431,6 +471,9 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 			to.notes = map[uint64]*note{}
 		}
 		to.notes[r.ToSeq] = n
+	}
+	if hasKey {
+		to.setKey(r.ToSeq, keyed{key: k.key, since: r.Time, count: k.count, dead: r.Reason != reasonRedriven})
 	}
 	to.place(r.ToSeq, t, 0, r.Time)
 	if r.Expires() != 0 {
@@ -559,7 +602,7 @@ func (q *Queue) rebuild() {
 			q.flows[s.flow].delayed++ // keeps the flow and its name
 			return true
 		}
-		if at := due[seq]; at > q.m.now {
+		if at := q.rebuildKeyed(seq, s, due[seq]); at > q.m.now && !q.collects(seq, s, at) || q.groupName(s.flow) == "" && q.follows(seq) {
 			q.place(seq, s, at, q.m.now)
 			return true
 		}

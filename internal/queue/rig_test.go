@@ -209,6 +209,38 @@ func publishAll(ps ...surgetank.Publishing) *Publish {
 	return c
 }
 
+// keyHeader is the header in which tests put coalescing keys.
+const keyHeader = "k"
+
+// withKeys finds the coalescing keys of a command's messages, as a broker does.
+func (r *rig) withKeys(c *Publish) *Publish {
+	for i := range c.Msgs {
+		in := &c.Msgs[i]
+		for at, name := range in.Queues {
+			q := r.m.byName[name]
+			if q == nil || !q.coalesces() {
+				continue
+			}
+			if in.Keys == nil {
+				in.Keys = make([]Key, len(in.Queues))
+			}
+			value := in.Message.Group
+			if q.config.Coalesce.By != "group" {
+				value = ""
+				for _, h := range in.Message.Headers {
+					if h.Name == keyHeader {
+						value = h.Value
+					}
+				}
+			}
+			if value != "" {
+				in.Keys[at] = Key{MakeCoalesceKey(q.config.Coalesce.By, in.Message.Group, value), value == in.Message.Group}
+			}
+		}
+	}
+	return c
+}
+
 // frames cuts a snapshot into its records.
 func frames(data []byte) (fs [][]byte) {
 	for len(data) > 0 {

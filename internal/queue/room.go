@@ -55,7 +55,7 @@ func (q *Queue) sheds() bool {
 // oldest returns the oldest message that is not handed out, or 0 if there is none.
 func (q *Queue) oldest() (oldest uint64) {
 	q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
-		if st := s.state(); st == slotWaiting || st == slotDelayed {
+		if st := s.state(); st == slotWaiting || st == slotDelayed || st == slotBehind {
 			oldest = seq
 			return false
 		}

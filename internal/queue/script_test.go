@@ -24,7 +24,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 // log must give the same durable state.
 //
 //	queue NAME KEY=VALUE…            create or change a queue; "declare new|absent|update NAME …" for the other modes
-//	pub QUEUE[,QUEUE] BODY… [group= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
+//	pub QUEUE[,QUEUE] BODY… [group= key= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
 //	sub NAME QUEUE credit=N [manual noack exclusive single lease= run= pool= prio=]
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
@@ -33,6 +33,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	purge|pause|resume|delete|info|why|peek QUEUE, redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	records on|off                   print the facts of every turn
+//	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -60,6 +61,7 @@ type script struct {
 	*rig
 	t         *testing.T
 	records   bool
+	tokens    bool
 	out       strings.Builder
 	consumers map[string]uint64
 	names     map[uint64]string
@@ -179,7 +181,11 @@ func (a *arguments) config() (surgetank.QueueConfig, error) {
 }
 
 func (s *script) message(a *arguments, body string) surgetank.Message {
-	return surgetank.Message{Body: []byte(body), Group: a.vals["group"], DedupID: a.vals["dedup"], Priority: uint8(a.number("prio")),
+	var headers []surgetank.Header
+	if k := a.vals["key"]; k != "" {
+		headers = []surgetank.Header{{Name: keyHeader, Value: k}}
+	}
+	return surgetank.Message{Headers: headers, Body: []byte(body), Group: a.vals["group"], DedupID: a.vals["dedup"], Priority: uint8(a.number("prio")),
 		Delay: a.duration("delay"), TTL: a.duration("ttl")}
 }
 
@@ -193,7 +199,7 @@ func (s *script) publish(a *arguments) *Publish {
 		}
 		ps = append(ps, p)
 	}
-	return publishAll(ps...)
+	return s.withKeys(publishAll(ps...))
 }
 
 var settleOps = map[string]surgetank.SettleOp{"ack": surgetank.Ack, "nack": surgetank.Nack, "reject": surgetank.Reject, "extend": surgetank.Extend}
@@ -275,7 +281,11 @@ func (s *script) output(out *Output, before int) {
 func (s *script) handout(h *Handout) {
 	name := fmt.Sprintf("%s/%d", h.Queue.Name(), h.Seq)
 	s.receipts[name] = append(s.receipts[name], surgetank.Receipt{ID: surgetank.MessageID{Queue: h.Queue.ID(), Seq: h.Seq}, Epoch: s.m.Epoch(), Incarnation: s.m.Incarnation(), Lease: h.Lease})
-	s.printf("> %s %s", s.names[h.Consumer], s.shown(h, ""))
+	token := ""
+	if s.tokens && h.Token != 0 {
+		token = fmt.Sprintf(" token=%d:%d", h.Token>>leaseBits, h.Token&(1<<leaseBits-1))
+	}
+	s.printf("> %s %s%s", s.names[h.Consumer], s.shown(h, ""), token)
 }
 
 // shown formats a message in one line.
@@ -319,7 +329,7 @@ func (s *script) shown(h *Handout, state surgetank.State) string {
 func (s *script) fact(r *Record) string {
 	kinds := map[Kind]string{kindEnqueued: "enqueued", kindMoved: "moved", kindAcked: "acked", kindReturned: "returned", kindFailed: "failed", kindTransferred: "transferred",
 		kindRemoved: "removed", kindPurged: "purged", kindQueueSet: "queue_set", kindQueueGone: "queue_gone", kindMetaSet: "meta_set", kindEpoch: "epoch", kindOpened: "epoch",
-		kindConfirmed: "confirmed", kindClosed: "closed"}
+		kindConfirmed: "confirmed", kindClosed: "closed", kindCoalesced: "coalesced"}
 	k := kinds[r.Kind]
 	switch r.Kind {
 	case kindEnqueued, kindMoved:
@@ -330,6 +340,12 @@ func (s *script) fact(r *Record) string {
 			}
 			if t.Expires != 0 {
 				k += " expires=" + relative(t.Expires, s.now)
+			}
+			if t.Supersedes != 0 {
+				k += fmt.Sprintf(" supersedes %d", t.Supersedes)
+			}
+			if t.Key != (CoalesceKey{}) && t.Due != r.NotBefore {
+				k += " due=" + relative(t.Due, s.now)
 			}
 			if t.DedupUntil != 0 {
 				k += " id until " + relative(t.DedupUntil, s.now)
@@ -349,6 +365,11 @@ func (s *script) fact(r *Record) string {
 		return fmt.Sprintf("%s %d-%d attempts=%d not_before=%s", k, r.Queue, r.Seqs[0], r.Attempts, relative(r.NotBefore, s.now))
 	case kindTransferred:
 		return fmt.Sprintf("%s %d-%d to %d-%d %s attempts=%d %q", k, r.Queue, r.Seqs[0], r.ToQueue, r.ToSeq, r.Reason, r.Attempts, r.Detail)
+	case kindCoalesced:
+		if k = fmt.Sprintf("%s %d-%d into %d-%d", k, r.Queue, r.Seqs, r.ToQueue, r.ToSeq); r.DedupUntil != 0 {
+			k += " id until " + relative(r.DedupUntil, s.now)
+		}
+		return k
 	case kindPurged:
 		return fmt.Sprintf("%s %d below %d but %d", k, r.Queue, r.Below, r.Seqs)
 	case kindQueueSet:

@@ -59,6 +59,8 @@ func (s *script) command(line string) {
 		s.turn(r, func() { s.printf("%s: %q", a.words[1], r.Values) })
 	case "full":
 		s.m.SetFull(a.has("on"))
+	case "tokens":
+		s.tokens = a.has("on")
 	case "records":
 		s.records = a.has("on")
 	case "advance":
@@ -275,7 +277,7 @@ func infoLine(i *surgetank.QueueInfo) string {
 		n    uint64
 	}{{"backing_off", uint64(i.BackingOff)}, {"groups", uint64(i.Groups)}, {"consumers", uint64(i.Consumers)}, {"age", uint64(i.OldestAge.Seconds())}, {"published", i.Published},
 		{"duplicates", i.Duplicates}, {"refused", i.Refused}, {"delivered", i.Delivered}, {"acked", i.Acked}, {"nacked", i.Nacked}, {"expired", i.Expired},
-		{"damaged", uint64(i.Damaged)}, {"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}} {
+		{"damaged", uint64(i.Damaged)}, {"dead", i.DeadLettered}, {"dropped", i.Dropped}, {"lost", i.LeasesLost}, {"coalesced", i.Coalesced}} {
 		if x.n > 0 {
 			b += fmt.Sprintf(" %s=%d", x.name, x.n)
 		}

@@ -11,6 +11,7 @@ const (
 	slotDead                     // settled in the middle of a list, which will remove and free it
 	slotHeld                     // cannot be read; in no list, and counts in its group (damage.go)
 	slotLost                     // its body is lost for good; in no list, and blocks no message (damage.go)
+	slotBehind                   // without a group, and follows a message with its coalescing key; in no list (coalesce.go)
 )
 
 // slotFact is a durable flag of a slot.
@@ -96,6 +97,13 @@ type slots struct {
 	first  uint64    // index of chunks[0]: its lowest seq / chunkSlots
 	lead   int       // chunks[:lead] are known to be empty
 	snap   *snapshot // the snapshot under way, which is called before a chunk changes
+
+	keysDurable
+}
+
+// keysDurable is the part of the slots that only messages with a coalescing key have.
+type keysDurable struct {
+	keyed map[uint64]keyed
 }
 
 // get returns the slot of seq for reading, or nil.

@@ -240,6 +240,11 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = append(b, x.priority, flags)
 	}
 	s.frame(b)
+	if len(t.keyed) > 0 {
+		if b := t.encodeKeys(index); b != nil {
+			s.frame(b)
+		}
+	}
 }
 
 // encodeHead encodes a queue's settings and the small part of its state.
@@ -329,6 +334,10 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapTrails:
 			if q := m.restoring(d); q != nil {
 				q.restoreTrails(d)
+			}
+		case kindSnapKeys:
+			if q := m.restoring(d); q != nil {
+				q.restoreKeys(d)
 			}
 		case kindSnapFailures:
 			if q := m.restoring(d); q != nil {

@@ -113,14 +113,7 @@ func (q *Queue) advance() {
 			q.undelay(x.key)
 		}
 	}
-	for !m.turnFull() && q.retryMayEnd() {
-		x, ok := q.retries.due(m.now)
-		if !ok {
-			break
-		}
-		m.budget--
-		q.retryDue(x)
-	}
+	q.endBackOffs()
 	for !m.turnFull() {
 		x, ok := q.wake.due(m.now)
 		if !ok {
@@ -183,6 +176,10 @@ func (q *Queue) dispatch() bool {
 			}
 		}
 		c.q.serve(c)
+		if c.q.budget.enough {
+			c.q.endBackOffs()
+			c.q.rearm()
+		}
 		if q.sched != nil {
 			q.moveChanged()
 		}

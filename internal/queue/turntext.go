@@ -46,7 +46,8 @@ func (q *Queue) waitsTurn(h uint32) string {
 	return "for its turn: " + strings.Join(parts, "; ")
 }
 
-// higher tells whether a flow of a higher priority may go, in a fair queue.
+// higher reports whether a group with a higher priority than that of f could be served now. The
+// queue is fair.
 func (s *sched) higher(f *flow) bool {
 	for i := range s.sides {
 		for p := range s.sides[i].descending {

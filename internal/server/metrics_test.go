@@ -23,6 +23,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Fatalf("%s %s: %d %s", c[0], c[1], code, body)
 		}
 	}
+	request(t, "PUT", base+"/v1/queues/narrow", `{"max_messages":1}`) // its second message is refused, and counted by limit
+	for range 2 {
+		request(t, "POST", base+"/v1/queues/narrow/messages", "x")
+	}
 	_, text := request(t, "GET", base+"/metrics", "")
 	printed, help := map[string]string{}, map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (surgetank_\S+) (\S+)$`).FindAllStringSubmatch(text, -1) {

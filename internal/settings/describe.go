@@ -95,7 +95,7 @@ func (s *Setting) schema() map[string]any {
 		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
-	case *surgetank.Overflow:
+	case *surgetank.Overflow, *surgetank.Keep:
 		return map[string]any{"enum": anys(s.Choices)}
 	case *timeDuration:
 		return ref("Duration")

@@ -60,9 +60,9 @@ func (s *Setting) check(at any) error {
 		if *p != "" && s.Check != nil {
 			return s.Check(*p)
 		}
-	case *surgetank.Overflow:
-		if *p != "" && !slices.Contains(s.Choices, string(*p)) {
-			return s.wrongChoice(string(*p))
+	case *surgetank.Overflow, *surgetank.Keep:
+		if v := reflect.ValueOf(p).Elem().String(); v != "" && !slices.Contains(s.Choices, v) {
+			return s.wrongChoice(v)
 		}
 	case *bool, *time.Time:
 	case *map[string]int:
@@ -192,12 +192,12 @@ func (s *Setting) read(at, v any) (err error) {
 			}
 		}
 		*p = text
-	case *surgetank.Overflow:
+	case *surgetank.Overflow, *surgetank.Keep:
 		text, _ := v.(string)
 		if !slices.Contains(s.Choices, text) {
 			return s.wrongChoice(v)
 		}
-		*p = surgetank.Overflow(text)
+		reflect.ValueOf(p).Elem().SetString(text)
 	case *bool:
 		flag, ok := v.(bool)
 		if !ok {
@@ -254,8 +254,8 @@ func (s *Setting) get(c *config) any {
 		return p.UTC().Format(time.RFC3339Nano)
 	case *surgetank.Rate:
 		return FormatRate(*p)
-	case *surgetank.Overflow:
-		return string(*p)
+	case *surgetank.Overflow, *surgetank.Keep:
+		return v.String()
 	case *int64:
 		if s.Bytes {
 			return FormatSize(*p)

@@ -67,6 +67,7 @@ type QueueCounts struct {
 	Dropped      uint64 `json:"dropped"`
 	LeasesLost   uint64 `json:"leases_lost"`
 	Circled      uint64 `json:"circled,omitempty" doc:"The part of dropped that would have returned to a queue without a consumer in between."`
+	Coalesced    uint64 `json:"coalesced,omitempty" doc:"Messages that were confirmed and not delivered, because another message with their coalescing key is delivered instead."`
 }
 
 // Show returns the JSON form of a queue.
@@ -76,7 +77,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 		Name: name, Vhost: vhost, ID: q.ID, Created: q.Created.UTC(), Settings: Encode(Unqualify(WithDefaults(q.Config))),
 		Ready: q.Ready, Blocked: q.Blocked, Delayed: q.Delayed, Leased: q.Leased, Damaged: q.Damaged, Bytes: q.Bytes, OldestAge: q.OldestAge.String(),
 		Groups: q.Groups, Consumers: q.Consumers, Floor: *door.QueueFloor(q), Waiting: q.Waiting, BackingOff: q.BackingOff, Failure: q.Failure,
-		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled},
+		Counts: QueueCounts{q.Published, q.Duplicates, q.Refused, q.Delivered, q.Acked, q.Nacked, q.Expired, q.DeadLettered, q.Dropped, q.LeasesLost, q.Circled, q.Coalesced},
 	}
 	for _, r := range q.Refusals {
 		s.Refusals = append(s.Refusals, Refusal(r))
@@ -107,7 +108,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 		Ready: s.Ready, Blocked: s.Blocked, Delayed: s.Delayed, Leased: s.Leased, Damaged: s.Damaged, Bytes: s.Bytes, OldestAge: age, Groups: s.Groups,
 		Consumers: s.Consumers, Waiting: s.Waiting, BackingOff: s.BackingOff, Failure: s.Failure,
 		Published: n.Published, Duplicates: n.Duplicates, Refused: n.Refused, Delivered: n.Delivered, Acked: n.Acked, Nacked: n.Nacked,
-		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled,
+		Expired: n.Expired, DeadLettered: n.DeadLettered, Dropped: n.Dropped, LeasesLost: n.LeasesLost, Circled: n.Circled, Coalesced: n.Coalesced,
 	}
 	*door.QueueFloor(&q) = s.Floor
 	for _, r := range s.Refusals {

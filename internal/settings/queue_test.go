@@ -21,7 +21,7 @@ func TestAQueueSurvivesItsShape(t *testing.T) {
 	in := surgetank.QueueInfo{
 		Name: fullname.Of("v", "orders"), ID: 7, Config: effective, Own: &own, Policy: "small", Created: time.Unix(1_700_000_000, 5).UTC(),
 		Ready: 1, Blocked: 2, Delayed: 3, Leased: 4, Bytes: 5, OldestAge: 90 * time.Second, Groups: 6, Consumers: 8, Waiting: "no consumer is attached",
-		Published: 10, Duplicates: 11, Refused: 12, Delivered: 13, Acked: 14, Nacked: 15, Expired: 16, DeadLettered: 17, Dropped: 18, LeasesLost: 19, Circled: 20,
+		Published: 10, Duplicates: 11, Refused: 12, Delivered: 13, Acked: 14, Nacked: 15, Expired: 16, DeadLettered: 17, Dropped: 18, LeasesLost: 19, Circled: 20, Coalesced: 21,
 	}
 	*door.QueueFloor(&in) = 9
 	text, err := json.Marshal(settings.Show(&in))

@@ -20,7 +20,6 @@ import (
 // unsupported keys belong to the file format, but this version does not have them.
 var unsupported = map[string]string{
 	"level.adaptive": "this version does not adapt its level by itself; leave it out and set level.max_in_flight or level.rate",
-	"coalesce":       "this version does not coalesce messages; leave it out",
 }
 
 // index maps a path to its setting; sections are the paths with further keys below.

@@ -82,7 +82,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair, weights), not a number"},
 		{`{"group":null}`, "group", "not nothing"},
 		{`{"level":{"adaptive":{"min":1}}}`, "level.adaptive", "leave it out"},
-		{`{"coalesce":{"by":"x"}}`, "coalesce", "leave it out"},
+		{`{"coalesce":{"by":"x"}}`, "coalesce.by", "routing_key or group"},
 		{`{"ttl":null}`, "ttl", "no value"},
 		{`{"ttl":30}`, "ttl", "with its unit"},
 		{`{"ttl":"30"}`, "ttl", "with its unit"},

@@ -157,6 +157,28 @@ var Table = []Setting{
 		Help: "How long a dedup id is remembered. A second message with the id is confirmed and not stored."},
 	{Path: "dedup.by", place: field(func(c *config) *string { return &c.DedupBy }), Check: checkDedupBy, Zero: "only publishers set ids", Example: "$.id",
 		Help: "The source of a message's dedup id if its publisher set none: `header:NAME` or a `$.json.path` into a JSON body. `header:message-id` is AMQP's property."},
+	{Path: "coalesce.by", place: field(func(c *config) *string { return &c.Coalesce.By }), Check: checkCoalesceBy, Zero: "no coalescing", Example: "header:customer",
+		Help: "The source of a message's coalescing key: `header:NAME`, a `$.json.path` into a JSON body, `routing_key` or `group`. Waiting messages of a group with the same key become one."},
+	{Path: "coalesce.keep", place: field(func(c *config) *surgetank.Keep { return &c.Coalesce.Keep }), Choices: []string{string(surgetank.KeepLast), string(surgetank.KeepFirst)}, Example: "first",
+		DefaultOf: func(c *config) any {
+			if c.Coalesce.By == "" {
+				return surgetank.Keep("")
+			}
+			return surgetank.KeepLast
+		},
+		DefaultHelp: "`last`",
+		Help:        "Which message of a key is delivered: the `last` or the `first`."},
+	{Path: "coalesce.window", place: field(func(c *config) *timeDuration { return &c.Coalesce.Window }), Zero: "a message coalesces only while it waits anyway", Example: "5s",
+		Help: "How long a message collects others with its key before it may be delivered."},
+	{Path: "coalesce.max_wait", place: field(func(c *config) *timeDuration { return &c.Coalesce.MaxWait }), None: "0s", Example: "10m",
+		DefaultOf: func(c *config) any {
+			if c.Coalesce.By == "" {
+				return timeDuration(0)
+			}
+			return max(time.Minute, min(10*c.Coalesce.Window, surgetank.MaxDuration))
+		},
+		DefaultHelp: "ten times `coalesce.window`, at least `1m`",
+		Help:        "How long after the first message of a key further messages join. `0s` is no limit."},
 	{Path: "ttl", place: limit(func(c *config) *timeDuration { return &c.TTL }), Zero: "messages do not expire", Example: "24h", RabbitMQ: "message-ttl",
 		Help: "A message that waits longer becomes a dead letter."},
 	{Path: "max_bytes", place: limit(func(c *config) *int64 { return &c.MaxBytes }), Bytes: true, Zero: "no limit", Example: "50GiB", RabbitMQ: "max-length-bytes",
@@ -219,6 +241,13 @@ func checkGroupBy(v string) error {
 func checkDedupBy(v string) error {
 	if checkGroupBy(v) != nil || v == "none" || v == "routing_key" {
 		return fmt.Errorf("want header:NAME or a $.json.path, not %.60q", v)
+	}
+	return nil
+}
+
+func checkCoalesceBy(v string) error {
+	if v != "group" && checkGroupBy(v) != nil || v == "none" {
+		return fmt.Errorf("want header:NAME, a $.json.path, routing_key or group, not %.60q", v)
 	}
 	return nil
 }

@@ -84,7 +84,9 @@ func (w *world) act(kind string, rng *rand.Rand) {
 	case "republish":
 		if n := len(w.ledger.order); n > 0 {
 			if m := w.ledger.order[n-1-rng.IntN(min(n, 10))]; m.dedup != "" && m.transact == nil {
-				w.publish(w.message(m.body, m.dedup, 0), m.queues)
+				again := w.message(m.body, m.dedup, 0)
+				again.Headers = m.headers
+				w.publish(again, m.queues)
 			}
 		}
 	case "numbered", "numbered-again":

@@ -121,6 +121,18 @@ func (s *beside) manage(cmd queue.Command) {
 	}
 }
 
+// keysOf returns a message's coalescing keys in the form of the model.
+func keysOf(in *queue.Incoming) (keys []model.Key) {
+	for _, k := range in.Keys {
+		key := model.Key{Group: k.Group}
+		if k.Hash != (queue.CoalesceKey{}) {
+			key.ID = string(k.Hash[:])
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
 func (s *beside) publish(c *queue.Publish, i int, admitted bool) {
 	in, r := &c.Msgs[i], &c.Results[i]
 	type answer struct {
@@ -129,11 +141,11 @@ func (s *beside) publish(c *queue.Publish, i int, admitted bool) {
 	}
 	got := answer{r.ID.Seq, r.Duplicate}
 	if in.Publisher == "" {
-		code, seq, dup := s.m.Publish(&in.Message, in.Queues, in.Groups, admitted)
+		code, seq, dup := s.m.Publish(&in.Message, in.Queues, in.Groups, keysOf(in), admitted)
 		s.answer(c, r.Err, code, got, answer{seq, dup})
 		return
 	}
-	code, seq, dup := s.m.PublishNumbered(in.Publishing, in.Groups)
+	code, seq, dup := s.m.PublishNumbered(in.Publishing, in.Groups, keysOf(in))
 	if dup && got.seq == 0 { // the machine need not know the first copy's number any more
 		seq = 0
 	}

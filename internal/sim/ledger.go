@@ -24,6 +24,7 @@ type ledger struct {
 	floors   map[uint64]uint64    // by queue number: all lower messages are settled
 	meta     map[string][]string  // possible values, oldest first; the first is the newest certain value
 	checks   int
+	events   int    // sendings and deliveries of messages
 	bad      string // the first violation
 }
 
@@ -40,6 +41,14 @@ type message struct {
 	unsure   int  // acks with an unknown outcome
 	excused  bool // a rule in the clients' settings may have ended it
 	transact *transaction
+
+	keys      map[string]string  // by queue: queue, group and coalescing key, if they are known
+	maybe     map[string]string  // the same, also if the queue may not have had its rule yet
+	headers   []surgetank.Header // those with a coalescing key
+	coalesced bool               // another message may be delivered instead
+	sent      int                // the event of its first sending
+	resent    int                // the event of its newest sending
+	delivered int                // the event of its newest delivery
 }
 
 // low returns how many copies certainly were stored.
@@ -74,6 +83,7 @@ type stored struct {
 	asked     time.Time // when a sent nack asks for the next attempt
 	notBefore time.Time // the same, confirmed
 	live      bool      // the client knows of no end of the lease
+	dead      bool      // it is a dead letter
 }
 
 // transaction is a publish and an ack: both must take effect, or neither.
@@ -133,6 +143,9 @@ func (l *ledger) published(m *message, r surgetank.PublishResult) {
 	}
 	if m.transact != nil {
 		m.transact.done = true
+	}
+	if l.joins(m.queues) {
+		return // the id can be that of a message before
 	}
 	if r.ID.Seq <= l.last[r.ID.Queue] {
 		l.violation("order", "%s was confirmed as %v after %d of that queue was", m.body, r.ID, l.last[r.ID.Queue])
@@ -209,7 +222,7 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 		l.violation("floor", "%v (%s) was delivered below the floor %d", d.ID, d.Body, l.floors[d.ID.Queue])
 	case c.delivered > 0 && !d.Redelivered:
 		l.violation("redelivered", "%v (%s) was delivered again without saying so", d.ID, d.Body)
-	case len(d.Deaths) == 0 && now.Before(d.Time.Add(d.Delay)) || now.Before(c.notBefore):
+	case len(d.Deaths) == 0 && !c.m.coalesced && now.Before(d.Time.Add(d.Delay)) || now.Before(c.notBefore):
 		l.violation("delays", "%v (%s) of %v with a delay of %v, not before %v, was delivered at %v", d.ID, d.Body, d.Time, d.Delay, c.notBefore, now)
 	case d.Attempt < c.attempt:
 		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
@@ -235,6 +248,8 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 			l.settleTransaction(t, false, "%v was delivered again", d.ID)
 		}
 	}
+	c.dead = len(d.Deaths) > 0
+	l.inChain(c, d)
 	c.gone = false
 	c.delivered++
 	c.attempt = d.Attempt
@@ -270,6 +285,9 @@ func (l *ledger) inOrder(cl *client, c *stored) {
 			continue
 		}
 		inFlight := o.live && o.lease.Epoch == l.w.b.Epoch() && (o.deadline.IsZero() || l.w.b.Now().Before(o.deadline))
+		if o.m.coalesced && !inFlight {
+			continue // another message may be delivered instead
+		}
 		switch {
 		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // the earlier message of a run may have been given up again meanwhile
 			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) before it is not settled", c.id, c.m.body, c.group, o.id, o.m.body)
@@ -390,7 +408,7 @@ func (l *ledger) counted(infos []surgetank.QueueInfo) {
 	}
 	low, high := 0, 0
 	for _, m := range l.order {
-		if !m.excused {
+		if !m.excused && !m.coalesced {
 			low += max(0, m.low()-m.acked-m.unsure)
 		}
 		high += m.high - m.acked
@@ -408,7 +426,9 @@ func (l *ledger) drained() {
 		switch {
 		case m.acked > m.high:
 			l.violation("stored once", "%s was sent so that at most %d copies can be, and %d were acked", m.body, m.high, m.acked)
-		case m.acked+m.unsure < m.low() && !m.excused:
+		case m.coalesced && m.acked+m.unsure < m.low() && !m.excused && !l.w.blamed() && !l.covered(m):
+			l.violation("the last write is delivered", "%s with the keys %q was confirmed; neither it nor a message that stands for it was delivered afterwards", m.body, m.keys)
+		case m.acked+m.unsure < m.low() && !m.excused && !m.coalesced:
 			l.violation("nothing confirmed is lost", "%s: %d copies were stored, %d acked (%d unsure), and there are no more", m.body, m.low(), m.acked, m.unsure)
 		}
 	}
@@ -440,7 +460,7 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 	}
 	for _, m := range l.order {
 		l.checks++
-		if whole && !older && !m.excused && copies[m]+m.acked+m.unsure < m.low() {
+		if whole && !older && !m.excused && !m.coalesced && copies[m]+m.acked+m.unsure < m.low() {
 			l.violation("nothing confirmed is lost", "%s: %d copies were stored and %d acked (%d unsure); after a power failure there are %d", m.body, m.low(), m.acked,
 				m.unsure, copies[m])
 		}

@@ -77,6 +77,7 @@ func (w *world) sendNumbered(batch []*numbered) {
 		if ps[i] = x.pub; x.tries > 0 {
 			w.count.one(NumbersRepeated)
 		}
+		w.ledger.keyed(x.known, &x.pub.Message)
 		x.tries++
 		w.count.one(Published)
 		w.tracef("publish number %d of %s to %v: %.20s", x.number, x.p.id, x.pub.Queues, x.pub.Message.Body)

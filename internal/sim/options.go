@@ -26,6 +26,7 @@ type Options struct {
 	FoundIDs      bool          // the queues find dedup ids in a header if the publisher gave none
 	NoAck         bool
 	MultiTarget   bool
+	Coalesce      bool // queues replace waiting messages with the same key by one
 	Numbers       bool // publishers number their messages, and send some again
 
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
@@ -117,6 +118,13 @@ func Draw(seed uint64) Options {
 	for i := range o.Queues {
 		if yes(12) {
 			o.Queues[i].Config.Accept = surgetank.AcceptConfig{Rate: surgetank.Rate(1 + rng.IntN(20)), Burst: 1 + rng.IntN(4)}
+		}
+	}
+	if o.Coalesce = yes(25); o.Coalesce {
+		for i := range o.Queues {
+			if yes(70) {
+				drawCoalescing(&o.Queues[i].Config.Coalesce, rng.IntN)
+			}
 		}
 	}
 	return o

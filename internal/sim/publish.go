@@ -33,6 +33,9 @@ func (w *world) newMessage(rng *rand.Rand) (surgetank.Message, []string) {
 	if m.Body[0] != '{' && rng.IntN(4) == 0 {
 		m.Body = append(m.Body, strings.Repeat("-", rng.IntN(600))...)
 	}
+	if w.o.Coalesce && rng.IntN(4) > 0 {
+		m.Headers = append(m.Headers, surgetank.Header{Name: keyHeader, Value: pick(rng, []string{"1", "2", "g1"})})
+	}
 	m.Priority = uint8(rng.IntN(4))
 	if rng.IntN(10) == 0 {
 		m.Delay = time.Duration(1+rng.IntN(8000)) * time.Millisecond
@@ -78,6 +81,7 @@ func (w *world) publish(m surgetank.Message, queues []string) {
 		}
 	}
 	known := w.ledger.sending(string(m.Body), queues, id, m.Delay > 0, m.TTL > 0)
+	w.ledger.keyed(known, &m)
 	w.count.one(Published)
 	if len(queues) > 1 {
 		w.count.one(Multiple)

@@ -95,6 +95,8 @@ const (
 	ModelLost
 	NumbersRepeated
 	NumbersKnown
+	Coalesced
+	KeysDelivered
 	points
 )
 
@@ -110,6 +112,7 @@ var pointNames = [points]string{
 	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "settings changed", "metadata read", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
 	"queues with messages missing after a repair", "queues with bodies lost after a repair", "models lost in the middle of an entry",
 	"numbers sent again", "numbers found to be confirmed",
+	"coalesced", "deliveries of coalescing keys",
 }
 
 // String returns the description of the point.

@@ -98,12 +98,13 @@ func (s *shrinker) simpler() {
 			c.MaxMessages, c.Overflow, c.MaxPriority, c.TTL = 0, "", 0, 0
 		})
 		try(func(o *Options) { o.Queues[i].Chain = false })
+		try(func(o *Options) { o.Queues[i].Config.Coalesce = surgetank.CoalesceConfig{} })
 	}
 }
 
 // plain returns settings with only those that a plan's other fields need.
 func plain(c *surgetank.QueueConfig) surgetank.QueueConfig {
-	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter, DedupWindow: c.DedupWindow, DedupBy: c.DedupBy}
+	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter, DedupWindow: c.DedupWindow, DedupBy: c.DedupBy, Coalesce: c.Coalesce}
 	p.Group.MaxInFlight = c.Group.MaxInFlight
 	return p
 }

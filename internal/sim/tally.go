@@ -140,6 +140,7 @@ func (w *world) tallyQueues() {
 		n.N[DeadLettered] += int64(i.DeadLettered)
 		n.N[Dropped] += int64(i.Dropped)
 		n.N[LeasesLost] += int64(i.LeasesLost)
+		n.N[Coalesced] += int64(i.Coalesced)
 		n.N[Nacked] += int64(i.Nacked)
 	}
 	w.machine = nil

@@ -47,6 +47,7 @@ type world struct {
 	machine      *queue.Machine
 	logged       uint64          // the newest entry that the log confirmed in this opening
 	declared     map[string]bool // queues whose settings apply to every publish from now on
+	settled      map[string]bool // queues that were declared once and are durable
 	prober       *prober
 }
 
@@ -69,7 +70,7 @@ type delivery struct {
 }
 
 func newWorld(o Options, tracing bool) *world {
-	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}}
+	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}, settled: map[string]bool{}}
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
 		d := newFileDisk(o.Seed, o.Cache, &w.count)
@@ -206,7 +207,10 @@ func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
 func (w *world) declare(name string, config surgetank.QueueConfig) {
 	c := &queue.Declare{Name: name, Config: config, Mode: surgetank.DeclareIfAbsent}
 	w.declared[name] = false
-	w.send(c, func(err error) { w.declared[name] = err == nil && c.Err == nil })
+	w.send(c, func(err error) {
+		w.declared[name] = err == nil && c.Err == nil
+		w.settled[name] = w.settled[name] || w.declared[name]
+	})
 }
 
 // send sends a command. f is called with the outcome if this opening lasts that long.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -17,14 +18,16 @@ import (
 // chaos is a broker on disk, a sink, a network and a PostgreSQL server of its own. Each of them
 // fails during the test.
 type chaos struct {
-	t      *testing.T
-	rng    *rand.Rand
-	pg     *pgtest.Server
-	proxy  *pgtest.Proxy
-	dsn    string // without the proxy
-	dir    string
-	broker *embedded.Broker
-	sink   *sink.Runner
+	t     *testing.T
+	rng   *rand.Rand
+	pg    *pgtest.Server
+	proxy *pgtest.Proxy
+	dsn   string // without the proxy
+	dir   string
+	// columns is the sink's columns as JSON; empty: those of the suite's table.
+	columns string
+	broker  *embedded.Broker
+	sink    *sink.Runner
 }
 
 // open opens broker and sink, with a random number of lanes.
@@ -36,7 +39,7 @@ func (c *chaos) open() {
 	}
 	c.broker = b
 	through := strings.Replace(c.dsn, c.pg.Addr(), c.proxy.Addr(), 1)
-	s := spec(c.t, through, "t", `"columns":{"id":"message.id","grp":"message.group","v":"$.v"}`)
+	s := spec(c.t, through, "t", cmp.Or(c.columns, `"columns":{"id":"message.id","grp":"message.group","v":"$.v"}`))
 	s.Lanes, s.Batch.Max = 1+c.rng.IntN(5), 20+c.rng.IntN(300)
 	target, err := New(s)
 	if err != nil {
@@ -111,6 +114,37 @@ func (c *chaos) left() (int64, error) {
 	return q.Ready + q.Blocked + q.Delayed + q.Leased, err
 }
 
+// failures causes rounds of failures, one each time the sink has sent about as many bytes, and then
+// waits until all messages are settled.
+func (c *chaos) failures(rounds, bytes int) {
+	t := c.t
+	t.Helper()
+	never := make(chan struct{})
+	for i := range rounds {
+		stop := time.AfterFunc(30*time.Second, func() { close(never) })
+		moved := c.proxy.Await(5_000+c.rng.IntN(bytes), never)
+		stop.Stop()
+		if left, err := c.left(); !moved || err == nil && left == 0 {
+			t.Logf("all done before round %d", i)
+			break
+		}
+		t.Logf("%s: %+v", c.fail(i%6), c.sink.Status())
+	}
+	deadline := time.After(time.Minute)
+	for {
+		left, err := c.left()
+		c.must(err)
+		if left == 0 {
+			return
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("%d messages are left; the sink: %+v", left, c.sink.Status())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 // TestOnceThroughFailures sends 20,000 messages through every kind of failure, and then reads the
 // table.
 func TestOnceThroughFailures(t *testing.T) {
@@ -145,30 +179,7 @@ func TestOnceThroughFailures(t *testing.T) {
 		_, err := c.broker.Publish(ctx, msgs)
 		c.must(err)
 	}
-	never := make(chan struct{})
-	for i := range rounds {
-		stop := time.AfterFunc(30*time.Second, func() { close(never) })
-		moved := c.proxy.Await(5_000+c.rng.IntN(40_000), never)
-		stop.Stop()
-		if left, err := c.left(); !moved || err == nil && left == 0 {
-			t.Logf("all done before round %d", i)
-			break
-		}
-		t.Logf("%s: %+v", c.fail(i%6), c.sink.Status())
-	}
-	deadline := time.After(time.Minute)
-	for {
-		left, err := c.left()
-		c.must(err)
-		if left == 0 {
-			break
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("%d messages are left; the sink: %+v", left, c.sink.Status())
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
+	c.failures(rounds, 40_000)
 	dead, err := c.broker.Queue(ctx, "q.dead")
 	c.must(err)
 	got := pg.Query(t, c.dsn, `SELECT count(*), count(DISTINCT id),

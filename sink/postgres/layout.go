@@ -28,6 +28,9 @@ type layout struct {
 
 const stageName = "pg_temp.surgetank_stage"
 
+// targetName is the table's name in an insert that reads the existing row.
+const targetName = "surgetank_target"
+
 func newLayout(spec sink.TableSpec, f found, columns []column, name, print string) *layout {
 	l := &layout{found: f, name: name, print: print, columns: columns, progress: progressName(f.schema), direct: spec.OnConflict == nil && !f.rowSecurity}
 	var list, stage []string
@@ -40,6 +43,9 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 	}
 	into := f.sql() + " (" + strings.Join(list, ", ") + ")"
 	l.copyInto = "COPY " + into + " FROM STDIN"
+	if spec.OnConflict != nil && spec.OnConflict.Add != nil {
+		into = f.sql() + " AS " + targetName + " (" + strings.Join(list, ", ") + ")"
+	}
 	l.stage = "CREATE TEMP TABLE IF NOT EXISTS surgetank_stage (n int, missing text, " + strings.Join(stage, ", ") + ")"
 	l.copyBy = "COPY " + stageName + " FROM STDIN"
 	l.insert = "INSERT INTO " + into + " " + l.fromStage(spec) + conflict(spec, columns)
@@ -56,8 +62,9 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 
 // fromStage selects the rows of the staging table. A missing field gets its column's default:
 // missing has one character, 0 or 1, for each column with a default. If on_conflict updates, the
-// last of the rows with the same keys is used, because one INSERT may touch a row only once. Rows
-// are ordered by their keys, so two lanes lock rows in the same order.
+// last of the rows with the same keys is used, because one INSERT may touch a row only once. If it
+// adds, that row has the sums of all of them. Rows are ordered by their keys, so two lanes lock rows
+// in the same order.
 func (l *layout) fromStage(spec sink.TableSpec) string {
 	values := make([]string, len(l.columns))
 	for i, c := range l.columns {
@@ -81,8 +88,16 @@ func (l *layout) fromStage(spec sink.TableSpec) string {
 	if !spec.OnConflict.Update {
 		return selected + " FROM " + stageName + " s ORDER BY " + order + ", s.n"
 	}
-	return selected + " FROM (SELECT s.*, row_number() OVER (PARTITION BY " + order + ", CASE WHEN " + strings.Join(nulls, " OR ") +
-		" THEN s.n END ORDER BY s.n DESC) AS newest FROM " + stageName + " s) s WHERE s.newest = 1 ORDER BY " + order
+	same := "PARTITION BY " + order + ", CASE WHEN " + strings.Join(nulls, " OR ") + " THEN s.n END"
+	sums := ""
+	for i, c := range l.columns {
+		if spec.Adds(c.Name) {
+			sums += fmt.Sprintf(", sum(%s) OVER (%s) AS a%d", values[i], same, i)
+			values[i] = fmt.Sprintf("s.a%d", i)
+		}
+	}
+	return "SELECT " + strings.Join(values, ", ") + " FROM (SELECT s.*, row_number() OVER (" + same + " ORDER BY s.n DESC) AS newest" + sums +
+		" FROM " + stageName + " s) s WHERE s.newest = 1 ORDER BY " + order
 }
 
 func conflict(spec sink.TableSpec, columns []column) string {
@@ -93,7 +108,12 @@ func conflict(spec sink.TableSpec, columns []column) string {
 	for _, c := range columns {
 		if !spec.IsKey(c.Name) {
 			q := sink.QuoteName(c.Name)
-			sets = append(sets, q+" = EXCLUDED."+q)
+			value := "EXCLUDED." + q
+			if spec.Adds(c.Name) { // null adds nothing
+				value = "CASE WHEN EXCLUDED." + q + " IS NULL THEN " + targetName + "." + q + " WHEN " + targetName + "." + q +
+					" IS NULL THEN EXCLUDED." + q + " ELSE " + targetName + "." + q + " + EXCLUDED." + q + " END"
+			}
+			sets = append(sets, q+" = "+value)
 		}
 	}
 	head := " ON CONFLICT (" + names(spec.OnConflict.Keys) + ") DO "

@@ -17,6 +17,13 @@ var rowSteps = [...]int{128, 16, 1}
 // insertRows writes rows in order, using the largest prepared insert that fits. Rows that leave out
 // columns are written one by one.
 func (l *lane) insertRows(ctx context.Context, from, to int) error {
+	if l.sums.columns != nil {
+		return l.insertSums(ctx, from, to)
+	}
+	return l.insertAll(ctx, from, to)
+}
+
+func (l *lane) insertAll(ctx context.Context, from, to int) error {
 	width := len(l.table.columns)
 	for from < to {
 		if err := ctx.Err(); err != nil {

@@ -20,6 +20,7 @@ type lane struct {
 	number int
 	x      *sink.Extractor
 
+	sums   sums
 	values []driver.NamedValue // of all rows, row by row
 	rows   []row
 	inTx   bool                   // this lane has the writer's token
@@ -35,7 +36,7 @@ type row struct {
 }
 
 func newLane(t *Target, tab *table, claim sink.Claim, number int) *lane {
-	return &lane{t: t, table: tab, claim: claim, number: number, x: sink.NewExtractor(tab.spec.Table.Columns),
+	return &lane{t: t, table: tab, claim: claim, number: number, x: sink.NewExtractor(tab.spec.Table.Columns), sums: newSums(tab),
 		stmts: map[int]driver.Stmt{}, odd: map[string]driver.Stmt{}}
 }
 

@@ -176,7 +176,11 @@ func (t *table) conflictAction() string {
 	for _, c := range t.columns {
 		if !t.spec.Table.IsKey(c.Name) {
 			q := sink.QuoteName(c.Name)
-			sets = append(sets, q+" = excluded."+q)
+			value := "excluded." + q
+			if t.spec.Table.Adds(c.Name) { // null adds nothing
+				value = "CASE WHEN excluded." + q + " IS NULL THEN " + q + " WHEN " + q + " IS NULL THEN excluded." + q + " ELSE " + q + " + excluded." + q + " END"
+			}
+			sets = append(sets, q+" = "+value)
 		}
 	}
 	if !t.spec.Table.OnConflict.Update || len(sets) == 0 {

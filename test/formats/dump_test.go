@@ -46,6 +46,7 @@ func dump(t *testing.T, dir string) string {
 	r.access()
 	r.sinks()
 	r.repeated()
+	r.coalesced()
 	r.overAMQP()
 	closeBroker(t, r.b)
 	return r.String()
@@ -136,6 +137,29 @@ func (r *reader) repeated() {
 	for _, id := range []string{otherOne, "golden-publisher-unknown"} {
 		try(surgetank.Publishing{Queues: []string{"plain"}, Publisher: id, Sequence: 3})
 		try(surgetank.Publishing{Queues: []string{"plain"}, Publisher: id, Sequence: 1})
+	}
+}
+
+// coalesced publishes to queues that coalesce: the keys of stored messages, and the dedup ids of
+// coalesced messages, are known.
+func (r *reader) coalesced() {
+	for name, p := range map[string]surgetank.Publishing{
+		"newest": {Message: surgetank.Message{Body: []byte("again"), Headers: []surgetank.Header{{Name: "key", Value: "k"}}}},
+		"oldest": {Message: surgetank.Message{Body: []byte("again"), Group: "g", DedupID: "oldest-1"}},
+	} {
+		p.Queues = []string{name}
+		_, err := r.b.Publish(ctx, []surgetank.Publishing{p})
+		r.must(err)
+	}
+	for _, name := range []string{"newest", "oldest"} {
+		info, err := r.b.Queue(ctx, name)
+		r.must(err)
+		r.line("after another message, queue %s coalesced %d, found %d duplicates", name, info.Coalesced, info.Duplicates)
+		ds, err := r.b.Peek(ctx, name, surgetank.PeekOptions{Max: 1000})
+		r.must(err)
+		for _, d := range ds {
+			r.line("  message %d %s", d.ID.Seq, d.Body)
+		}
 	}
 }
 

@@ -182,6 +182,8 @@ func (w *writer) settings() {
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), PriorityStep: 30 * time.Second,
 	})
+	w.declare("newest", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "header:key", Window: time.Minute, MaxWait: 200 * time.Hour}})
+	w.declare("oldest", surgetank.QueueConfig{DedupWindow: 96 * time.Hour, Coalesce: surgetank.CoalesceConfig{By: "group", Keep: surgetank.KeepFirst}})
 	w.declare("transient", surgetank.QueueConfig{Transient: true})
 	w.declare("plain", surgetank.QueueConfig{})
 	w.declare("leased", surgetank.QueueConfig{})
@@ -211,6 +213,10 @@ func (w *writer) messages() {
 		w.publishing(surgetank.Publishing{Queues: []string{"plain"}, Publisher: publisher, Sequence: n, Message: surgetank.Message{Body: fmt.Appendf(nil, "number %d", n)}})
 	}
 	w.publishing(surgetank.Publishing{Queues: []string{"plain"}, Publisher: otherOne, Sequence: 1, Message: surgetank.Message{Body: []byte("one more publisher")}})
+	for i := range 3 {
+		w.publish("newest", surgetank.Message{Body: fmt.Appendf(nil, "newest %d", i), Headers: []surgetank.Header{{Name: "key", Value: "k"}}})
+		w.publish("oldest", surgetank.Message{Body: fmt.Appendf(nil, "oldest %d", i), Group: "g", DedupID: fmt.Sprintf("oldest-%d", i)})
+	}
 	for i := range 4 {
 		w.publish("ring", surgetank.Message{Body: fmt.Appendf(nil, "ring %d", i)})
 		w.publish("strict", surgetank.Message{Body: fmt.Appendf(nil, "strict %d", i), Group: "g1"})

@@ -1,6 +1,10 @@
 package model
 
-import "time"
+import (
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
 
 // account is a queue's retry budget in thousandths of a retry. The zero value was never used.
 type account struct {
@@ -54,4 +58,23 @@ func (q *Queue) payRetry() bool {
 	}
 	a.has -= 1000
 	return true
+}
+
+// endBackOffs puts messages whose back-off is over into their lines, as far as their retries are
+// paid.
+func (q *Queue) endBackOffs() {
+	for _, x := range q.at(func(x *Message) int64 {
+		if x.backsOff {
+			return x.notBefore
+		}
+		return 0
+	}) {
+		if x.attempts > 0 && x.state != surgetank.StateDamaged && !q.payRetry() {
+			break
+		}
+		if x.backsOff = false; x.state == surgetank.StateDelayed {
+			q.place(x, 0)
+		}
+		q.m.mark(q)
+	}
 }

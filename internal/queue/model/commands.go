@@ -57,7 +57,7 @@ const publisherKeep = 7 * 24 * int64(time.Hour)
 
 // PublishNumbered stores a message unless its publisher's number is confirmed. The message goes to
 // all its queues or to none.
-func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code surgetank.Code, seq uint64, dup bool) {
+func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string, keys []Key) (code surgetank.Code, seq uint64, dup bool) {
 	known := m.Publishers[p.Publisher]
 	if known != nil && known.Used+publisherKeep <= m.Now {
 		known = nil
@@ -72,7 +72,7 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code 
 	if seq, again := known.Confirmed[p.Sequence]; again {
 		return "", seq, true
 	}
-	if code, seq, dup = m.publish(&p.Message, p.Queues, groups, false, true); code != "" {
+	if code, seq, dup = m.publish(&p.Message, p.Queues, groups, keys, false, true); code != "" {
 		return code, 0, false
 	}
 	known.Confirmed[p.Sequence], known.Used = seq, m.Now
@@ -80,15 +80,17 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string) (code 
 }
 
 // Publish stores a message in queues. groups has its group in each queue; if groups is nil, the
-// message's own group counts. admitted means that the caller has checked that there is room.
-func (m *Model) Publish(msg *surgetank.Message, names, groups []string, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
-	return m.publish(msg, names, groups, admitted, false)
+// message's own group counts. keys has its coalescing key in each queue; nil: it has none. admitted
+// means that the caller has checked that there is room.
+func (m *Model) Publish(msg *surgetank.Message, names, groups []string, keys []Key, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
+	return m.publish(msg, names, groups, keys, admitted, false)
 }
 
-func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted, whole bool) (code surgetank.Code, seq uint64, dup bool) {
+func (m *Model) publish(msg *surgetank.Message, names, groups []string, keys []Key, admitted, whole bool) (code surgetank.Code, seq uint64, dup bool) {
 	type target struct {
-		q *Queue
-		x *Message
+		q   *Queue
+		x   *Message
+		key Key
 	}
 	var targets []target
 	for i, name := range names {
@@ -106,8 +108,18 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 			}
 			continue
 		}
+		key := Key{}
+		if keys != nil && q.Config.Coalesce.By != "" {
+			key = keys[i]
+		}
 		if !admitted {
-			if no := q.refuses(1, int64(len(msg.Body))); no != "" {
+			no := surgetank.Code("")
+			if size := int64(len(msg.Body)); key.ID == "" {
+				no = q.refuses(1, size)
+			} else {
+				no = q.refusesKeyed(key.ID, size)
+			}
+			if no != "" {
 				code = no
 				continue
 			}
@@ -124,22 +136,31 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, admitted
 		if ttl > 0 {
 			x.expires = m.Now + int64(ttl)
 		}
-		targets = append(targets, target{q, x})
+		targets = append(targets, target{q, x, key})
 	}
 	if whole && code != "" {
 		return code, 0, false
 	}
-	for i, t := range targets {
-		notBefore := int64(0)
-		if msg.Delay > 0 {
-			notBefore = m.Now + int64(msg.Delay)
+	stored, joined := false, false
+	for _, t := range targets {
+		joins, _ := t.q.meets(t.key.ID)
+		switch {
+		case t.key.ID != "" && joins != nil:
+			if t.x = joins; !stored && !joined {
+				seq, dup, joined = joins.seq, false, true
+			}
+		case t.key.ID != "":
+			t.q.addKeyed(t.x, t.key, int64(msg.Delay))
+		case msg.Delay > 0:
+			t.q.add(t.x, m.Now+int64(msg.Delay))
+		default:
+			t.q.add(t.x, 0)
 		}
-		t.q.add(t.x, notBefore)
-		if t.q.Config.Accept.Rate > 0 {
+		if t.x != joins && t.q.Config.Accept.Rate > 0 {
 			t.q.accepted = append(t.q.accepted, accepted{m.Now, t.q.Config.Accept.Rate})
 		}
-		if i == 0 {
-			seq, dup = t.x.seq, false
+		if t.x != joins && !stored {
+			seq, dup, stored = t.x.seq, false, true
 		}
 		if t.q.Config.DedupWindow > 0 && msg.DedupID != "" {
 			t.q.ids[msg.DedupID] = knownID{t.x.seq, m.Now + int64(t.q.Config.DedupWindow)}
@@ -183,7 +204,7 @@ func (q *Queue) refuses(messages int, bytes int64) surgetank.Code {
 	if q.m.Full {
 		return surgetank.CodeFull
 	}
-	if code := q.tooFast(messages); code != "" {
+	if code := q.tooFast(max(1, messages)); code != "" {
 		return code
 	}
 	if !q.over(messages, bytes) || q.Config.Overflow != surgetank.OverflowReject && q.sheds() {
@@ -352,11 +373,13 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 		switch {
 		case to == nil:
 			r.Skipped++
+		case !o.DryRun && q.redriveMeets(x, to):
+			r.Moved++
 		case !o.DryRun && to != q && !to.fits(x.size):
 			r.Skipped++
 			r.Full++
 		case !o.DryRun:
-			n := q.move(x, to)
+			n := q.move(x, to, false)
 			n.again = true
 			if to.Config.TTL > 0 {
 				n.expires = m.Now + int64(to.Config.TTL)
@@ -398,6 +421,9 @@ func (m *Model) Crash(now int64) {
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
 			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
+			if x.chain.id != "" && !x.again {
+				x.notBefore = x.chain.due
+			}
 			q.place(x, x.notBefore)
 		}
 	}
@@ -405,7 +431,7 @@ func (m *Model) Crash(now int64) {
 
 // delayed tells whether a message waits for a time: the end of its delay or its next attempt.
 func (x *Message) delayed(now int64) bool {
-	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && (x.notBefore > now || x.backsOff)
+	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && (x.notBefore > now && !x.collects(now) || x.backsOff)
 }
 
 // waits tells whether a message is in line and need not wait for a time.
@@ -421,7 +447,7 @@ func (q *Queue) Info() surgetank.QueueInfo {
 			*door.QueueFloor(&i) = x.seq
 		}
 		i.Bytes += x.size
-		if x.waits(q.m.Now) {
+		if x.waits(q.m.Now) && !q.stuck(x) {
 			i.OldestAge = max(i.OldestAge, time.Duration(q.m.Now-x.since/int64(time.Second)*int64(time.Second)))
 		}
 		if !x.delayed(q.m.Now) {
@@ -442,15 +468,18 @@ func (q *Queue) Info() surgetank.QueueInfo {
 		if key[0] != 0 {
 			i.Groups++
 		}
-		waiting := int64(0)
+		waiting, stuck := int64(0), int64(0)
 		for _, x := range q.msgs {
 			if x.key() == key && x.waits(q.m.Now) {
 				waiting++
+				if q.stuck(x) {
+					stuck++
+				}
 			}
 		}
 		open := int64(0)
 		if q.groupMayGo(key) {
-			open = waiting
+			open = waiting - stuck
 			if g := q.Config.Group.MaxInFlight; g > 0 && key[0] != 0 {
 				open = min(open, int64(q.groupLimit(key)-q.inFlight(key)))
 			}

@@ -102,6 +102,7 @@ type Message struct {
 	suspectUntil int64    // of a suspect message: retry, once the message is held
 	lease        uint64   // number of the hand-out, counted by the model
 	backlog      bool     // without a group: in the line for messages that are not fresh
+	chain        chained
 }
 
 // Consumer is a subscription: credit on a queue.
@@ -233,20 +234,7 @@ func (q *Queue) due() {
 	}) {
 		q.place(x, 0)
 	}
-	for _, x := range q.at(func(x *Message) int64 {
-		if x.backsOff {
-			return x.notBefore
-		}
-		return 0
-	}) {
-		if x.attempts > 0 && x.state != surgetank.StateDamaged && !q.payRetry() {
-			break
-		}
-		if x.backsOff = false; x.state == surgetank.StateDelayed {
-			q.place(x, 0)
-		}
-		q.m.mark(q)
-	}
+	q.endBackOffs()
 	for _, x := range q.at(func(x *Message) int64 {
 		if x.expires == 0 {
 			return 0
@@ -339,7 +327,9 @@ func (q *Queue) over(messages int, bytes int64) bool {
 func (q *Queue) place(x *Message, notBefore int64) {
 	q.reline(x)
 	x.state, x.notBefore, x.backsOff = surgetank.StateReady, notBefore, notBefore > q.m.Now && x.again
-	if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) {
+	if q.stuck(x) {
+		x.notBefore, x.backsOff = 0, false
+	} else if strict := q.Config.Group.MaxInFlight == 1 && x.group != ""; notBefore > q.m.Now && !(strict && x.again) && !x.collects(q.m.Now) {
 		x.state = surgetank.StateDelayed
 	}
 	q.m.mark(q)
@@ -355,6 +345,8 @@ func (q *Queue) add(x *Message, notBefore int64) {
 }
 
 func (q *Queue) remove(x *Message) {
+	next := q.behind(x)
+	defer func() { q.unstick(next) }()
 	q.msgs = slices.DeleteFunc(q.msgs, func(o *Message) bool { return o == x })
 	q.tidy(x.key())
 	q.m.mark(q)
@@ -363,21 +355,11 @@ func (q *Queue) remove(x *Message) {
 // front returns the first message of a line.
 func (q *Queue) front(key string) *Message {
 	for _, x := range q.msgs {
-		if x.state == surgetank.StateReady && x.key() == key {
+		if x.state == surgetank.StateReady && x.key() == key && !q.stuck(x) {
 			return x
 		}
 	}
 	return nil
-}
-
-func due(tat int64, r surgetank.Rate, burst int) int64 {
-	return tat - int64(1e9/float64(r))*int64(max(1, burst)-1)
-}
-
-func spend(tat *int64, r surgetank.Rate, now int64) {
-	if r > 0 {
-		*tat = max(*tat, now) + int64(1e9/float64(r))
-	}
 }
 
 func (q *Queue) mayGo() bool {
@@ -399,7 +381,7 @@ func (q *Queue) groupMayGo(key string) bool {
 		return false
 	case x.group == "":
 		return true
-	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key):
+	case g.MaxInFlight > 0 && q.inFlight(key) >= q.groupLimit(key), q.ahead(x) != nil:
 		return false
 	}
 	return !x.backsOff && x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
@@ -508,6 +490,7 @@ func (q *Queue) dispatch() {
 			c = q.m.turnOf(c)
 		}
 		c.q.serve(c)
+		c.q.endBackOffs() // the message may have been a first attempt that pays for a retry
 		q.settle()
 		if c.q != q {
 			q.m.mark(c.q)
@@ -621,6 +604,9 @@ func (q *Queue) unlease(x *Message) {
 
 func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string) {
 	q.unlease(x)
+	if q.superseded(x) {
+		return
+	}
 	if counted {
 		x.attempts++
 		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
@@ -718,7 +704,7 @@ func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	if q.m.Queues[to] == nil {
 		q.m.make(to, surgetank.QueueConfig{DeadLetter: to, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}})
 	}
-	n := q.move(x, q.m.Queues[to])
+	n := q.move(x, q.m.Queues[to], true)
 	n.from, n.reason, n.deaths = q.Name, why, min(x.deaths+1, maxDeaths)
 	if ttl := q.m.Queues[to].Config.TTL; ttl > 0 && to != q.Name {
 		n.expires = q.m.Now + int64(ttl)
@@ -729,9 +715,15 @@ func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	return true
 }
 
-func (q *Queue) move(x *Message, to *Queue) *Message {
+// move moves a message to the end of a queue. As a dead letter it is in no chain.
+func (q *Queue) move(x *Message, to *Queue, dead bool) *Message {
 	q.remove(x)
 	n := &Message{group: x.group, priority: x.priority, size: x.size, from: x.from, reason: x.reason, deaths: x.deaths}
+	if id := x.chain.id + x.chain.kept; dead {
+		n.chain.kept = id
+	} else {
+		n.chain.id, n.chain.since = id, q.m.Now
+	}
 	to.add(n, 0)
 	return n
 }

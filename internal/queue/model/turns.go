@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// The order of groups. Each group that may go has a ticket: the lowest ticket of a line is first.
-// A line is the groups of one priority, on the fresh side or not, in the new part or the old one.
+// The order of groups. Each group that may go has a ticket: the lowest ticket of a line is first. A
+// line is the groups of one priority, on the fresh side or not, in the new part or the old one.
 
 // newRun is how many hand-outs in a row the new part of a line has while the old part waits.
 const newRun = 8
@@ -243,7 +243,10 @@ func (q *Queue) before(a, b *Message) bool {
 	if q.Config.PriorityStep > 0 && q.aged(a) != q.aged(b) {
 		return q.aged(a) < q.aged(b)
 	}
-	return a.priority > b.priority || a.priority == b.priority && a.seq < b.seq
+	if a.priority != b.priority || q.ordered() {
+		return a.priority > b.priority || a.priority == b.priority && a.seq < b.seq
+	}
+	return a.rank() < b.rank() // a replacement keeps its place
 }
 
 // tops returns the groups of a side that may be next: with turns, the first of each line that is

@@ -1,0 +1,580 @@
+package queue
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/surgetank/surgetank"
+)
+
+// Coalescing: messages of a queue with the same key become one delivery. The key includes the
+// group.
+//
+// The messages of a key form a chain in the order of their numbers. Only the first message of a
+// chain may be leased. The others follow it, so a key has at most one lease, and its messages are
+// delivered in order. A new message meets the last message of its chain:
+//
+//	the last message is              | keep: last                      | keep: first
+//	---------------------------------+---------------------------------+--------------------------------
+//	waiting or delayed, never leased | is superseded                   | the new one joins it
+//	waiting or delayed, leased before| is superseded                   | the new one is stored
+//	leased, or cannot be read        | the new one is stored           | the new one is stored
+//	older than max_wait (closed)     | the new one is stored           | the new one is stored
+//	a dead letter                    | is in no chain                  | is in no chain
+//
+// With keep: last, a lease that ends without an ack supersedes its message if another one follows
+// in the chain. A redriven message is superseded by, or joins, the waiting message that it meets.
+//
+// A superseded message leaves the queue in the entry that makes its successor durable. The
+// successor counts it. A successor inherits the due time, the age for max_wait and, if its key is
+// its group, the place among the groups.
+//
+//	the first message of a chain, before its window ends:
+//	without a group: slotDelayed, in the delayed heap          a follower without a group: slotBehind
+//	with a group:    slotWaiting, its group waits for it       a follower with a group: slotWaiting
+//
+// Durable: keyed. Volatile: newest, links and linkedTo, which rebuild creates from keyed.
+
+// CoalesceKey represents a coalescing key: 16 bytes of a SHA-256 of the queue's rule, the group and
+// the value. The zero value is no key.
+type CoalesceKey [16]byte
+
+// MakeCoalesceKey hashes a key. rule is the queue's coalesce.by.
+func MakeCoalesceKey(rule, group, value string) (k CoalesceKey) {
+	b := make([]byte, 0, 128)
+	for _, s := range [...]string{rule, group, value} {
+		b = appendString(b, s)
+	}
+	h := sha256.Sum256(b)
+	copy(k[:], h[:])
+	return k
+}
+
+// Key is a message's coalescing key in one queue.
+type Key struct {
+	Hash  CoalesceKey
+	Group bool // the value is the message's group
+}
+
+// keyed is the coalescing state of a stored message.
+type keyed struct {
+	key   CoalesceKey
+	due   int64  // when it may be delivered first; 0: at once. Of no meaning after a lease
+	since int64  // when the first message that it stands for was confirmed
+	place uint64 // its place among the groups; 0: its own number
+	count uint32 // confirmed messages that it stands for, without itself
+	dead  bool   // a dead letter, which is in no chain
+}
+
+// link is the neighbors of a message in its chain; 0: none.
+type link struct{ ahead, behind uint64 }
+
+// coalesces tells whether the queue's settings ask for coalescing.
+func (q *Queue) coalesces() bool { return q.config.Coalesce.By != "" }
+
+// meets tells what happens to a new message with a key: it joins a waiting message, it supersedes
+// one, or neither.
+func (q *Queue) meets(key CoalesceKey) (joins, supersedes uint64) {
+	seq := q.newest[key]
+	if seq == 0 || !q.waitsForAny(seq) {
+		return 0, 0
+	}
+	c := &q.config.Coalesce
+	if c.MaxWait > 0 && q.m.now >= q.slots.keyed[seq].since+int64(c.MaxWait) {
+		return 0, 0
+	}
+	if c.Keep != surgetank.KeepFirst {
+		return 0, seq
+	}
+	if q.slots.get(seq).has(slotRedelivered) || q.suspect[seq] != nil {
+		return 0, 0 // the first message may have been handled before, or cannot be read
+	}
+	return seq, 0
+}
+
+// waitsForAny tells whether a message is stored and neither leased nor unreadable.
+func (q *Queue) waitsForAny(seq uint64) bool {
+	switch q.slots.get(seq).state() {
+	case slotWaiting, slotDelayed, slotBehind:
+		return true
+	}
+	return false
+}
+
+// admitKeyed decides what a new message with a key meets, and returns an error if the queue has no
+// room. It fills in the target.
+func (m *Machine) admitKeyed(q *Queue, t *Target, size int64, admitted bool) (joins uint64, err error) {
+	for {
+		joins, t.Supersedes = q.meets(t.Key)
+		if admitted {
+			return joins, nil
+		}
+		if joins != 0 {
+			return joins, m.diskFull(q)
+		}
+		n, more := int64(1), size
+		if t.Supersedes != 0 {
+			n, more = 0, size-int64(q.slots.get(t.Supersedes).size)
+		}
+		if err := m.admit(q, n, more); err != nil {
+			return 0, err
+		}
+		// admit may have handed the message out
+		if j, s := q.meets(t.Key); j == joins && s == t.Supersedes {
+			return joins, nil
+		}
+	}
+}
+
+// dueOf returns when a new message with a key may be delivered first; 0: at once. delay is the
+// delay that its publisher asked for.
+func (q *Queue) dueOf(t *Target, delay time.Duration) int64 {
+	now := q.m.now
+	due := now + max(int64(delay), int64(q.config.Coalesce.Window))
+	if old := t.Supersedes; old != 0 && !q.slots.get(old).has(slotRedelivered) {
+		due = min(due, q.slots.keyed[old].due)
+	}
+	if due <= now {
+		return 0
+	}
+	return due
+}
+
+// join logs that a new message joined a waiting one. The message itself is not stored.
+func (m *Machine) join(q *Queue, seq uint64, in *Incoming, dedupUntil int64) {
+	q.stats.coalesced++
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindCoalesced, q.id, r.Seqs[:0], q.id, seq
+	r.DedupKey, r.DedupUntil = in.Dedup, dedupUntil
+	m.emit(r)
+}
+
+// supersede logs that a message leaves its queue because another one stands for it.
+func (m *Machine) supersede(q *Queue, seq uint64, to *Queue, by uint64) {
+	q.stats.coalesced++
+	r := &m.rec
+	r.Kind, r.Queue, r.Seqs, r.ToQueue, r.ToSeq = kindCoalesced, q.id, append(r.Seqs[:0], seq), to.id, by
+	r.DedupUntil = 0
+	m.emit(r)
+}
+
+// coalesced applies kindCoalesced.
+func (m *Machine) coalesced(r *Record) {
+	n := uint32(1)
+	if len(r.Seqs) > 0 {
+		q := m.byID[r.Queue]
+		n += q.slots.keyed[r.Seqs[0]].count
+		q.erase(r.Seqs[0])
+	}
+	to := m.byID[r.ToQueue]
+	to.slots.edit(r.ToSeq)
+	if k, ok := to.slots.keyed[r.ToSeq]; ok {
+		k.count += n
+		to.slots.keyed[r.ToSeq] = k
+	}
+	if r.DedupUntil != 0 {
+		to.dedup.add(r.DedupKey, r.ToSeq, r.DedupUntil)
+	}
+}
+
+// successor returns the message that supersedes a message whose lease has ended without an ack; 0
+// if there is none.
+func (q *Queue) successor(seq uint64) uint64 {
+	if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {
+		return 0
+	}
+	return q.links[seq].behind
+}
+
+// redriveMeets handles a redriven message that meets a waiting message with its key. It returns
+// false if there is none: the message moves.
+func (m *Machine) redriveMeets(q *Queue, seq uint64, to *Queue) bool {
+	k, ok := q.slots.keyed[seq]
+	if !ok || !to.coalesces() {
+		return false
+	}
+	by := to.newest[k.key]
+	if by == 0 || by == seq && to == q || !to.waitsForAny(by) {
+		return false
+	}
+	if to.config.Coalesce.Keep == surgetank.KeepFirst {
+		if by, _ = to.meets(k.key); by == 0 {
+			return false
+		}
+	}
+	m.supersede(q, seq, to, by)
+	return true
+}
+
+// enqueueKeyed prepares the coalescing state of a new message. It removes the message that the new
+// one supersedes. It returns the flow of the removed message, which the caller must check, or -1.
+func (q *Queue) enqueueKeyed(r *Record, t *Target) (k keyed, flow int) {
+	k, flow = keyed{key: t.Key, due: t.Due, since: r.Time}, -1
+	if t.Supersedes == 0 {
+		return k, flow
+	}
+	s := q.slots.edit(t.Supersedes)
+	old, again := q.slots.keyed[t.Supersedes], s.has(slotRedelivered)
+	flow = int(s.flow)
+	q.drop(t.Supersedes, s)
+	k.count = old.count + 1
+	if !again {
+		k.since = old.since
+		if t.GroupKey {
+			k.place = cmp.Or(old.place, t.Supersedes)
+		}
+	}
+	return k, flow
+}
+
+// setKey records the coalescing state of a message that is new to the queue. Its slot exists, and
+// the message is in no line yet.
+func (q *Queue) setKey(seq uint64, k keyed) {
+	if q.slots.keyed == nil {
+		q.slots.keyed = map[uint64]keyed{}
+	}
+	q.slots.keyed[seq] = k
+	if !q.m.recovering && !k.dead {
+		q.chain(seq, k.key)
+	}
+}
+
+// dropKey removes the coalescing state of a message that left the queue. The next message of its
+// chain may go if this was the first.
+func (q *Queue) dropKey(seq uint64) (keyed, bool) {
+	k, ok := q.slots.keyed[seq]
+	if !ok {
+		return k, false
+	}
+	delete(q.slots.keyed, seq)
+	delete(q.linkedTo, seq)
+	if !q.m.recovering && !k.dead {
+		q.unchain(seq, k.key)
+	}
+	return k, true
+}
+
+// chain appends a message to the chain of its key.
+func (q *Queue) chain(seq uint64, key CoalesceKey) {
+	if q.newest == nil {
+		q.newest = map[CoalesceKey]uint64{}
+	}
+	if last := q.newest[key]; last != 0 {
+		if q.links == nil {
+			q.links = map[uint64]link{}
+		}
+		q.setLink(last, link{q.links[last].ahead, seq})
+		q.setLink(seq, link{last, 0})
+	}
+	q.newest[key] = seq
+}
+
+func (q *Queue) unchain(seq uint64, key CoalesceKey) {
+	l := q.links[seq]
+	delete(q.links, seq)
+	if l.ahead != 0 {
+		q.setLink(l.ahead, link{q.links[l.ahead].ahead, l.behind})
+	}
+	switch {
+	case l.behind != 0:
+		q.setLink(l.behind, link{l.ahead, q.links[l.behind].behind})
+		if l.ahead == 0 {
+			q.isFirst(l.behind)
+		}
+	case q.newest[key] != seq: // its body is lost: it was in no chain
+	case l.ahead != 0:
+		q.newest[key] = l.ahead
+	default:
+		delete(q.newest, key)
+	}
+}
+
+func (q *Queue) setLink(seq uint64, l link) {
+	if l == (link{}) {
+		delete(q.links, seq)
+	} else {
+		q.links[seq] = l
+	}
+}
+
+// isFirst lets a message go that has become the first of its chain.
+func (q *Queue) isFirst(seq uint64) {
+	s := q.slots.edit(seq)
+	if s.state() == slotBehind {
+		q.waiting--
+		q.flows[s.flow].delayed--
+		q.place(seq, s, q.slots.keyed[seq].due, q.m.now)
+		return
+	}
+	q.touch(s.flow)
+	q.mark()
+}
+
+// follows tells whether a message waits for an earlier one of its chain.
+func (q *Queue) follows(seq uint64) bool {
+	return len(q.links) > 0 && q.links[seq].ahead != 0
+}
+
+// collects tells whether a message with a group waits in its line for the end of its window. A
+// delay that its publisher asked for keeps a message out of its line instead.
+func (q *Queue) collects(seq uint64, s *slot, at int64) bool {
+	if len(q.slots.keyed) == 0 || at <= q.m.now || s.has(slotRedelivered|slotLate) || q.groupName(s.flow) == "" {
+		return false
+	}
+	k, ok := q.slots.keyed[seq]
+	return ok && k.due == at
+}
+
+// keyVerdict decides for the front message of a group.
+func (q *Queue) keyVerdict(front uint64) verdict {
+	k, ok := q.slots.keyed[front]
+	switch {
+	case !ok:
+	case q.follows(front):
+		return keyBusy
+	case q.collects(front, q.slots.get(front), k.due):
+		return keyCollects
+	}
+	return mayGo
+}
+
+// placeOf returns the place of a message among the groups. A queue with a sched has no such places.
+func (q *Queue) placeOf(seq uint64) uint64 {
+	if len(q.slots.keyed) > 0 {
+		if k := q.slots.keyed[seq]; k.place != 0 {
+			return k.place
+		}
+	}
+	return seq
+}
+
+// rebuildKeyed is a part of rebuild. It chains a message, and returns when the message may be
+// delivered first. at is the time in the record or snapshot.
+func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
+	k, ok := q.slots.keyed[seq]
+	if !ok || k.dead {
+		return at
+	}
+	q.chain(seq, k.key)
+	if !s.has(slotRedelivered) {
+		return k.due
+	}
+	return at
+}
+
+// unlink takes a message with a key out of the middle of its flow's list, so that the slots of
+// superseded messages are free at once. It returns false if the message is in the heap, or has no
+// key.
+func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
+	if _, ok := q.slots.keyed[seq]; !ok || s.marked(slotInHeap) {
+		return false
+	}
+	f := &q.flows[h]
+	next := q.after(seq, s)
+	s.next = 0
+	if f.head == seq {
+		f.head = next
+		if next == 0 {
+			f.tail = 0
+		}
+	} else {
+		prev := q.linkedTo[seq]
+		q.setNext(prev, next)
+		if next == 0 {
+			f.tail = prev
+		}
+	}
+	if _, ok := q.slots.keyed[next]; ok {
+		q.linkTo(next, q.linkedTo[seq])
+	}
+	return true
+}
+
+// linkTo records the message before a message with a key in its flow's list.
+func (q *Queue) linkTo(seq, prev uint64) {
+	if q.linkedTo == nil {
+		q.linkedTo = map[uint64]uint64{}
+	}
+	q.linkedTo[seq] = prev
+}
+
+// explainKeys describes, for a user, why messages with keys wait; "" if there are none.
+func (q *Queue) explainKeys() string {
+	if len(q.slots.keyed) == 0 || q.waiting == q.backsN {
+		return ""
+	}
+	if len(q.wake) > 0 {
+		return fmt.Sprintf("every group with messages is busy, at its rate or collects changes; the next may go in %.1fs", max(0, float64(q.wake[0].at-q.m.now)/1e9))
+	}
+	return "the messages wait for the end of leases on earlier messages of their groups or coalescing keys"
+}
+
+// keyWaits describes, for a user, why a message with a key waits; "" if its key is not the reason.
+func (q *Queue) keyWaits(seq uint64) string {
+	k, ok := q.slots.keyed[seq]
+	switch {
+	case !ok:
+	case q.follows(seq):
+		return fmt.Sprintf("for message %s, which has the same coalescing key", q.idOf(q.links[seq].ahead))
+	case q.collects(seq, q.slots.get(seq), k.due):
+		return "for coalesce.window, which ends at " + time.Unix(0, k.due).UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// stands adds to a dead letter's reason how many other messages it stands for.
+func (q *Queue) stands(seq uint64, detail string) string {
+	n := q.slots.keyed[seq].count
+	if n == 0 {
+		return detail
+	}
+	text := fmt.Sprintf("it stands for %d coalesced messages", n)
+	if n == 1 {
+		text = "it stands for 1 coalesced message"
+	}
+	if detail == "" {
+		return text
+	}
+	return clipTo(detail, maxDetail-len(text)-2) + "; " + text
+}
+
+// encodeKeys encodes the coalescing state of a chunk's messages for a snapshot. It returns nil if
+// none has a key.
+func (t *slots) encodeKeys(index uint64) []byte {
+	var seqs []uint64
+	for i := range uint64(chunkSlots) {
+		if _, ok := t.keyed[index*chunkSlots+i]; ok {
+			seqs = append(seqs, index*chunkSlots+i)
+		}
+	}
+	if seqs == nil {
+		return nil
+	}
+	b := appendUint([]byte{byte(kindSnapKeys)}, t.queue)
+	b = appendUint(b, uint64(len(seqs)))
+	for _, seq := range seqs {
+		k := t.keyed[seq]
+		b = appendUint(b, seq)
+		b = append(b, k.key[:]...)
+		b = appendUint(b, uint64(k.due))
+		b = appendUint(b, uint64(k.since))
+		b = appendUint(b, k.place)
+		b = appendUint(b, uint64(k.count))
+		dead := byte(0)
+		if k.dead {
+			dead = 1
+		}
+		b = append(b, dead)
+	}
+	return b
+}
+
+// restoreKeys decodes the output of encodeKeys. The queue's messages must have been restored.
+func (q *Queue) restoreKeys(d *decoder) {
+	for n := d.count(); n > 0 && d.err == nil; n-- {
+		seq := d.uint()
+		k := keyed{key: CoalesceKey(d.fixed16()), due: d.time(), since: d.time(), place: d.uint(), count: d.u32()}
+		k.dead = d.byte() != 0
+		_, twice := q.slots.keyed[seq]
+		if s := q.slots.get(seq); d.err == nil && (twice || s == nil || !s.live() || k.place >= max(seq, 1)) {
+			d.fail("a coalescing key has no message, or a message has two")
+			return
+		}
+		q.setKey(seq, k)
+	}
+}
+
+// fixed16 reads 16 bytes.
+func (d *decoder) fixed16() (b [16]byte) {
+	for i := range b {
+		b[i] = d.byte()
+	}
+	return b
+}
+
+// encodeTargetKey encodes the coalescing state in a target of an enqueued record.
+func encodeTargetKey(b []byte, t *Target, notBefore int64) []byte {
+	flags := byte(0)
+	if t.Key != (CoalesceKey{}) {
+		flags |= targetKeyed
+	}
+	if t.GroupKey {
+		flags |= targetGroupKey
+	}
+	if t.Supersedes != 0 {
+		flags |= targetSupersedes
+	}
+	if flags&targetKeyed != 0 && t.Due != notBefore {
+		flags |= targetDue
+	}
+	b = append(b, flags)
+	if flags&targetKeyed != 0 {
+		b = append(b, t.Key[:]...)
+	}
+	if t.Supersedes != 0 {
+		b = appendUint(b, t.Seq-t.Supersedes)
+	}
+	if flags&targetDue != 0 {
+		b = appendUint(b, uint64(t.Due))
+	}
+	return b
+}
+
+// Flags of a target with coalescing state.
+const (
+	targetKeyed      = 1 << iota
+	targetGroupKey   // the key is the group
+	targetSupersedes // the message supersedes another one
+	targetDue        // the message may be delivered first at another time than the record's not-before
+	targetKnown      = 1<<iota - 1
+)
+
+// targetKey decodes the coalescing state of a target. It returns whether the due time is that of
+// the record.
+func (d *decoder) targetKey(t *Target) (asRecord bool) {
+	flags := d.byte()
+	if flags&^targetKnown != 0 || flags&targetKeyed == 0 && flags != 0 {
+		d.fail("a target has unknown flags (a newer version wrote it?)")
+		return false
+	}
+	if flags&targetKeyed != 0 {
+		t.Key = d.fixed16()
+	}
+	t.GroupKey = flags&targetGroupKey != 0
+	if flags&targetSupersedes != 0 {
+		n := d.uint()
+		if n == 0 || n >= t.Seq {
+			d.fail("a message supersedes a later one")
+			return false
+		}
+		t.Supersedes = t.Seq - n
+	}
+	if flags&targetDue != 0 {
+		t.Due = d.time()
+		return false
+	}
+	return true
+}
+
+// checkCoalesced rejects a record that contradicts the state.
+func (m *Machine) checkCoalesced(r *Record) error {
+	from, to := m.byID[r.Queue], m.byID[r.ToQueue]
+	if from == nil || to == nil {
+		return fmt.Errorf("a coalesced message names queues %d and %d, which do not both exist: %w", r.Queue, r.ToQueue, errDecode)
+	}
+	if !live(to, r.ToSeq) || len(r.Seqs) > 0 && (!live(from, r.Seqs[0]) || from == to && r.Seqs[0] == r.ToSeq) {
+		return fmt.Errorf("a coalesced message of queue %d joins message %d of queue %d; one of them does not exist: %w", r.Queue, r.ToSeq, r.ToQueue, errDecode)
+	}
+	return nil
+}
+
+// compactKeys frees the memory of maps that have become small.
+func (q *Queue) compactKeys() {
+	p := &q.peaks
+	compactMap(&q.slots.keyed, &p.keyed)
+	compactMap(&q.newest, &p.newest)
+	compactMap(&q.links, &p.links)
+	compactMap(&q.linkedTo, &p.linkedTo)
+}
