@@ -167,7 +167,7 @@ func (w *world) consume(ctx context.Context, d *drain, failed chan<- error) (sto
 			return err
 		}, err
 	}
-	out := newWriter(w.pg.DSN("postgres"), d.name)
+	out := newWriter(w.pg.DSN("postgres"), d.name, w.careless)
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {

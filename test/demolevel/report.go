@@ -73,12 +73,14 @@ func (r *result) markdown() string {
 		b.WriteString("**No breaker:** this build has no `level.breaker`.\n\n")
 	}
 	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
-	b.WriteString("| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+	header := "| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 	var verdicts []string
 	for _, d := range r.drains {
 		if d.outage {
 			continue
 		}
+		b.WriteString(header)
+		header = ""
 		slower := ratio(d.foreground.P99, r.undisturbed.P99)
 		var longer, naive float64 // 0: the naive drain was left out
 		if n := r.naive(d); n != nil {
@@ -91,7 +93,9 @@ func (r *result) markdown() string {
 				d.title, slower, aimLatency, reached(slower <= aimLatency), naive, longer, aimTime, reached(longer <= aimTime)))
 		}
 	}
-	b.WriteString("\n" + strings.Join(verdicts, ""))
+	if len(verdicts) > 0 {
+		b.WriteString("\n" + strings.Join(verdicts, ""))
+	}
 	r.outageTable(&b)
 	if broken := r.broken(); len(broken) > 0 {
 		fmt.Fprintf(&b, "\nBROKEN:\n- %s\n", strings.Join(broken, "\n- "))

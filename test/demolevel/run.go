@@ -30,6 +30,7 @@ type options struct {
 	after       time.Duration // foreground after a disturbed drain
 	outages     bool          // run the disturbed drains
 	only        string        // a text in the names of the drains to run
+	careless    bool          // the workers report an outage like any failure; only a test sets it
 	binary      string        // the surgetank program; empty: built from this module
 	say         func(format string, args ...any)
 }

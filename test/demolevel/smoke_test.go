@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/test/build"
 )
 
-// TestSmoke is a small run: every phase ends, and every row is in its table once. Other activity on
-// the machine must not fail the test, so it judges no time and no latency.
+// TestSmoke makes small runs with one server program.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a run of real processes; not under -short")
+		t.Skip("runs of real processes; not under -short")
 	}
 	if _, err := pgtest.Find(); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -26,15 +26,18 @@ func TestSmoke(t *testing.T) {
 		}
 		t.Skip("SKIPPED:", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	o := short()
-	o.say = t.Logf
-	r, err := run(ctx, o)
+	binary, err := build.Server(t.Context(), t.TempDir(), "surgetank", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(r.markdown())
+	t.Run("whole", func(t *testing.T) { whole(t, binary) })
+	t.Run("careless", func(t *testing.T) { careless(t, binary) })
+}
+
+// whole: every phase ends, and every row is in its table once. Other activity on the machine must
+// not fail the test, so it judges no time and no latency.
+func whole(t *testing.T, binary string) {
+	r := runShort(t, short(), binary)
 	if len(r.drains) != 6 {
 		t.Errorf("%d drains, not 6", len(r.drains))
 	}
@@ -61,6 +64,31 @@ func TestSmoke(t *testing.T) {
 		}
 		wellFormed(t, text)
 	}
+}
+
+// careless: workers that count an outage as a failure of the message spend attempts, and the run
+// finds them.
+func careless(t *testing.T, binary string) {
+	o := short()
+	o.careless, o.only = true, "outage_rows"
+	r := runShort(t, o, binary)
+	if len(r.drains) != 1 || r.drains[0].spent == 0 || !strings.Contains(strings.Join(r.broken(), "\n"), "lost an attempt") {
+		t.Errorf("the run found no spent attempts: %v", r.broken())
+	}
+}
+
+// runShort runs the demonstration.
+func runShort(t *testing.T, o options, binary string) *result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	o.say, o.binary = t.Logf, binary
+	r, err := run(ctx, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r.markdown())
+	return r
 }
 
 // wellFormed fails unless a text is one well-formed XML document with an svg element.

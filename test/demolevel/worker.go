@@ -41,11 +41,12 @@ func body(n int) []byte {
 // writer writes messages into a table. It has one connection for each worker.
 type writer struct {
 	dsn, table string
+	careless   bool           // a database that is away costs an attempt
 	idle       chan *pgx.Conn // nil: not connected
 }
 
-func newWriter(dsn, table string) *writer {
-	w := &writer{dsn: dsn, table: table, idle: make(chan *pgx.Conn, workers)}
+func newWriter(dsn, table string, careless bool) *writer {
+	w := &writer{dsn: dsn, table: table, careless: careless, idle: make(chan *pgx.Conn, workers)}
 	for range workers {
 		w.idle <- nil
 	}
@@ -84,7 +85,7 @@ func (w *writer) one(ctx context.Context, d *surgetank.Delivery) error {
 	if err := json.Unmarshal(d.Body, &o); err != nil {
 		return worker.Reject(err)
 	}
-	return reported(w.with(ctx, func(conn *pgx.Conn) error {
+	return w.reported(w.with(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "INSERT INTO "+w.table+" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (n) DO NOTHING",
 			o.N, d.Attempt, o.Customer, o.Total.String(), string(d.Body))
 		return err
@@ -104,7 +105,7 @@ func (w *writer) many(ctx context.Context, batch []surgetank.Delivery) error {
 		n, attempts, customers = append(n, o.N), append(attempts, int32(batch[i].Attempt)), append(customers, o.Customer)
 		totals, bodies = append(totals, o.Total.String()), append(bodies, string(batch[i].Body))
 	}
-	return reported(w.with(ctx, func(conn *pgx.Conn) error {
+	return w.reported(w.with(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "INSERT INTO "+w.table+" SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[]::numeric[], $5::text[]::jsonb[]) ON CONFLICT (n) DO NOTHING",
 			n, attempts, customers, totals, bodies)
 		return err
@@ -113,11 +114,11 @@ func (w *writer) many(ctx context.Context, batch []surgetank.Delivery) error {
 
 // reported returns the error that tells the worker why a write failed. If the database is away,
 // the message is returned and its attempt does not count.
-func reported(err error) error {
+func (w *writer) reported(err error) error {
 	var pg *pgconn.PgError
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || w.careless:
+		return err
 	case errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "57P") && !strings.HasPrefix(pg.Code, "08"):
 		return err
 	}
