@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,8 @@ type drain struct {
 
 	began, ended time.Duration // on the run's clock
 	backlog      []point       // messages that are not settled, by seconds since began
+	rest         time.Duration // the start of the undisturbed part just before the drain
+	limits       []point       // the adaptive limit, if there is one
 	before       latency       // of the foreground, just before the drain
 	foreground   latency       // during the drain
 	load         string        // of the machine, at the end
@@ -33,6 +36,8 @@ type drain struct {
 	rows   int64 // different messages in the table
 	spent  int64 // rows that needed more than one counted attempt
 	parked int64 // dead letters, and dropped messages
+
+	openings, refunds int64 // of the breaker: outages, and returned attempts
 }
 
 func (d *drain) took() time.Duration { return d.ended - d.began }
@@ -148,7 +153,6 @@ func (w *world) drain(ctx context.Context, d *drain) error {
 	if err != nil {
 		return err
 	}
-	d.foreground = w.foreground.between(d.began, d.ended)
 	return w.verify(ctx, d)
 }
 
@@ -191,22 +195,41 @@ func (w *world) consume(ctx context.Context, d *drain, failed chan<- error) (sto
 	}, nil
 }
 
-// watch records the backlog until it is empty.
+// shown is the part of a queue's figures that the demonstration reads.
+type shown struct {
+	Ready, Blocked, Delayed, Leased int64
+	Counts                          struct {
+		DeadLettered int64 `json:"dead_lettered"`
+		Dropped      int64
+	}
+	Level *struct { // nil in a build without level.adaptive and level.breaker
+		Limit   int
+		Breaker *struct{ Openings, Refunds int64 }
+	}
+}
+
+// watch records the backlog and the adaptive limit until the backlog is empty.
 func (w *world) watch(ctx context.Context, d *drain, failed <-chan error) error {
 	for {
-		info, err := w.client.Queue(ctx, d.name)
-		if err != nil {
-			return err
+		var q shown
+		if a := w.http.JSON(ctx, http.MethodGet, "/v1/queues/"+d.name, "", 0, &q); a.Err() != nil {
+			return fmt.Errorf("reading the figures of the queue: %w", a.Err())
 		}
-		left := info.Ready + info.Blocked + info.Delayed + info.Leased
+		left := q.Ready + q.Blocked + q.Delayed + q.Leased
 		at := w.now()
 		d.backlog = append(d.backlog, point{(at - d.began).Seconds(), float64(left)})
+		if q.Level != nil && q.Level.Limit > 0 {
+			d.limits = append(d.limits, point{(at - d.began).Seconds(), float64(q.Level.Limit)})
+		}
+		if q.Level != nil && q.Level.Breaker != nil {
+			d.openings, d.refunds = q.Level.Breaker.Openings, q.Level.Breaker.Refunds
+		}
 		if d.disturbed != nil {
 			d.disturbed.left.Store(left)
 		}
 		if left == 0 {
 			d.ended = at
-			d.parked = int64(info.DeadLettered + info.Dropped)
+			d.parked = q.Counts.DeadLettered + q.Counts.Dropped
 			return nil
 		}
 		select {

@@ -116,11 +116,16 @@ func (f *foreground) record(s sample) {
 	f.mu.Unlock()
 }
 
-// between returns the figures of the transactions whose intended start is in [from, to).
+// between returns the figures so far of the transactions whose intended start is in [from, to).
 func (f *foreground) between(from, to time.Duration) latency {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return latencyOf(f.samples, from, to)
+}
+
+// during returns the samples whose intended start is in [from, to).
+func during(samples []sample, from, to time.Duration) []sample {
+	return slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.at < from || s.at >= to })
 }
 
 // latency is the figures of a part of the foreground load.

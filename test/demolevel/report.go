@@ -72,7 +72,7 @@ func (r *result) markdown() string {
 	if !r.breaker {
 		b.WriteString("**No breaker:** this build has no `level.breaker`.\n\n")
 	}
-	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
+	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second, measured first and just before each drain: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
 	header := "| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 	var verdicts []string
 	for _, d := range r.drains {
@@ -136,8 +136,8 @@ func (r *result) outageTable(b *strings.Builder) {
 		if second {
 			outage = "A SECOND OUTAGE"
 		}
-		verdicts = append(verdicts, fmt.Sprintf("- %s: %d messages left at the kill; drained %.1f s after the return; attempts spent: %d; parked: %d; rows: %d of %d. After the return the foreground's p99 was × %.1f, its worst transaction %s ms, failed %d: %s.\n",
-			d.title, o.leftAtKill, max(0, d.ended-o.back).Seconds(), d.spent, d.parked, d.rows, d.messages, ratio(after.P99, r.undisturbed.P99), millis(after.Max), after.Failed, outage))
+		verdicts = append(verdicts, fmt.Sprintf("- %s: %d messages left at the kill; drained %.1f s after the return; attempts spent: %d; parked: %d; rows: %d of %d; the breaker opened %d times and returned %d attempts. After the return the foreground's p99 was × %.1f, its worst transaction %s ms, failed %d: %s.\n",
+			d.title, o.leftAtKill, max(0, d.ended-o.back).Seconds(), d.spent, d.parked, d.rows, d.messages, d.openings, d.refunds, ratio(after.P99, r.undisturbed.P99), millis(after.Max), after.Failed, outage))
 	}
 	if len(verdicts) > 0 {
 		b.WriteString("\n" + strings.Join(verdicts, ""))
@@ -177,6 +177,7 @@ func (r *result) figures() []namedFigure {
 	}
 	latencies := level(chart{title: "foreground p99 of each second, ms"})
 	backlogs := chart{title: "remaining backlog, % of the messages"}
+	limits := chart{title: "adaptive limit, jobs in flight"}
 	all := []namedFigure{{}}
 	for _, d := range r.drains {
 		share := make([]point, len(d.backlog))
@@ -192,14 +193,25 @@ func (r *result) figures() []namedFigure {
 			bands := []band{{"slowed", at(o.slowed), at(o.normal)}, {"down", at(o.killed), at(o.back)}}
 			p99 := level(chart{title: latencies.title + "; a gap: every transaction failed", bands: bands})
 			p99.lines = r.seconds(line{title: d.title, color: color}, d.began, d.quiet()+r.after)
-			all = append(all, namedFigure{figure{d.title, []chart{p99, {title: backlogs.title, bands: bands, lines: []line{{d.title, color, share}}}}}, "-" + d.name})
+			charts := []chart{p99, {title: backlogs.title, bands: bands, lines: []line{{d.title, color, share}}}}
+			if len(d.limits) > 0 {
+				charts = append(charts, chart{title: limits.title, bands: bands, lines: []line{{d.title, color, d.limits}}})
+			}
+			all = append(all, namedFigure{figure{d.title, charts}, "-" + d.name})
 			continue
 		}
 		color := len(backlogs.lines)
 		latencies.lines = append(latencies.lines, r.seconds(line{title: d.title, color: color}, d.began, d.ended)...)
 		backlogs.lines = append(backlogs.lines, line{d.title, color, share})
+		if len(d.limits) > 0 {
+			limits.lines = append(limits.lines, line{d.title, color, d.limits})
+		}
 	}
-	all[0].figure = figure{"Draining a backlog into a database that others use", []chart{latencies, backlogs}}
+	charts := []chart{latencies, backlogs}
+	if len(limits.lines) > 0 {
+		charts = append(charts, limits)
+	}
+	all[0].figure = figure{"Draining a backlog into a database that others use", charts}
 	return all
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/test/build"
+	kit "github.com/surgetank/surgetank/test/kit/client"
 	"github.com/surgetank/surgetank/test/kit/load"
 	"github.com/surgetank/surgetank/test/kit/server"
 )
@@ -38,12 +40,26 @@ type options struct {
 // result is what a run found.
 type result struct {
 	options
-	load        string // of the machine, at the start
-	adaptive    bool   // this build has level.adaptive
-	breaker     bool   // this build has level.breaker
-	undisturbed latency
+	load        string  // of the machine, at the start
+	adaptive    bool    // this build has level.adaptive
+	breaker     bool    // this build has level.breaker
+	undisturbed latency // of all parts of the run in which only the foreground works
 	drains      []*drain
+	from, until time.Duration // of the first measurement
 	samples     []sample
+}
+
+// figure computes the latencies from all samples of the foreground. It runs at the end, because a
+// slow transaction is recorded late.
+func (r *result) figure(samples []sample) {
+	r.samples = samples
+	quiet := during(samples, r.from, r.until)
+	for _, d := range r.drains {
+		d.before = latencyOf(samples, d.rest, d.began)
+		d.foreground = latencyOf(samples, d.began, d.ended)
+		quiet = append(quiet, during(samples, d.rest, d.began)...)
+	}
+	r.undisturbed = latencyOf(quiet, 0, math.MaxInt64)
 }
 
 // world is the running processes.
@@ -53,6 +69,7 @@ type world struct {
 	pg         *pgtest.Server
 	server     *server.Server
 	client     *client.Client
+	http       *kit.HTTP
 	foreground *foreground
 }
 
@@ -85,7 +102,7 @@ func run(ctx context.Context, o options) (_ *result, err error) {
 	err = w.phases(ctx)
 	stop()
 	running.Wait()
-	w.samples = w.foreground.samples
+	w.figure(w.foreground.samples)
 	if err != nil {
 		return nil, fmt.Errorf("%w\nlast words of the server:\n%s\nand of PostgreSQL:\n%s", err, w.server.Tail(3000), tailOf(w.pg.Words(), 2000))
 	}
@@ -128,6 +145,7 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := w.server.Start(ctx); err != nil {
 		return err
 	}
+	w.http = kit.NewHTTP(w.server.URL, 10*time.Second)
 	w.client, err = client.Dial(w.server.URL(), client.Options{})
 	return err
 }
@@ -152,17 +170,19 @@ func (w *world) phases(ctx context.Context) error {
 	if err := load.Pause(ctx, w.rest); err != nil { // connections, caches
 		return err
 	}
-	quiet, err := w.measure(ctx, w.options.undisturbed)
-	if err != nil {
+	w.from = w.now()
+	if err := load.Pause(ctx, w.options.undisturbed); err != nil {
 		return err
 	}
-	w.result.undisturbed = quiet
-	w.say("undisturbed foreground: p50 %s ms, p99 %s ms", millis(quiet.P50), millis(quiet.P99))
+	w.until = w.now()
+	first := w.foreground.between(w.from, w.until)
+	w.say("undisturbed foreground: p50 %s ms, p99 %s ms", millis(first.P50), millis(first.P99))
 	for _, d := range plan(w.options) {
 		if err := w.fill(ctx, d); err != nil {
 			return fmt.Errorf("publishing %s: %w", d.name, err)
 		}
-		if d.before, err = w.measure(ctx, w.rest); err != nil {
+		d.rest = w.now()
+		if err := load.Pause(ctx, w.options.rest); err != nil {
 			return err
 		}
 		if err := w.drain(ctx, d); err != nil {
@@ -170,19 +190,10 @@ func (w *world) phases(ctx context.Context) error {
 		}
 		w.drains = append(w.drains, d)
 		d.load = machineLoad()
-		w.say("%s: %d rows in %.1f s; foreground p50 %s ms, p99 %s ms, %d failed", d.title, d.messages, d.took().Seconds(),
-			millis(d.foreground.P50), millis(d.foreground.P99), d.foreground.Failed)
+		l := w.foreground.between(d.began, d.ended)
+		w.say("%s: %d rows in %.1f s; foreground p50 %s ms, p99 %s ms, %d failed", d.title, d.messages, d.took().Seconds(), millis(l.P50), millis(l.P99), l.Failed)
 	}
 	return nil
-}
-
-// measure lets only the foreground run for d.
-func (w *world) measure(ctx context.Context, d time.Duration) (latency, error) {
-	from := w.now()
-	if err := load.Pause(ctx, d); err != nil {
-		return latency{}, err
-	}
-	return w.foreground.between(from, w.now()), nil
 }
 
 // machineLoad returns the machine's load of the last minute, or "unknown".
