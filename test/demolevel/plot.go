@@ -60,6 +60,7 @@ const style = `
   text { font: 12px system-ui, sans-serif; fill: #1f2328; }
   .title { font-size: 14px; font-weight: 600; }
   .number { font-size: 11px; fill: #656d76; }
+  .name { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; }
   .grid { stroke: #d8dee4; stroke-width: 1; }
   .level { stroke: #1f2328; stroke-width: 1; stroke-dasharray: 5 4; }
   .band { fill: #8250df; opacity: 0.14; }
@@ -72,6 +73,7 @@ const style = `
     .paper { fill: #0d1117; }
     text { fill: #e6edf3; }
     .number { fill: #9198a1; }
+    .name { stroke: #0d1117; }
     .grid { stroke: #30363d; }
     .level { stroke: #e6edf3; }
     .band { fill: #d2a8ff; }
@@ -158,16 +160,16 @@ func (c *chart) svg(b *strings.Builder, top, end float64) {
 	for v := 0.0; v <= end; v += step(end, 8) {
 		text(b, x(v), top+chartHeight+16, "number", "middle", short64(v)+" s")
 	}
-	if c.level > 0 {
-		fmt.Fprintf(b, `<path class="level" d="M%d %.1f H%d"/>`+"\n", leftMargin, y(c.level), figureWidth-rightMargin)
-		text(b, figureWidth-rightMargin, y(c.level)-4, "number", "end", c.levelName)
-	}
 	for _, l := range c.lines {
 		var d strings.Builder
 		for i, p := range l.points {
 			fmt.Fprintf(&d, "%c%.1f %.1f", "ML"[min(i, 1)], x(p.X), y(p.Y))
 		}
 		fmt.Fprintf(b, `<path class="line c%d" d="%s"><title>%s</title></path>`+"\n", l.color, d.String(), html.EscapeString(l.title))
+	}
+	if c.level > 0 {
+		fmt.Fprintf(b, `<path class="level" d="M%d %.1f H%d"/>`+"\n", leftMargin, y(c.level), figureWidth-rightMargin)
+		text(b, figureWidth-rightMargin, y(c.level)-4, "number name", "end", c.levelName)
 	}
 }
 
