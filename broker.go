@@ -101,6 +101,10 @@ type Administrator interface {
 	// in parts, so entries can be from different moments.
 	Queue(ctx context.Context, name string) (QueueInfo, error)
 	Queues(ctx context.Context) ([]QueueInfo, error)
+	// Explain says why the queue's next message waits, or a group's first message, or one message.
+	// For the queue it adds when the backlog will be done, and which groups lead. It returns
+	// CodeNotFound if the queue, the message or a message of the group is not there.
+	Explain(ctx context.Context, queue string, opts ExplainOptions) (Explanation, error)
 }
 
 // DeclareMode says how DeclareQueue treats a queue that exists and one that does not.

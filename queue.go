@@ -210,6 +210,10 @@ type QueueInfo struct {
 	// their key is delivered instead.
 	Coalesced uint64
 
+	// In and Out are messages a second. In counts published messages and dead letters that came in.
+	// Out counts messages that left for good. They begin anew when the broker opens.
+	In, Out Rates
+
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
 

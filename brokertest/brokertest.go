@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"ReceiveMaxBytes", receiveMaxBytes},
 		{"ReceiveNoAck", receiveNoAck},
 		{"Peek", peek},
+		{"Explain", explain},
 		{"BackingOff", backingOff},
 		{"OldestAge", oldestAge},
 		{"Purge", purge},

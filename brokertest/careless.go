@@ -119,6 +119,8 @@ func careless(e *env) {
 			_, err := e.b.Peek(ctx, "q", surgetank.PeekOptions{Max: math.MinInt, MaxBytes: math.MinInt, State: "nonsense"})
 			return err
 		}},
+		{"Explain without a context", must, func() error { _, err := e.b.Explain(none, "q", surgetank.ExplainOptions{}); return err }},
+		{"Explain no name", must, func() error { _, err := e.b.Explain(ctx, "", surgetank.ExplainOptions{}); return err }},
 		{"Peek into no name", must, func() error { _, err := e.b.Peek(ctx, "", surgetank.PeekOptions{}); return err }},
 		{"DeclareQueue without a context", must, func() error {
 			_, _, err := e.b.DeclareQueue(none, "n", surgetank.QueueConfig{}, surgetank.DeclareNew)

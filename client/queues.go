@@ -193,6 +193,25 @@ func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	}
 }
 
+// Explain says why messages wait. See surgetank.Administrator.
+func (c *Client) Explain(ctx context.Context, queue string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
+	if err := checkName(queue); err != nil {
+		return surgetank.Explanation{}, err
+	}
+	q := url.Values{}
+	if opts.Group != "" {
+		q.Set("group", opts.Group)
+	}
+	if opts.ID != (surgetank.MessageID{}) {
+		q.Set("id", opts.ID.String())
+	}
+	var w settings.Why
+	if err := c.ask(ctx, request{method: "GET", path: queuePath(queue, "/why?"+q.Encode()), repeat: true}, &w); err != nil {
+		return surgetank.Explanation{}, err
+	}
+	return w.Explanation()
+}
+
 // Peek returns messages without leasing them. See surgetank.Broker.
 func (c *Client) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
 	if err := checkName(queue); err != nil {

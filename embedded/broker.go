@@ -103,6 +103,11 @@ func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, e
 	return b.inner().DropDamaged(ctx, name)
 }
 
+// Explain says why the queue's next message waits, or a group's first message, or one message.
+func (b *Broker) Explain(ctx context.Context, queue string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
+	return b.inner().Explain(ctx, queue, opts)
+}
+
 // PauseQueue stops the deliveries of a queue, for a time or until ResumeQueue.
 func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) error {
 	return b.inner().PauseQueue(ctx, name, d)

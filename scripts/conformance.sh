@@ -28,6 +28,7 @@ go test -c -tags integration -o "$work/client.test" "$client"
 
 # fresh stops the last server and starts one on an empty directory.
 fresh() {
+  ran=$((ran + 1))
   [[ -z $server ]] || { kill -INT "$server"; wait "$server"; }
   rm -rf "$work/data"
   # A test of rascal has messages of 20 MB. RabbitMQ 3 accepts 128 MiB.
@@ -43,7 +44,7 @@ fresh() {
 }
 
 export AMQP_URL=amqp://guest:guest@127.0.0.1:5672/ MGMT_PORT=15672 SURGETANK=$work/surgetank CONFORMANCE_WORK=$work
-failed=() missing=()
+failed=() missing=() ran=0
 wanted() { [[ -z ${CONFORMANCE_ONLY:-} || " $CONFORMANCE_ONLY " == *" $1 "* ]]; }
 
 if wanted go; then
@@ -74,5 +75,6 @@ for suite in ${CONFORMANCE_SUITES:+"$CONFORMANCE_SUITES"/*.sh}; do
   CONF_CACHE=$work/conf "$suite" || failed+=("$name")
 done
 
+((ran > 0)) || die "CONFORMANCE_ONLY is \"$CONFORMANCE_ONLY\", and no suite has such a name; names are go and those of scripts/conformance/*.sh"
 ((${#missing[@]} == 0)) || warn "not run, see above: ${missing[*]}"
 ((${#failed[@]} == 0)) || die "failed: ${failed[*]}"

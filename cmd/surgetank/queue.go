@@ -24,6 +24,7 @@ type queueCmds struct {
 	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop delivering; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
+	Why     queueWhyCmd     `cmd:"" help:"Say why messages wait, who holds what blocks them, and when the backlog will be done."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
 	Redrive queueRedriveCmd `cmd:"" help:"Move dead-lettered messages back to where they died, or elsewhere."`
 }
@@ -56,7 +57,7 @@ func (c *queueLsCmd) Run(s *session) error {
 			shapes[i] = settings.Show(&q)
 		}
 		return c.print(s.stdout, shapes, func(w io.Writer) error {
-			return table(w, "QUEUE READY BLOCKED DELAYED LEASED BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
+			return table(w, "QUEUE READY BLOCKED DELAYED LEASED IN OUT BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
 				for i, q := range queues {
 					state := "running"
 					if q.Config.Paused {
@@ -69,7 +70,7 @@ func (c *queueLsCmd) Run(s *session) error {
 					if shapes[i].Vhost != fullname.DefaultVhost {
 						name = shapes[i].Vhost + ":" + name
 					}
-					row(printable(name), count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), size(q.Bytes), age(q.OldestAge), q.Consumers, state)
+					row(printable(name), count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), rate(q.In.Minute), rate(q.Out.Minute), size(q.Bytes), age(q.OldestAge), q.Consumers, state)
 				}
 			})
 		})
@@ -108,10 +109,21 @@ func (c *queueShowCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return c.print(s.stdout, shape, func(w io.Writer) error { return showQueue(w, q, shape.Sinks) })
+	if c.JSON {
+		return writeJSON(s.stdout, shape)
+	}
+	var why settings.Why
+	switch err := c.call(s.ctx, http.MethodGet, nil, &why, "vhosts", c.Vhost, "queues", c.Queue, "why"); surgetank.CodeOf(err) {
+	case "":
+	case surgetank.CodeDenied, surgetank.CodeNotFound: // the user may not read the queue, or the server is older
+		why = settings.Why{}
+	default:
+		return err
+	}
+	return showQueue(s.stdout, q, shape.Sinks, &why)
 }
 
-func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) error {
+func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, why *settings.Why) error {
 	shape := settings.Show(&q)
 	fmt.Fprintf(w, "queue %s (vhost %s), made %s\n", printable(shape.Name), printable(shape.Vhost), q.Created.Format(time.RFC3339))
 	if q.Waiting != "" {
@@ -133,6 +145,13 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink) e
 	}
 	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
+	fmt.Fprintf(w, "in %s  out %s a second in the last minute; in %s  out %s in the last 10 minutes\n", rate(q.In.Minute), rate(q.Out.Minute), rate(q.In.TenMinutes), rate(q.Out.TenMinutes))
+	if why.Drain != nil {
+		fmt.Fprintf(w, "time to drain: %s\n", printable(why.Drain.Text))
+	}
+	if err := leadingGroups(w, why.Groups, 5); err != nil {
+		return err
+	}
 	fmt.Fprintf(w, "since the server started: published %s  duplicates %s  refused %s  delivered %s  acked %s  nacked %s  dead-lettered %s  expired %s  dropped %s  leases lost %s\n\n",
 		count(q.Published), count(q.Duplicates), count(q.Refused), count(q.Delivered), count(q.Acked), count(q.Nacked), count(q.DeadLettered), count(q.Expired), count(q.Dropped), count(q.LeasesLost))
 	for _, r := range q.Refusals {

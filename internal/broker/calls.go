@@ -265,6 +265,18 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	return all, nil
 }
 
+// Explain says why messages wait. See surgetank.Administrator.
+func (b *Broker) Explain(ctx context.Context, name string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
+	if name == "" {
+		return surgetank.Explanation{}, fullname.Validate(name)
+	}
+	c := &queue.Explain{Queue: name, Opts: opts}
+	if err := b.pages(ctx, c, func() bool { return c.Next != 0 }); err != nil {
+		return surgetank.Explanation{}, err
+	}
+	return c.Found, c.Err
+}
+
 // SetMeta stores a door's value. See surgetank.Broker.
 func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
 	if namespace == "" || name == "" {

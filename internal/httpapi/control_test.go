@@ -371,7 +371,7 @@ func TestWhatBacksOff(t *testing.T) {
 	peeked := r.want(200, "GET", "/v1/queues/q/messages", "")
 	d.check("peek", []byte(peeked.body), "components", "schemas", "Messages")
 	list := peeked.json(t)["messages"].([]any)
-	for i, want := range []map[string]string{{"state": "delayed", "failure": "no customer 4711", "due": "20"}, {"state": "blocked", "waiting": "for message 1-1"}, {"state": "delayed", "due": "20"}} {
+	for i, want := range []map[string]string{{"state": "delayed", "failure": "no customer 4711", "due": "20"}, {"state": "blocked", "waiting": "Messages of group \"g\" are ahead"}, {"state": "delayed", "due": "20"}} {
 		for _, member := range []string{"state", "due", "failure", "waiting"} {
 			got, _ := list[i].(map[string]any)[member].(string)
 			if !strings.HasPrefix(got, want[member]) || got != "" && want[member] == "" {
@@ -399,6 +399,13 @@ func TestWhatBacksOff(t *testing.T) {
 		q := a.json(t)
 		if reason, _ := q["failure"].(string); (reason == "no customer 4711") != role.sees || q["backing_off"] != 1.0 || q["next_try"] == nil {
 			t.Errorf("%s sees %v", name, a.body)
+		}
+		status := 403
+		if role.sees {
+			status = 200
+		}
+		if a := r.want(status, "GET", "/v1/queues/q/why?group=g", "", as(name, "pw")); role.sees {
+			d.check("why", []byte(a.body), "paths", "/v1/queues/{q}/why", "get", "responses", "200", "content", "application/json", "schema")
 		}
 	}
 	if a := r.want(200, "PUT", "/v1/queues/q?mode=create_if_absent", "{}", as("configurer", "pw")); strings.Contains(a.body, "4711") {

@@ -85,10 +85,18 @@ func (c *call) show(q *surgetank.QueueInfo) settings.Queue {
 // came back, because a consumer's reason can quote a message.
 func (c *call) shape(q *surgetank.QueueInfo) settings.Queue {
 	shape := settings.Show(q)
-	if shape.Failure != "" && c.api.opts.Auth.AuthorizeMonitor(c.user) != nil && c.api.opts.Auth.Authorize(c.user, shape.Vhost, auth.Read, shape.Name) != nil {
+	if shape.Failure != "" && c.maySeeReasons(shape.Vhost, shape.Name) != nil {
 		shape.Failure = ""
 	}
 	return shape
+}
+
+// maySeeReasons returns nil for users who may monitor or read the queue.
+func (c *call) maySeeReasons(vhost, name string) error {
+	if c.api.opts.Auth.AuthorizeMonitor(c.user) == nil {
+		return nil
+	}
+	return c.api.opts.Auth.Authorize(c.user, vhost, auth.Read, name)
 }
 
 var declareModes = map[string]surgetank.DeclareMode{
@@ -287,6 +295,28 @@ func (c *call) target(field, name string) (string, error) {
 		return "", surgetank.FieldErrorf(field, "%s", err)
 	}
 	return fullname.Of(c.vhost(), name), nil
+}
+
+// why says why messages wait.
+func (c *call) why() error {
+	q, err := c.query()
+	if err != nil {
+		return err
+	}
+	if err := c.maySeeReasons(c.vhost(), c.params["q"]); err != nil {
+		return err
+	}
+	o := surgetank.ExplainOptions{Group: q.text("group")}
+	if id := q.text("id"); id != "" {
+		if o.ID, err = surgetank.ParseMessageID(id); err != nil {
+			return surgetank.FieldErrorf("id", "%s", err)
+		}
+	}
+	e, err := c.broker().Explain(c.r.Context(), c.queue(), o)
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, settings.ShowWhy(&e))
 }
 
 // peek shows messages without leasing them.

@@ -9,6 +9,11 @@ const exampleQueue = `{"name":"orders","vhost":"/","id":1,"created":"2026-01-02T
 	`"ready":2,"blocked":0,"delayed":0,"leased":1,"damaged":0,"bytes":120,"oldest_age":"1.5s","backing_off":0,"groups":2,"consumers":1,"floor":1,` +
 	`"counts":{"published":0,"duplicates":0,"refused":0,"delivered":0,"acked":0,"nacked":0,"expired":0,"dead_lettered":0,"dropped":0,"leases_lost":0}}`
 
+const exampleWhy = `{"verdict":"group_in_flight","text":"Group \"ada\" has 1 of 1 in flight (group.max_in_flight); consumer \"billing\" holds 1-41 since 2026-01-02T03:04:05Z.",` +
+	`"until":"2026-01-02T03:04:35Z","id":"1-42","group":"ada","leases":[{"id":"1-41","consumer":3,"name":"billing","since":"2026-01-02T03:04:05Z","until":"2026-01-02T03:04:35Z"}],` +
+	`"drain":{"backlog":5000,"low":"40s","high":"1m10s","by":"rates","text":"40s to 1m10s: 25/s come and 150/s go."},` +
+	`"groups":[{"group":"ada","waiting":3200,"in_flight":1,"rate":4.5,"age":"12m0s"}]}`
+
 // queueRoutes are the routes of queues in a virtual host.
 func queueRoutes() []route {
 	return []route{
@@ -28,6 +33,18 @@ func queueRoutes() []route {
 			method: "GET", pattern: "/queues/{q}", access: see, handle: (*call).getQueue,
 			tag: "queues", summary: "Settings and figures of a queue",
 			replies: ok("The queue. Its settings include the defaults.", settings.Queue{}, exampleQueue),
+		},
+		{
+			method: "GET", pattern: "/queues/{q}/why", access: see, handle: (*call).why,
+			codes: []surgetank.Code{surgetank.CodeNotFound},
+			tag:   "queues", summary: "Why messages wait, and when the backlog will be done",
+			about: "Explains the queue's next message, the first message of a group, or one message. docs/flow-control.md lists the verdicts.",
+			needs: "Needs read on the queue, or monitoring.",
+			params: []param{
+				textParam("group", "The first message of this group."),
+				textParam("id", "This message."),
+			},
+			replies: ok("The reason.", settings.Why{}, exampleWhy),
 		},
 		{
 			method: "PUT", pattern: "/queues/{q}", access: configure, handle: (*call).putQueue,

@@ -211,6 +211,8 @@ func (s schemas) inline(t reflect.Type) object {
 		return object{{"type", "string"}}
 	case reflect.Int, reflect.Int64, reflect.Uint8, reflect.Uint64:
 		return object{{"type", "integer"}, {"minimum", 0}}
+	case reflect.Float64:
+		return object{{"type", "number"}, {"minimum", 0}}
 	case reflect.Pointer:
 		return s.ofType(t.Elem())
 	case reflect.Slice:

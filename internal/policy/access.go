@@ -130,6 +130,16 @@ func (v *View) Peek(ctx context.Context, queue string, o surgetank.PeekOptions) 
 	return v.Broker.Peek(ctx, queue, o)
 }
 
+// Explain says why messages wait. Monitors may see it, too. See surgetank.Administrator.
+func (v *View) Explain(ctx context.Context, queue string, o surgetank.ExplainOptions) (surgetank.Explanation, error) {
+	if vhost, _ := fullname.Split(queue); v.auth.AuthorizeMonitor(v.user) != nil || !v.auth.VhostExists(vhost) {
+		if err := v.may(auth.Read, queue); err != nil {
+			return surgetank.Explanation{}, err
+		}
+	}
+	return v.Broker.Explain(ctx, queue, o)
+}
+
 // PurgeQueue drops messages. See surgetank.Broker.
 func (v *View) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	if err := v.may(auth.Read, name); err != nil {

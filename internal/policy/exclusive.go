@@ -136,6 +136,14 @@ func (b *Broker) Peek(ctx context.Context, queue string, o surgetank.PeekOptions
 	return b.Broker.Peek(ctx, queue, o)
 }
 
+// Explain says why messages wait. See surgetank.Administrator.
+func (b *Broker) Explain(ctx context.Context, queue string, o surgetank.ExplainOptions) (surgetank.Explanation, error) {
+	if err := b.mine(ctx, queue); err != nil {
+		return surgetank.Explanation{}, err
+	}
+	return b.Broker.Explain(ctx, queue, o)
+}
+
 // PurgeQueue drops messages. See surgetank.Broker.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	if err := b.mine(ctx, name); err != nil {

@@ -163,6 +163,7 @@ func (a *agree) compareState() {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(surgetank.QueueInfo{}, hidden.Field[uint64]{})); diff != "" {
 		a.rt.Fatalf("counts differ (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
 	}
+	a.compareReasons()
 	live := dump(a.m, a.now)
 	if again := dump(a.replayed(len(a.log)), a.now); again != live {
 		a.rt.Fatalf("replay gives another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
@@ -170,6 +171,26 @@ func (a *agree) compareState() {
 	for _, s := range a.snaps {
 		if again := dump(a.restored(s), a.now); again != live {
 			a.rt.Fatalf("the snapshot at %d gives another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
+		}
+	}
+}
+
+// compareReasons compares why the next message of each queue waits, and why each message does.
+func (a *agree) compareReasons() {
+	a.rt.Helper()
+	for _, name := range a.model.Names() {
+		q := a.model.Queues[name]
+		ask := func(o surgetank.ExplainOptions, want string) {
+			a.rt.Helper()
+			c := &Explain{Queue: name, Opts: o}
+			c.run(a.m)
+			if c.Err != nil || c.Found.Verdict != want || c.Found.Text == "" {
+				a.rt.Fatalf("why %s %v: machine %q %q (%v), model %q, after:\n%s", name, o.ID, c.Found.Verdict, c.Found.Text, c.Err, want, strings.Join(a.did, "\n"))
+			}
+		}
+		ask(surgetank.ExplainOptions{}, q.Why())
+		for _, seq := range q.Numbers() {
+			ask(surgetank.ExplainOptions{ID: surgetank.MessageID{Queue: a.m.byName[name].id, Seq: seq}}, q.WhyMessage(seq))
 		}
 	}
 }

@@ -2,9 +2,7 @@ package queue
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"time"
 
@@ -88,7 +86,7 @@ func (q *Queue) retryDue(x timed) {
 		return
 	}
 	q.unback(h, x.key)
-	q.waits(x.key, s)
+	q.linedUp(x.key, s)
 	q.touch(h)
 	q.idle(h)
 }
@@ -117,24 +115,17 @@ func (q *Queue) firstRetry() (timed, bool) {
 	return timed{}, false
 }
 
-// nextDue returns when the next delay or back-off ends.
-func (q *Queue) nextDue() int64 {
-	at := int64(math.MaxInt64)
-	if len(q.delayed) > 0 {
-		at = q.delayed[0].at
+// firstDelayed returns the message whose publisher delayed it and whose delay ends first. It returns
+// false if there is none.
+func (q *Queue) firstDelayed() (timed, bool) {
+	for len(q.delayed) > 0 {
+		x := q.delayed[0]
+		if s := q.slots.get(x.key); s != nil && s.state() == slotDelayed && !s.has(slotRedelivered) {
+			return x, true
+		}
+		q.delayed.pop()
 	}
-	if len(q.retries) > 0 {
-		at = min(at, q.retries[0].at)
-	}
-	return at
-}
-
-// nextTry returns when the next back-off ends.
-func (q *Queue) nextTry() int64 {
-	if x, ok := q.firstRetry(); ok {
-		return x.at
-	}
-	return math.MaxInt64
+	return timed{}, false
 }
 
 // retryTimes returns, for a snapshot, the messages that back off and when each is tried again.
@@ -186,23 +177,6 @@ func (c *Peek) dues(q *Queue, from int) {
 		}
 	}
 	q.m.spend(len(q.retries)/8, costPeek)
-}
-
-// waitsFor describes, for a user, why the blocked messages of a flow wait.
-func (q *Queue) waitsFor(h uint32) string {
-	f, g := &q.flows[h], &q.config.Group
-	if front := q.firstOf(h); front != 0 && q.backsOff(front) {
-		return fmt.Sprintf("for message %s of its group, which backs off and is tried next at %s", q.idOf(front), time.Unix(0, q.backing[front]).UTC().Format(time.RFC3339))
-	}
-	switch {
-	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f) && f.inflight == 1:
-		return "for the message of its group that is in flight"
-	case g.MaxInFlight > 0 && f.inflight >= q.groupLimit(f):
-		return fmt.Sprintf("for one of the %d messages of its group that are in flight", f.inflight)
-	case g.Rate > 0 && rateDue(f.tat, g.Rate, 1) > q.m.now:
-		return "for the rate of its group, which allows the next message at " + time.Unix(0, rateDue(f.tat, g.Rate, 1)).UTC().Format(time.RFC3339)
-	}
-	return "for earlier messages of its group"
 }
 
 // firstOf returns the same as frontOf without changing anything. It returns 0 if dead slots must be

@@ -400,30 +400,6 @@ func (q *Queue) linkTo(seq, prev uint64) {
 	q.linkedTo[seq] = prev
 }
 
-// explainKeys describes, for a user, why messages with keys wait; "" if there are none.
-func (q *Queue) explainKeys() string {
-	if len(q.slots.keyed) == 0 || q.waiting == q.backsN {
-		return ""
-	}
-	if len(q.wake) > 0 {
-		return fmt.Sprintf("every group with messages is busy, at its rate or collects changes; the next may go in %.1fs", max(0, float64(q.wake[0].at-q.m.now)/1e9))
-	}
-	return "the messages wait for the end of leases on earlier messages of their groups or coalescing keys"
-}
-
-// keyWaits describes, for a user, why a message with a key waits; "" if its key is not the reason.
-func (q *Queue) keyWaits(seq uint64) string {
-	k, ok := q.slots.keyed[seq]
-	switch {
-	case !ok:
-	case q.follows(seq):
-		return fmt.Sprintf("for message %s, which has the same coalescing key", q.idOf(q.links[seq].ahead))
-	case q.collects(seq, q.slots.get(seq), k.due):
-		return "for coalesce.window, which ends at " + time.Unix(0, k.due).UTC().Format(time.RFC3339)
-	}
-	return ""
-}
-
 // stands adds to a dead letter's reason how many other messages it stands for.
 func (q *Queue) stands(seq uint64, detail string) string {
 	n := q.slots.keyed[seq].count

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -175,29 +174,4 @@ func (q *Queue) damageOf(seq uint64, s *slot) string {
 		return q.suspect[seq].what
 	}
 	return ""
-}
-
-// explainDamage describes the damage that the operator has to look at. It returns "" if there is
-// none.
-func (q *Queue) explainDamage() string {
-	if q.damagedN == 0 {
-		return ""
-	}
-	text := "a damaged message waits for you to look at it (peek with state damaged) and to drop it (purge with damaged)"
-	if q.damagedN > 1 {
-		text = fmt.Sprintf("%d damaged messages wait for you to look at them (peek with state damaged) and to drop them (purge with damaged)", q.damagedN)
-	}
-	if len(q.held) > 0 {
-		seq := uint64(math.MaxUint64)
-		// unordered: it looks for the smallest
-		for held := range q.held {
-			seq = min(seq, held)
-		}
-		s := q.slots.get(seq)
-		if group := q.groupName(s.flow); group != "" && q.config.Group.MaxInFlight > 0 {
-			text += fmt.Sprintf("; group %q waits behind message %d", group, seq)
-		}
-		text += ": " + q.held[seq].what
-	}
-	return text
 }

@@ -163,7 +163,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	}
 	f.tail = seq
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // setNext links the message after another one in a list; 0: there is none.
@@ -202,7 +202,7 @@ func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	r.push(seq)
 	f.returned++
 	f.waiting++
-	q.waits(seq, s)
+	q.linedUp(seq, s)
 }
 
 // after returns the message after seq in a list.

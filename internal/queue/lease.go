@@ -15,6 +15,7 @@ type lease struct {
 	seq      uint64
 	no       uint64
 	consumer *consumer
+	since    int64       // when the message was handed out
 	deadline int64       // 0: the end of its subscription
 	held     node[lease] // of consumer.leases
 }
@@ -33,7 +34,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 		l = m.spareLeases[n-1]
 		m.spareLeases = m.spareLeases[:n-1]
 	}
-	l.seq, l.no, l.consumer, l.deadline = seq, m.nextLease, c, 0
+	l.seq, l.no, l.consumer, l.since, l.deadline = seq, m.nextLease, c, m.now, 0
 	c.leases.push(&l.held)
 	return l
 }
@@ -76,6 +77,7 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	if s.attempts == 0 && !s.has(slotRedelivered) {
 		q.firstAttempt()
 	}
+	q.sample(h, seq)
 	rateSpend(&q.tat, q.config.Level.Rate, m.now)
 	rateSpend(&f.tat, q.config.Group.Rate, m.now)
 	c.credit--
@@ -134,6 +136,8 @@ func (q *Queue) deadline(at int64, seq uint64) {
 func (q *Queue) endLease(seq uint64) {
 	l := q.leases[seq]
 	delete(q.leases, seq)
+	q.meter.held += q.m.now - l.since
+	q.meter.ended++
 	c := l.consumer
 	q.m.freeLease(l)
 	if p := c.pool; p != nil {

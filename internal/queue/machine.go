@@ -190,6 +190,8 @@ type queueVolatile struct {
 	bytes, leasedBytes        int64                // of all bodies; of bodies of leased, held or lost messages
 	acceptAt                  int64                // volatile: accept.rate, when the next publish is due
 	refusedBy                 [limitKinds]refusals // volatile
+	meter                     meter                // volatile
+	rates                     sketch               // volatile
 	stats                     stats
 	peaks                     peaks
 }

@@ -107,10 +107,11 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost, Coalesced: st.coalesced,
-		Refusals: q.refusals(), Waiting: q.explain(), OldestAge: q.oldestAge(),
+		Refusals: q.refusals(), Waiting: q.whyQueue().text(), OldestAge: q.oldestAge(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
 	q.backOffInfo(&i)
+	q.rateInfo(&i)
 	return i
 }
 

@@ -1,12 +1,9 @@
 package queue
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
-// waits records, for the queue's oldest age, that a message waits in its line now.
-func (q *Queue) waits(seq uint64, s *slot) {
+// linedUp records, for the queue's oldest age, that a message waits in its line now.
+func (q *Queue) linedUp(seq uint64, s *slot) {
 	if !s.has(slotLate) {
 		q.lowest = min(q.lowest, seq)
 		return
@@ -32,13 +29,22 @@ func (q *Queue) waitsNow(seq uint64) bool {
 // are delayed or back off do not count. A message that was delayed counts from the end of its
 // delay.
 func (q *Queue) oldestAge() time.Duration {
-	if q.waiting == q.backsN {
+	seq, since := q.oldestWaiting()
+	if seq == 0 {
 		return 0
 	}
-	since := int64(math.MaxInt64)
+	return max(0, time.Duration(q.m.now-since))
+}
+
+// oldestWaiting returns the message that oldestAge is about, and since when it has waited. It
+// returns 0 if none waits.
+func (q *Queue) oldestWaiting() (oldest uint64, since int64) {
+	if q.waiting == q.backsN {
+		return 0, 0
+	}
 	for len(q.late) > 0 {
 		if x := q.late[0]; q.waitsNow(x.key) {
-			since = x.at
+			oldest, since = x.key, x.at
 			break
 		}
 		q.late.pop()
@@ -51,11 +57,11 @@ func (q *Queue) oldestAge() time.Duration {
 		if s.state() != slotWaiting || s.has(slotLate) || q.backsOff(seq) {
 			return true
 		}
-		q.lowest, since = seq, min(since, s.nanos())
+		q.lowest = seq
+		if at := s.nanos(); oldest == 0 || at < since || at == since && seq < oldest {
+			oldest, since = seq, at
+		}
 		return false
 	})
-	if since == math.MaxInt64 {
-		return 0
-	}
-	return max(0, time.Duration(q.m.now-since))
+	return oldest, since
 }

@@ -158,13 +158,8 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 	if st := q.stateOf(seq, s); c.Opts.State == "" || c.Opts.State == st {
 		p := Peeked{Handout: Handout{Queue: q, ID: q.idOf(seq), Seq: seq, Ref: s.ref(), Group: q.groupName(s.flow), Size: s.size, Attempt: int(s.attempts),
 			Redelivered: s.has(slotRedelivered)}, State: st, Damage: q.damageOf(seq, s), Time: s.nanos(), Failure: q.failureOf(seq)}
-		switch st {
-		case surgetank.StateBlocked:
-			if p.Waits = q.keyWaits(seq); p.Waits == "" {
-				p.Waits = q.waitsFor(s.flow)
-			}
-		case surgetank.StateReady:
-			p.Waits = q.waitsTurn(s.flow)
+		if st == surgetank.StateBlocked || st == surgetank.StateReady {
+			p.Waits = q.waits(seq)
 		}
 		if k, ok := q.slots.keyed[seq]; ok && st == surgetank.StateDelayed && !s.has(slotRedelivered) {
 			p.Due = k.due

@@ -1,10 +1,5 @@
 package queue
 
-import (
-	"fmt"
-	"time"
-)
-
 // verdict answers two questions: "who is eligible now?" and "why does this message wait?".
 //
 //	decided for  | verdict       | when                                             | ends by
@@ -23,6 +18,8 @@ import (
 //	             | groupRate     | group.rate's next hand-out is in the future      | time
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
+//
+// why.go makes explanations for users of these verdicts. A new verdict needs an entry there.
 //
 // Among the groups that may go, the group whose front message has the highest priority is first.
 // Among equal priorities, group.fair gives turns to the groups (ring.go). Without it, the group
@@ -217,50 +214,4 @@ func (r *readyHeap) remove(q *Queue, i int) {
 	if i < n {
 		r.fix(q, i)
 	}
-}
-
-// explain describes, for a user, why a queue's next message is not handed out. It returns "" if
-// nothing waits or messages flow.
-func (q *Queue) explain() string {
-	if q.waiting+q.delayedN == 0 {
-		return q.explainDamage()
-	}
-	secs := func(at int64) string { return fmt.Sprintf("%.1fs", max(0, float64(at-q.m.now)/1e9)) }
-	switch q.queueVerdict() {
-	case paused:
-		if at := q.pauseEnds(); at != 0 {
-			return "the queue is paused until " + time.Unix(0, at).UTC().Format(time.RFC3339)
-		}
-		return "the queue is paused"
-	case levelInFlight:
-		return fmt.Sprintf("%d messages are in flight, the limit of level.max_in_flight", q.leased)
-	case levelRate:
-		return "level.rate allows the next message in " + secs(rateDue(q.tat, q.config.Level.Rate, q.config.Level.Burst))
-	}
-	if !q.anyReady() {
-		switch {
-		case q.damagedN > 0:
-			return q.explainDamage()
-		case q.budget.short && len(q.retries) > 0 && q.retries[0].at <= q.m.now:
-			return fmt.Sprintf("retries used their share of %v of the first attempts (retry.budget); the next is allowed in %s", q.config.Retry.Budget, secs(q.budget.retryAllowedAt()))
-		case q.waiting == q.backsN:
-			return "all messages are delayed or back off; the next is due in " + secs(q.nextDue())
-		case q.explainKeys() != "":
-			return q.explainKeys()
-		case len(q.wake) > 0 || q.backsN > 0:
-			at := q.nextTry()
-			if len(q.wake) > 0 {
-				at = min(at, q.wake[0].at)
-			}
-			return "every group with messages is busy, backs off or is at its rate; the next may go in " + secs(at)
-		}
-		return "every group with messages is at its max_in_flight"
-	}
-	switch q.consumerVerdict() {
-	case noConsumer:
-		return "no consumer is attached"
-	case noCredit:
-		return "no consumer has credit: all wait for acks of their messages"
-	}
-	return q.explainDamage()
 }

@@ -30,7 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
-//	purge|pause|resume|delete|info|why|peek QUEUE, redrive FROM [to= max= reason= queue= dry]
+//	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	records on|off                   print the facts of every turn
 //	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE

@@ -224,6 +224,18 @@ func (s *script) admin(a arguments) {
 				s.printf("%s%s", infoLine(&c.Infos[0]), next)
 			}
 		})
+	case "explain":
+		c := &Explain{Queue: name, Opts: surgetank.ExplainOptions{Group: a.vals["group"]}}
+		if seq := a.number("seq"); seq > 0 {
+			c.Opts.ID = surgetank.MessageID{Queue: s.m.byName[name].id, Seq: uint64(seq)}
+		}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+				return
+			}
+			s.explained(&c.Found)
+		})
 	case "peek":
 		c := &Peek{Queue: name, Opts: surgetank.PeekOptions{Max: 100, After: uint64(a.number("after")), State: surgetank.State(a.vals["state"])}}
 		if n := a.number("max"); n > 0 {
@@ -252,6 +264,41 @@ func (s *script) admin(a arguments) {
 		})
 	default:
 		panic("unknown command " + strings.Join(a.words, " "))
+	}
+}
+
+// explained prints an explanation.
+func (s *script) explained(e *surgetank.Explanation) {
+	line := e.Verdict
+	if e.ID.Seq != 0 {
+		line += fmt.Sprintf(" seq=%d", e.ID.Seq)
+	}
+	if !e.Until.IsZero() {
+		line += " until=" + relative(e.Until.UnixNano(), s.now)
+	}
+	if !e.NextTry.IsZero() {
+		line += " next_try=" + relative(e.NextTry.UnixNano(), s.now)
+	}
+	for _, x := range []struct {
+		name string
+		n    int64
+	}{{"attempt", int64(e.Attempt)}, {"ahead", e.Ahead}, {"turn", e.Turn}} {
+		if x.n > 0 {
+			line += fmt.Sprintf(" %s=%d", x.name, x.n)
+		}
+	}
+	for _, h := range e.Leases {
+		line += fmt.Sprintf(" lease=%d", h.ID.Seq)
+	}
+	s.printf("%s: %s", line, e.Text)
+	if e.Behind != nil {
+		s.explained(e.Behind)
+	}
+	if d := &e.Drain; d.Text != "" {
+		s.printf("  drain %d by %q: %s", d.Backlog, d.By, d.Text)
+	}
+	for _, g := range e.Groups {
+		s.printf("  group %s waiting=%d in_flight=%d rate=%.2f age=%v", g.Group, g.Waiting, g.InFlight, g.Rate, g.Age)
 	}
 }
 

@@ -112,6 +112,7 @@ func (m *Machine) finish() {
 	var again []*Queue
 	for i := 0; i < len(work); i++ {
 		q := work[i]
+		q.measure()
 		done := q.gone || q.dispatch()
 		q.marked = false // enforce may let other messages go, and then marks the queue again
 		if !q.gone && (!done || !q.enforce()) {

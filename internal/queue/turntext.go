@@ -5,32 +5,22 @@ import (
 	"strings"
 )
 
-// waitsTurn describes, for a user, what comes before a message that may go. It returns "" if the
-// queue's order is that of confirmation, or if the message is next. The numbers are estimates: new
-// messages and retries change them.
+// waitsTurn describes, for a user, which rules choose between a message that may go and others. It
+// returns "" if the queue's order is the order of publishing or no other group may go.
 func (q *Queue) waitsTurn(h uint32) string {
 	s, f := q.sched, &q.flows[h]
 	if s == nil || f.place < 0 || f.open == 0 || s.live < 2 {
 		return ""
 	}
 	var parts []string
-	if s.fair {
-		l := &s.sides[f.side()].levels[f.priority]
-		ahead := l.live - 1 // a round, if each has one hand-out
-		if f.flags&flowOld == 0 {
-			ahead = min(ahead, l.new.n-1)
-		} else {
-			ahead *= int(max(1, q.others))
-		}
-		if ahead > 0 {
-			parts = append(parts, fmt.Sprintf("about %d hand-outs of other groups come first, and its group has %d in a turn", ahead, q.weight(f)))
-		}
+	if s.fair && s.groupsAhead(q, f) > 0 {
+		parts = append(parts, fmt.Sprintf("its group has %d in a turn", q.weight(f)))
 	}
 	if other := &s.sides[1-f.side()]; q.config.Level.FreshShare > 0 && (len(other.heap) > 0 || other.inUse != [4]uint64{}) {
 		if f.side() == backlog {
-			parts = append(parts, fmt.Sprintf("fresh messages get %g %% of the hand-outs", q.config.Level.FreshShare*100))
+			parts = append(parts, fmt.Sprintf("fresh messages get %g %% of the deliveries", q.config.Level.FreshShare*100))
 		} else {
-			parts = append(parts, fmt.Sprintf("the backlog gets %g %% of the hand-outs", (1-q.config.Level.FreshShare)*100))
+			parts = append(parts, fmt.Sprintf("the backlog gets %g %% of the deliveries", (1-q.config.Level.FreshShare)*100))
 		}
 	}
 	if s.higher(f) {
@@ -43,7 +33,48 @@ func (q *Queue) waitsTurn(h uint32) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "for its turn: " + strings.Join(parts, "; ")
+	return "; " + strings.Join(parts, "; ")
+}
+
+// groupsAhead returns about how many hand-outs of other groups come before the turn of a flow.
+func (s *sched) groupsAhead(q *Queue, f *flow) int {
+	l := &s.sides[f.side()].levels[f.priority]
+	ahead := l.live - 1 // a round, if each has one hand-out
+	if f.flags&flowOld == 0 {
+		return max(0, min(ahead, l.new.n-1))
+	}
+	return max(0, ahead*int(max(1, q.others)))
+}
+
+// turnOf returns about how many hand-outs come before a message that may go. Priorities and fresh
+// shares are left out. Without full, it counts only what other groups have before the next turn of
+// the message's group.
+func (q *Queue) turnOf(h uint32, seq uint64, full bool) int64 {
+	s, f := q.sched, &q.flows[h]
+	switch {
+	case s != nil && s.fair:
+		if f.place < 0 || f.open == 0 {
+			return 0
+		}
+		others := int64(s.groupsAhead(q, f))
+		if !full {
+			return others
+		}
+		own := q.ahead(h, seq)
+		round := int64(max(0, s.sides[f.side()].levels[f.priority].live-1)) * int64(max(1, q.others))
+		return own + others + own/int64(q.weight(f))*round
+	case !full:
+		return 0
+	}
+	n := int64(0)
+	q.slots.scan(max(q.floor, q.lowest), maxAhead, func(at uint64, s *slot) bool {
+		if at < seq && s.state() == slotWaiting && q.flows[s.flow].open > 0 {
+			n++
+		}
+		return at < seq
+	})
+	q.m.spend(maxAhead, costPeek)
+	return n
 }
 
 // higher reports whether a group with a higher priority than that of f could be served now. The

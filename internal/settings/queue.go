@@ -33,6 +33,8 @@ type Queue struct {
 	Groups     int64       `json:"groups"`
 	Consumers  int64       `json:"consumers"`
 	Floor      uint64      `json:"floor" doc:"every message with a lower number was settled for good"`
+	In         *QueueRates `json:"in,omitempty" doc:"messages a second that came in; missing: none"`
+	Out        *QueueRates `json:"out,omitempty" doc:"messages a second that left for good; missing: none"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
 	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
 	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
@@ -82,6 +84,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 	for _, r := range q.Refusals {
 		s.Refusals = append(s.Refusals, Refusal(r))
 	}
+	s.In, s.Out = showRates(q.In), showRates(q.Out)
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
 		s.NextTry = &at
@@ -90,6 +93,13 @@ func Show(q *surgetank.QueueInfo) Queue {
 		s.Policy, s.Declared = q.Policy, Encode(Unqualify(WithDefaults(q.Declared())))
 	}
 	return s
+}
+
+func showRates(r surgetank.Rates) *QueueRates {
+	if r == (surgetank.Rates{}) {
+		return nil
+	}
+	return &QueueRates{r.Minute, r.TenMinutes}
 }
 
 // Info converts the answer of a server back. Its errors have CodeInternal.
@@ -113,6 +123,12 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	*door.QueueFloor(&q) = s.Floor
 	for _, r := range s.Refusals {
 		q.Refusals = append(q.Refusals, surgetank.Refusal(r))
+	}
+	if s.In != nil {
+		q.In = surgetank.Rates(*s.In)
+	}
+	if s.Out != nil {
+		q.Out = surgetank.Rates(*s.Out)
 	}
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry

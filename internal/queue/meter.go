@@ -1,0 +1,106 @@
+package queue
+
+import (
+	"math"
+
+	"github.com/surgetank/surgetank"
+)
+
+// meter has a queue's rates: exponential averages over 1 and 10 minutes. It looks at the queue's
+// counts in each turn, and folds them into the averages about once a second of turn time. So a
+// message costs nothing. Each count adds count ÷ window, which decays with the window from then on.
+// All of it is volatile: a restart begins anew.
+type meter struct {
+	since, at, lastAt int64  // of the first look, the newest fold, and the newest look; 0: there was none
+	in, out           uint64 // the queue's counts at the newest fold
+	lastIn, lastOut   uint64 // the queue's counts at the newest look
+	held              int64  // nanoseconds of the leases that have ended since the newest fold
+	ended             uint64 // their number
+
+	minute, ten averages
+	leaseTime   float64 // nanoseconds of ended leases, decayed as minute is
+	leaseEnds   float64 // their number
+	busy        bool    // more than busyRate messages a second left the queue before the newest fold
+}
+
+// averages are messages a second that entered and left a queue.
+type averages struct{ in, out float64 }
+
+const (
+	meterStep  = 1e9 // nanoseconds
+	meterShort = 60  // seconds
+	meterLong  = 600
+	busyRate   = 200
+)
+
+// left counts the messages that left the queue for good.
+func (q *Queue) left() uint64 {
+	n := q.stats.acked + q.stats.dropped + q.stats.deadLettered + q.stats.coalesced
+	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
+		n += q.stats.expired // otherwise they are dead letters
+	}
+	return n
+}
+
+// measure looks at the counts at the end of a turn's commands.
+func (q *Queue) measure() {
+	t, now, out := &q.meter, q.m.now, q.left()
+	if t.at == 0 {
+		t.since, t.at = now, now
+	}
+	if now-t.at >= meterStep {
+		if t.lastIn != t.in || t.lastOut != t.out { // what came before a pause does not belong to its end
+			q.fold(t.lastAt, t.lastIn, t.lastOut)
+		}
+		if now > t.at {
+			q.fold(now, q.stats.published, out)
+		}
+	}
+	t.lastAt, t.lastIn, t.lastOut = now, q.stats.published, out
+}
+
+// fold adds the counts since the newest fold to the averages.
+func (q *Queue) fold(now int64, in, out uint64) {
+	t := &q.meter
+	out = max(out, t.out) // a change of dead_letter can make it less
+	seconds := float64(now-t.at) / 1e9
+	came, went := float64(in-t.in), float64(out-t.out)
+	decay := math.Exp(-seconds / meterShort)
+	t.minute.in, t.minute.out = t.minute.in*decay+came/meterShort, t.minute.out*decay+went/meterShort
+	t.leaseTime, t.leaseEnds = t.leaseTime*decay+float64(t.held), t.leaseEnds*decay+float64(t.ended)
+	decay = math.Exp(-seconds / meterLong)
+	t.ten.in, t.ten.out = t.ten.in*decay+came/meterLong, t.ten.out*decay+went/meterLong
+	t.busy = went > busyRate*max(1, seconds)
+	t.at, t.in, t.out, t.held, t.ended = now, in, out, 0, 0
+	q.rates.decay(now)
+}
+
+// averagesNow returns the averages at the present time. A young queue has shorter windows.
+func (q *Queue) averagesNow() (minute, ten averages) {
+	q.measure()
+	t, now := &q.meter, q.m.now
+	if t.at == t.since && t.lastAt == t.at {
+		return averages{}, averages{}
+	}
+	at := func(a averages, window float64) averages {
+		decay := math.Exp(-float64(now-t.at) / 1e9 / window)
+		known := 1 - math.Exp(-max(1, float64(now-t.since)/1e9)/window)
+		return averages{a.in * decay / known, a.out * decay / known}
+	}
+	return at(t.minute, meterShort), at(t.ten, meterLong)
+}
+
+// rateInfo fills in the rates of a queue's statistics.
+func (q *Queue) rateInfo(i *surgetank.QueueInfo) {
+	minute, ten := q.averagesNow()
+	i.In, i.Out = surgetank.Rates{Minute: minute.in, TenMinutes: ten.in}, surgetank.Rates{Minute: minute.out, TenMinutes: ten.out}
+}
+
+// meanLease returns the mean duration of the leases that ended lately, in seconds; 0 if none did.
+func (q *Queue) meanLease() float64 {
+	t := &q.meter
+	if n := t.leaseEnds + float64(t.ended); n > 0.01 {
+		return (t.leaseTime + float64(t.held)) / n / 1e9
+	}
+	return 0
+}
