@@ -60,23 +60,31 @@ func (w *writer) close() {
 	}
 }
 
-// with calls do with a connection.
+// with calls do with a connection. A connection of the pool can be older than the last outage. If
+// such a connection fails, do runs again with a new one, so do must be idempotent. Otherwise each
+// probe of a breaker would meet one more dead connection.
 func (w *writer) with(ctx context.Context, do func(*pgx.Conn) error) error {
 	conn := <-w.idle
 	defer func() { w.idle <- conn }()
-	if conn == nil {
-		c, err := connect(ctx, w.dsn)
-		if err != nil {
-			return err
+	for {
+		pooled := conn != nil
+		if !pooled {
+			c, err := connect(ctx, w.dsn)
+			if err != nil {
+				return err
+			}
+			conn = c
 		}
-		conn = c
-	}
-	err := do(conn)
-	if err != nil {
+		err := do(conn)
+		if err == nil {
+			return nil
+		}
 		closeConn(conn)
 		conn = nil
+		if !pooled || ctx.Err() != nil {
+			return err
+		}
 	}
-	return err
 }
 
 // one is the handler of single rows. A row that exists already is the work of an earlier attempt.
