@@ -93,6 +93,13 @@ type Administrator interface {
 	PauseQueue(ctx context.Context, name string, d time.Duration) error
 	// ResumeQueue ends a pause.
 	ResumeQueue(ctx context.Context, name string) error
+	// OpenBreaker stops deliveries to the target of a queue, until CloseBreaker. No message loses an
+	// attempt meanwhile. CloseBreaker ends an outage, also one that the breaker found itself: the
+	// load then grows from a low level. Both are forgotten at a restart; PauseQueue is not.
+	OpenBreaker(ctx context.Context, name string, opts BreakerOptions) error
+	CloseBreaker(ctx context.Context, name string, opts BreakerOptions) error
+	// LevelHistory returns the newest changes of a queue's adaptive limit, and the newest outages.
+	LevelHistory(ctx context.Context, name string) (LevelHistory, error)
 	// Redrive moves messages to another queue. It keeps body, headers and history, and attempts
 	// count from 1 again. If ctx ends early, it returns the number moved so far.
 	Redrive(ctx context.Context, from string, opts RedriveOptions) (RedriveResult, error)

@@ -272,7 +272,24 @@ type Settlement struct {
 	Lease     time.Duration // Extend: the new lease from now
 	Reason    string        // Nack and Reject: kept in the dead-letter history, up to 1 KiB
 	Uncounted bool          // Nack: the attempt does not count, because the target failed and not the message
+
+	// Target is what a Nack reports about the target of the consumer. RetryAfter is how long the
+	// target asked for a pause; 0: it did not say.
+	Target     TargetReport
+	RetryAfter time.Duration
+	// Elapsed is how long the target worked on the message, as the consumer measured it. 0: the
+	// broker measures the time from the delivery to this settlement.
+	Elapsed time.Duration
 }
+
+// TargetReport is a consumer's report about its target.
+type TargetReport uint8
+
+const (
+	TargetUnknown TargetReport = iota // no report
+	TargetDown                        // the target cannot be reached; a breaker can open
+	TargetBusy                        // the target asked for less load; the attempt does not count
+)
 
 // PublishResult is the result of one publishing. A nil Err means confirmed: on disk in every queue
 // of the publishing.

@@ -72,7 +72,31 @@ type LevelConfig struct {
 	// older messages wait, too. 0: all messages are alike.
 	FreshShare float64       `json:",omitempty"`
 	FreshAge   time.Duration `json:",omitempty"` // with FreshShare, 0 means DefaultFreshAge
+	// Adaptive finds by itself how many messages may be leased.
+	Adaptive AdaptiveConfig `json:",omitzero"`
+	// Breaker says what stops deliveries because the target is down. "" means BreakerReports.
+	Breaker BreakerMode `json:",omitempty"`
+	// Target names the target of the queue's consumers. Queues of one virtual host with the same
+	// name share an adaptive limit and a breaker. "": the queue shares with no other.
+	Target string `json:",omitempty"`
 }
+
+// AdaptiveConfig bounds an adaptive limit. A zero number means its default.
+type AdaptiveConfig struct {
+	On        bool
+	Min       int     `json:",omitempty"` // the smallest limit; 0: 1
+	Max       int     `json:",omitempty"` // the largest limit; 0: 64
+	Tolerance float64 `json:",omitempty"` // how much slower the target may become, as a factor of at least 1.2; 0: 1.5
+}
+
+// BreakerMode says which evidence shows that a target is down.
+type BreakerMode string
+
+const (
+	BreakerOff     BreakerMode = "off"     // none: the queue has no breaker
+	BreakerReports BreakerMode = "reports" // consumers and sinks report it, or a command says it (the default)
+	BreakerErrors  BreakerMode = "errors"  // also a high share of errors, and silence
+)
 
 // AcceptConfig limits the publishers of a queue. Dead letters and redriven messages do not count.
 type AcceptConfig struct {
@@ -116,6 +140,19 @@ type RetryConfig struct {
 	Jitter      float64       // 0 to 1: each delay d is random in [d·(1−jitter), d]; 0: 0.5; NoJitter: none
 	// Budget limits retries to this share of first attempts, plus one retry a second. 0: no limit.
 	Budget float64 `json:",omitempty"`
+	// ByReason has other schedules for failures whose reason begins with a text, in any case. The
+	// longest text that fits applies. At most MaxReasons. Do not change a map that was passed to a
+	// broker.
+	ByReason map[string]RetryRule `json:",omitempty"`
+}
+
+// RetryRule is a schedule for some reasons of failures. A zero member means the queue's RetryConfig.
+type RetryRule struct {
+	MaxAttempts int           `json:",omitempty"`
+	Initial     time.Duration `json:",omitempty"`
+	Factor      float64       `json:",omitempty"`
+	Max         time.Duration `json:",omitempty"`
+	Jitter      float64       `json:",omitempty"`
 }
 
 // Values of RetryConfig for "none". Zero means the default there.
@@ -149,6 +186,8 @@ const (
 	// names.
 	MaxWeight  = 1000
 	MaxWeights = 1000
+	// MaxReasons limits RetryConfig.ByReason.
+	MaxReasons = 32
 	// MaxPriorityStep is the longest PriorityStep.
 	MaxPriorityStep = 30 * 24 * time.Hour
 	// DeadLetterDrop for QueueConfig.DeadLetter drops messages instead of storing dead letters.
@@ -216,6 +255,9 @@ type QueueInfo struct {
 
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
+
+	// Level is the state of the adaptive limit and the breaker. It is nil if the queue uses neither.
+	Level *LevelInfo
 
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.

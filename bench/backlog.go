@@ -101,7 +101,7 @@ func child(self, dir, step string) (res childResult, err error) {
 	return res, nil
 }
 
-// startChild is the child process: os.Args[3] names the step.
+// startChild runs one step in the child process. os.Args[3] names the step.
 func startChild(dir string) {
 	if err := childStep(dir, os.Args[3:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench child:", err)
@@ -110,7 +110,7 @@ func startChild(dir string) {
 }
 
 func childStep(dir string, step []string) error {
-	debug.SetGCPercent(20) // the value that `surgetank serve` uses with millions of waiting messages
+	debug.SetGCPercent(20) // as `surgetank serve` with millions of waiting messages
 	b, err := open(dir)
 	if err != nil {
 		return err
@@ -131,7 +131,7 @@ func childStep(dir string, step []string) error {
 			return err
 		}
 		fmt.Println("rss", rss())
-		if err := fill(b, 100_000, random(256)); err != nil { // so that there is something to replay
+		if err := fill(b, 100_000, random(256)); err != nil { // more entries to replay
 			return err
 		}
 		fmt.Println("kill-me")
@@ -205,7 +205,8 @@ func drain(b *embedded.Broker) error {
 	return b.Close()
 }
 
-// rss is the resident memory of this process in bytes, including garbage: no collection is forced.
+// rss returns the resident memory of this process in bytes. No collection is forced, so garbage
+// counts, too.
 func rss() float64 {
 	if n := proc.RSS(os.Getpid()); n > 0 {
 		return float64(n)

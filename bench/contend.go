@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// benchContend measures publishers and consumers that work on one queue with a backlog: each side
-// alone, then both together. Consumers must not fall behind only because publishers have more calls
-// under way.
+// benchContend measures publishers and consumers of one queue with a backlog: each side alone, then
+// both sides together. Consumers must not be slow only because publishers have more calls in
+// progress.
 func benchContend(r *report, dir string) error {
 	r.head("Publishers beside consumers, 100 B, a backlog waits",
 		"a publisher with 5,000 in flight; consumers that share a prefetch of 500; bound: the same side alone")
@@ -46,7 +46,8 @@ func benchContend(r *report, dir string) error {
 	return nil
 }
 
-// contend runs the sides for flagSecs and returns messages per second.
+// contend runs publishers, consumers or both for flagSecs, and returns the messages per second of
+// each.
 func contend(dir string, publish bool, consumers int) (published, consumed float64, err error) {
 	b, err := open(dir)
 	if err != nil {

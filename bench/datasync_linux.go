@@ -6,5 +6,5 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync is the sync that the log uses after each write.
+// datasync syncs a file in the way that the log does after each write.
 func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }

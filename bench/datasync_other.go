@@ -4,6 +4,6 @@ package main
 
 import "os"
 
-// datasync is the sync that the log uses after each write, on systems without a cheaper sync of
-// data alone.
+// datasync syncs a file in the way that the log does after each write. This system has no cheaper
+// sync of the data alone.
 func datasync(f *os.File) error { return f.Sync() }

@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// consume receives and acks until stopped, and passes every delivery's body to see.
+// consume receives and acks messages until stop is called, and passes every body to see.
 func consume(b surgetank.Broker, credit int, see func(body []byte)) (stop func() error, err error) {
 	sub, err := b.Subscribe(ctx, "q", surgetank.SubscribeOptions{Credit: credit})
 	if err != nil {
@@ -47,8 +47,8 @@ func consume(b surgetank.Broker, credit int, see func(body []byte)) (stop func()
 	return func() error { return errors.Join(sub.Close(), <-done) }, nil
 }
 
-// benchReceive measures the latency from publish to receive at a steady rate, from the scheduled
-// time of each send.
+// benchReceive measures the latency from publish to receive at a steady rate. The latency counts
+// from the scheduled time of each send.
 func benchReceive(r *report, dir string) error {
 	const perSec = 5000
 	r.head("Publish→receive at 5,000/s, 1 KiB, with acks", "from the scheduled time of each send")
@@ -104,7 +104,8 @@ func benchReceive(r *report, dir string) error {
 	return nil
 }
 
-// benchE2E measures publishing and consuming at full speed at the same time, until drained.
+// benchE2E publishes and consumes at full speed at the same time, and measures until the queue is
+// empty.
 func benchE2E(r *report, dir string) error {
 	r.head("End to end with acks, 1 KiB, flat out", "4 publishers with 1,000 in flight, 4 consumers with credit 500; bound: publishing alone, as above")
 	body := random(1024)

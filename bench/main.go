@@ -1,6 +1,6 @@
-// Command bench measures an embedded Surgetank. In the same run it measures the bound set by disk
-// and harness, and it writes the figures to a dated file. Absolute figures depend on the machine
-// and the time; ratios within a run are comparable.
+// Command bench measures an embedded Surgetank. In the same run it measures the bound that the disk
+// and the program itself set. It writes the figures to a dated file. Absolute figures depend on the
+// machine and the time; ratios within a run are comparable.
 //
 //	go run ./bench                       every workload
 //	go run ./bench -only publish,latency some of them

@@ -27,8 +27,8 @@ func open(dir string) (*embedded.Broker, error) {
 	return b, err
 }
 
-// flood lets producers keep a window of unconfirmed sends for some time. It returns confirms per
-// second and, with a window of 1, their latencies.
+// flood runs producers for some time. Each keeps up to window sends unconfirmed. It returns
+// confirms per second and, with a window of 1, the latencies.
 func flood(producers, window int, d time.Duration, send func(done func(error)) error) (perSec float64, lat []time.Duration, err error) {
 	var confirmed, failed atomic.Int64
 	var wg sync.WaitGroup

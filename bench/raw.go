@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// limit is the bound: no queue, no checksum, no server. Producers append to one growing file in
-// this process. One goroutine writes and fdatasyncs the gathered data.
+// limit measures the bound, without queue, checksum and server. Producers in this process append to
+// one growing file. One goroutine writes and fdatasyncs their gathered data.
 type limit struct {
 	mu     sync.Mutex
 	cond   *sync.Cond
@@ -22,7 +22,7 @@ type limit struct {
 
 const rawFile = 256 << 20
 
-// prealloc makes a file of zeros on disk.
+// prealloc makes a file of zeros and syncs it.
 func prealloc(path string, size int) (*os.File, error) {
 	f, err := os.Create(path)
 	if err != nil {

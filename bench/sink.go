@@ -21,8 +21,8 @@ const (
 	sinkColumns = `{"id": "$.id", "customer": "$.customer", "total": "$.total", "at": "$.at", "body": "$"}`
 )
 
-// order makes one order of about 300 bytes, as a message's body and as a line of COPY's text
-// format.
+// order returns one sample order of about 300 bytes, as a message's body and as a line of COPY's
+// text format.
 func order(i int) (body, line []byte) {
 	customer, total := fmt.Sprint("customer-", i%5000), fmt.Sprintf("%d.%02d", i%900, i%100)
 	at := fmt.Sprintf("2026-01-02T03:04:05.%06dZ", i%1_000_000)
@@ -31,8 +31,8 @@ func order(i int) (body, line []byte) {
 	return body, fmt.Appendf(nil, "%d\t%s\t%s\t%s\t%s\n", i, customer, total, at, body)
 }
 
-// benchSink measures the path from a backlog on disk to a PostgreSQL table, exactly once, and
-// compares it with one COPY of the same rows.
+// benchSink measures a sink that writes a backlog to a PostgreSQL table, each message once. It
+// compares the rate with one COPY of the same rows.
 func benchSink(r *report, dir string) error {
 	dsn := *flagPG
 	if dsn == "" {

@@ -101,6 +101,34 @@ func (c *Client) ResumeQueue(ctx context.Context, name string) error {
 	return c.ask(ctx, request{method: "POST", path: queuePath(name, "/resume"), repeat: true}, nil)
 }
 
+// OpenBreaker stops deliveries to the target of a queue. See surgetank.Broker.
+func (c *Client) OpenBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return c.breaker(ctx, name, "open", opts)
+}
+
+// CloseBreaker ends an outage. See surgetank.Broker.
+func (c *Client) CloseBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return c.breaker(ctx, name, "close", opts)
+}
+
+func (c *Client) breaker(ctx context.Context, name, op string, opts surgetank.BreakerOptions) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	body := append(appendMember(fmt.Appendf(nil, `{"op":%q`, op), "reason", clip(opts.Reason)), '}')
+	return c.ask(ctx, request{method: "POST", path: queuePath(name, "/breaker"), repeat: true, body: body}, nil)
+}
+
+// LevelHistory reads the history of a queue's limit and breaker. See surgetank.Broker.
+func (c *Client) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
+	if err := checkName(name); err != nil {
+		return surgetank.LevelHistory{}, err
+	}
+	var h settings.LevelHistory
+	err := c.ask(ctx, request{method: "GET", path: queuePath(name, "/level/history"), repeat: true}, &h)
+	return h.History(), err
+}
+
 // Redrive moves messages. The server answers at the end, so Progress is called once. See
 // surgetank.Broker.
 func (c *Client) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {

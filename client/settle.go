@@ -208,12 +208,27 @@ func appendSettlements(b []byte, list []surgetank.Settlement) []byte {
 			if s.Uncounted {
 				b = append(b, `,"count":false`...)
 			}
+			switch s.Target {
+			case surgetank.TargetUnknown:
+			case surgetank.TargetDown:
+				b = append(b, `,"target":"down"`...)
+			case surgetank.TargetBusy:
+				b = append(b, `,"target":"busy"`...)
+			default:
+				b = append(b, `,"target":"unknown"`...)
+			}
+			if s.RetryAfter > 0 {
+				b = appendMember(b, "retry_after", s.RetryAfter.String())
+			}
 			b = appendMember(b, "reason", clip(s.Reason))
 		case surgetank.Reject:
 			b = append(b, `"nack","dead_letter":true`...)
 			b = appendMember(b, "reason", clip(s.Reason))
 		default:
 			b = append(b, `"unknown"`...)
+		}
+		if s.Elapsed > 0 {
+			b = appendMember(b, "elapsed", s.Elapsed.String())
 		}
 		b = append(b, '}')
 	}

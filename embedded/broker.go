@@ -118,6 +118,21 @@ func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
 	return b.inner().ResumeQueue(ctx, name)
 }
 
+// OpenBreaker stops the deliveries to the target of a queue until CloseBreaker or a restart.
+func (b *Broker) OpenBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return b.inner().OpenBreaker(ctx, name, opts)
+}
+
+// CloseBreaker ends an outage of the target of a queue. The load grows from a low level.
+func (b *Broker) CloseBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return b.inner().CloseBreaker(ctx, name, opts)
+}
+
+// LevelHistory returns the newest changes of a queue's adaptive limit, and the newest outages.
+func (b *Broker) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
+	return b.inner().LevelHistory(ctx, name)
+}
+
 // Redrive moves dead letters back to the queues where they died, or to another queue.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
 	return b.inner().Redrive(ctx, from, opts)

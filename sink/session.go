@@ -138,7 +138,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	}
 	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{
 		SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name},
-		GroupRun:         s.credit + r.opts.MaxHeldBack})
+		GroupRun:         s.credit + r.opts.MaxHeldBack, OwnLevel: true})
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,24 @@ func Return(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler returned the message")}
 }
 
+// TargetDown returns an error that reports that the target of the handler cannot be reached. Enough
+// reports open the queue's breaker. The broker then delivers nothing until the target is back, and
+// the attempts do not count. If the breaker stays closed, the error is as any other.
+func TargetDown(err error) error {
+	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: surgetank.RetryBackoff, Target: surgetank.TargetDown}, orElse(err, "the target is down")}
+}
+
+// TargetBusy returns an error that reports that the target asked for less load, as with HTTP status
+// 429 or 503. The attempt does not count. after is how long the target asked for a pause; 0: it did
+// not say. An adaptive queue then delivers nothing for that time, and less afterwards.
+func TargetBusy(after time.Duration, err error) error {
+	s := surgetank.Settlement{Op: surgetank.Nack, Target: surgetank.TargetBusy, RetryAfter: max(0, after)}
+	if after <= 0 {
+		s.Delay = surgetank.RetryBackoff
+	}
+	return &verdictError{s, orElse(err, "the target is busy")}
+}
+
 // Reject returns an error that sends the message to the queue's dead-letter queue. Use it if no
 // attempt can succeed.
 func Reject(err error) error {

@@ -20,8 +20,8 @@ const backlogPublishers = 4
 
 // measureBacklog publishes messages of 256 bytes without a consumer. It restarts the server after a
 // kill -9 and after a clean stop, and measures each time from the start of the process to the first
-// received message. Then 4 consumers receive all messages, and every number is checked. An external
-// server is not restarted.
+// received message. Then 4 consumers receive all messages, and the program checks that each message
+// was received once. An external server is not restarted.
 func measureBacklog(ctx context.Context, o *options, t target, s *server) (result, error) {
 	names := queueNames(1)
 	if err := s.declare(names, t.args); err != nil {
@@ -45,7 +45,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	r := m.finish(l.confirmed(), l.latency())
 	r.more(moreCount, float64(count))
-	if err := load.Pause(ctx, 2*time.Second); err != nil { // lets background writing finish
+	if err := load.Pause(ctx, 2*time.Second); err != nil { // background writing ends meanwhile
 		return result{}, err
 	}
 	if pid := s.pid(); pid != 0 {
@@ -53,8 +53,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	}
 	if !s.external() {
 		r.more(moreDiskMB, float64(proc.Disk(s.dir))/1e6)
-		// The kill comes first, while the data is still as the server wrote it under load: after a
-		// clean stop there would be little to recover.
+		// The kill is first, because after a clean stop there would be little to recover.
 		for _, kill := range []bool{true, false} {
 			if err := restart(ctx, s, names[0], kill, &r); err != nil {
 				return result{}, err
@@ -65,7 +64,7 @@ func measureBacklog(ctx context.Context, o *options, t target, s *server) (resul
 	return r, err
 }
 
-// restart stops and starts the server and records how long it took to deliver.
+// restart stops and starts the server, and records the time from the start to the first delivery.
 func restart(ctx context.Context, s *server, queue string, kill bool, r *result) error {
 	figure := moreClean
 	if kill {
@@ -89,7 +88,8 @@ func restart(ctx context.Context, s *server, queue string, kill bool, r *result)
 	return nil
 }
 
-// awaitMessage waits until a starting server delivers a message, which goes back to the queue.
+// awaitMessage waits until a starting server delivers a message. The message is not acked, so it
+// returns to the queue.
 func awaitMessage(ctx context.Context, s *server, queue string) error {
 	var last error
 	for end := time.Now().Add(startLimit); time.Now().Before(end); {
@@ -113,7 +113,7 @@ func oneMessage(s *server, queue string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() // the message is unacked and goes back
+	defer conn.Close() // returns the unacked message
 	if err := ch.Qos(1, 0, false); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func oneMessage(s *server, queue string) error {
 	}
 }
 
-// drain receives all messages and checks whether each came once.
+// drain receives all messages, and counts lost and duplicate messages.
 func drain(ctx context.Context, s *server, queue string, each int, r *result) error {
 	seen := make([]atomic.Uint64, backlogPublishers*each/64+1)
 	var duplicates, strangers atomic.Int64

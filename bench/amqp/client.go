@@ -17,15 +17,15 @@ import (
 	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
-// A body begins with its send time (or scheduled time), in nanoseconds since 1970, and its unique
-// number.
+// A body begins with the time of its send, or its scheduled time, in nanoseconds since 1970. The
+// message's unique number follows.
 const (
 	bodyTime = 0
 	bodyID   = 8
 	bodyHead = 16
 )
 
-// messageID combines the number of a publisher and of its message, which must be below 1<<32.
+// messageID combines a publisher's number and the message's number n, which must be below 1<<32.
 func messageID(publisher int, n uint64) uint64 { return uint64(publisher)<<32 | n }
 
 // newBody makes a body of random bytes, which cannot be compressed.
@@ -62,8 +62,8 @@ func (s *server) open() (*amqp.Connection, *amqp.Channel, error) {
 	return conn, ch, nil
 }
 
-// product returns the server's name and version from its introduction. Surgetank says "RabbitMQ" to
-// clients that look for that name, and also sends its own.
+// product returns the server's name and version from its connection.start. Surgetank sends
+// "RabbitMQ" as the product, because some clients need that name, and also sends its own name.
 func (s *server) product() string {
 	conn, err := s.dial()
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *server) product() string {
 	return name + " " + version
 }
 
-// declare makes durable queues and empties existing ones of an external server.
+// declare makes durable queues. It empties queues that exist on an external server.
 func (s *server) declare(queues []string, args amqp.Table) error {
 	conn, ch, err := s.open()
 	if err != nil {
@@ -98,22 +98,22 @@ func (s *server) declare(queues []string, args amqp.Table) error {
 	return nil
 }
 
-// publisher publishes persistent messages on a connection of its own with at most window
-// unconfirmed ones. One goroutine publishes, another receives the confirms. amqp091-go passes them
-// one by one in publish order.
+// publisher publishes persistent messages on a connection of its own. At most window messages are
+// unconfirmed. One goroutine publishes, and another receives the confirms. amqp091-go passes the
+// confirms one by one in publish order.
 type publisher struct {
 	conn     *amqp.Connection
 	ch       *amqp.Channel
 	confirms chan amqp.Confirmation
 	window   int
 	slots    chan struct{}  // contains one token for each unconfirmed message
-	sentAt   []atomic.Int64 // by delivery tag, modulo window
-	tag      uint64         // of the newest message
+	sentAt   []atomic.Int64 // send times, by delivery tag modulo window
+	tag      uint64         // delivery tag of the newest message
 
 	recording *atomic.Bool        // while true, confirms are counted and timed
-	confirmed atomic.Int64        // while recording
-	latency   histogram.Histogram // of the recorded ones; read it after ended is closed
-	acked     atomic.Int64        // all, recording or not
+	confirmed atomic.Int64        // number of confirms while recording
+	latency   histogram.Histogram // of the recorded confirms; read it after ended is closed
+	acked     atomic.Int64        // number of all confirms, recording or not
 	refused   atomic.Int64
 	ended     chan struct{} // closed after the last confirm
 }
@@ -131,15 +131,15 @@ func (s *server) newPublisher(window int, recording *atomic.Bool) (*publisher, e
 		confirms: ch.NotifyPublish(make(chan amqp.Confirmation, window)), recording: recording, ended: make(chan struct{}),
 	}
 	if window == 1 {
-		close(p.ended) // publish itself waits for each confirm
+		close(p.ended) // there is no receiving goroutine: publish waits for each confirm
 	} else {
 		go p.takeConfirms()
 	}
 	return p, nil
 }
 
-// publish sends one message after waiting for room in the window; with a window of 1 it also waits
-// for the confirm. body may be reused when it returns.
+// publish waits for room in the window and sends one message. With a window of 1 it also waits for
+// the confirm. The caller may reuse body afterwards.
 func (p *publisher) publish(queue string, body []byte, id uint64, due time.Time, stop <-chan struct{}) error {
 	if p.window > 1 {
 		select {
@@ -219,7 +219,7 @@ wait:
 	return errors.Join(late, err)
 }
 
-// consumer receives from one queue on a connection of its own and acks every message separately, as
+// consumer receives from one queue on a connection of its own. It acks every message separately, as
 // most users do.
 type consumer struct {
 	conn  *amqp.Connection

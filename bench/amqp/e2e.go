@@ -23,12 +23,12 @@ type receivers struct {
 type receiver struct {
 	consumer *consumer
 	count    atomic.Int64
-	last     atomic.Int64        // time of the newest message, nanoseconds since 1970
-	latency  histogram.Histogram // from the time in the body, for messages received while recording
+	last     atomic.Int64        // time at which the newest message was received, nanoseconds since 1970
+	latency  histogram.Histogram // latency from the time in the body, for messages received while recording
 }
 
-// startReceivers starts n consumers. If seen is not nil, n goroutines call it with the id of every
-// message.
+// startReceivers starts n consumers. If seen is not nil, the consumers' goroutines call it with the
+// id of every message.
 func startReceivers(s *server, queue string, n, prefetch int, seen func(id uint64)) (*receivers, error) {
 	rs := &receivers{}
 	for range n {
@@ -60,7 +60,7 @@ func (rs *receivers) count() (n int64) {
 	return n
 }
 
-// last returns the time of the newest message.
+// last returns the time at which the newest message was received.
 func (rs *receivers) last() time.Time {
 	var at int64
 	for _, r := range rs.each {
@@ -69,7 +69,8 @@ func (rs *receivers) last() time.Time {
 	return time.Unix(0, at)
 }
 
-// await waits until n messages have come in total. It returns an error if none came for idle.
+// await waits until n messages have been received in total. It returns an error if no message was
+// received for the time idle.
 func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) error {
 	begin := time.Now()
 	for rs.count() < n {
@@ -90,7 +91,7 @@ func (rs *receivers) await(ctx context.Context, n int64, idle time.Duration) err
 	return nil
 }
 
-// close ends the consumers; afterwards the latencies may be read.
+// close ends the consumers. Read the latencies only afterwards.
 func (rs *receivers) close() error {
 	var errs []error
 	for _, r := range rs.each {
@@ -108,11 +109,11 @@ func (rs *receivers) allLatency() *histogram.Histogram {
 	return &all
 }
 
-const idleLimit = 30 * time.Second // without a message while some are missing
+const idleLimit = 30 * time.Second // longest time without a message while messages are missing
 
-// measureEndToEnd has 4 publishers and 4 consumers of one queue with single acks. At full speed
-// (perSecond 0) the rate counts all messages from the start of the measurement until the queue is
-// empty. So a server that builds up a backlog has a lower rate.
+// measureEndToEnd runs 4 publishers and 4 consumers of one queue. Each message is acked separately.
+// At full speed (perSecond 0) the rate counts all messages from the start of the measurement until
+// the queue is empty. So a server that builds up a backlog has a lower rate.
 func measureEndToEnd(perSecond int) func(context.Context, *options, target, *server) (result, error) {
 	return func(ctx context.Context, o *options, t target, s *server) (result, error) {
 		names := queueNames(1)

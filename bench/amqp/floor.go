@@ -15,11 +15,11 @@ import (
 	kit "github.com/surgetank/surgetank/test/kit/server"
 )
 
-// floorServer is the target "floor": a server that stores nothing. It reads frames, confirms a
-// publish as soon as it is read, forwards it to a consumer, and drops it. Its cost is the minimum
-// for any AMQP server in Go with this client and these sockets. The additional cost of a real
-// server is the cost of queueing and the disk. It supports only this program's workloads, has no
-// limits and trusts its client.
+// floorServer is the server "floor", which stores nothing. It reads frames, confirms each message
+// as soon as it has read the message, and forwards the message to a consumer. Its cost is the
+// minimum for any AMQP server in Go with this client and these sockets. The additional cost of a
+// real server is the cost of queueing and the disk. It supports only this program's workloads, has
+// no limits and trusts its client.
 type floorServer struct {
 	mu        sync.Mutex
 	consumers []*floorConsumer
@@ -34,25 +34,25 @@ type floorConsumer struct {
 	tag     uint64
 }
 
-// floorConn is one connection. Its reading goroutine writes its replies; publishing connections
-// write deliveries to it.
+// floorConn is one connection. Its reading goroutine writes its replies. The goroutines of
+// publishing connections write deliveries to it.
 type floorConn struct {
 	s  *floorServer
 	nc net.Conn
 
 	mu  sync.Mutex
-	out []byte // encoded, not yet written
+	out []byte // encoded frames that are not yet written
 
-	// Used by the reading goroutine only.
-	tag     uint64 // of the newest publish; one channel of a connection publishes
+	// Only the reading goroutine uses the following fields.
+	tag     uint64 // delivery tag of the newest publish; only one channel of a connection publishes
 	told    uint64
 	publish wire.Publish
 	body    []byte
 	size    int
-	touched []*floorConn // connections that got deliveries by this read
+	touched []*floorConn // connections to which the current read adds deliveries
 }
 
-// prepareFloor sets up the floor as a separate process, so that its CPU time is measured alone.
+// prepareFloor sets up a floorServer in a separate process, so that its CPU time is measured alone.
 func prepareFloor(_ *options, dir string) (*server, error) {
 	addr, err := kit.FreeAddress()
 	if err != nil {
@@ -65,7 +65,7 @@ func prepareFloor(_ *options, dir string) (*server, error) {
 	return &server{addr: addr, user: "guest", pass: "guest", dir: dir, argv: []string{self, "-floor", addr}, env: os.Environ()}, nil
 }
 
-// serveFloor runs the floor until the process is killed.
+// serveFloor runs a floorServer until the process is killed.
 func serveFloor(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -151,7 +151,8 @@ func (c *floorConn) serve() error {
 	}
 }
 
-// flush writes the results of a read: the confirms of its publishes, and their deliveries.
+// flush writes the results of one read from the socket: the confirms of the read messages, and
+// their deliveries.
 func (c *floorConn) flush() error {
 	c.mu.Lock()
 	if c.tag > c.told {
@@ -202,7 +203,7 @@ func (c *floorConn) frame(f wire.Frame) error {
 	return nil
 }
 
-// pass confirms a whole message and delivers it.
+// pass confirms a message that was read completely, and delivers it.
 func (c *floorConn) pass() {
 	c.tag++
 	fc := c.s.take()

@@ -4,19 +4,20 @@ import (
 	"fmt"
 )
 
-// goal is a target of Surgetank for one workload. It is measured in the same run as the figure it
-// is compared with.
+// goal is a bound that Surgetank should reach for one workload. Both compared figures should be
+// from the same run.
 type goal struct {
 	workload string
 	what     string
-	atLeast  float64                                         // if it is 0, atMost applies
+	atLeast  float64                                         // lower bound; if it is 0, atMost applies
 	atMost   float64                                         //
-	unit     string                                          // after the figures
+	unit     string                                          // printed after the figures
 	value    func(all summaries) (figure float64, have bool) // have: every needed figure was measured
 	sameRun  func(all summaries) (invocations []string)      // invocations that measured the compared figures
 }
 
-// figure returns the median of a figure of a workload and a target.
+// figure returns the median of a figure for a workload and a server. It returns false if there are
+// no runs.
 func (all summaries) figure(workload, target string, of func(result) float64) (float64, bool) {
 	s, ok := all[[2]string{workload, target}]
 	if !ok {
@@ -35,7 +36,7 @@ func moreOf(name string) func(result) float64 {
 	return func(r result) float64 { return r.More[name] }
 }
 
-// point selects the figure of one summary.
+// point selects a figure of one workload and server.
 type point struct {
 	workload, target string
 	of               func(result) float64
@@ -46,8 +47,8 @@ func absolute(workload, what string, of func(result) float64, atLeast, atMost fl
 	return compare(workload, what, point{workload, surgetank, of}, point{}, atLeast, atMost, unit)
 }
 
-// compare makes a goal for a ratio of two figures; if the second point is zero, for the first
-// alone.
+// compare makes a goal for the ratio of two figures. If bottom is zero, the goal is for the first
+// figure alone.
 func compare(workload, what string, top, bottom point, atLeast, atMost float64, unit string) goal {
 	return goal{workload: workload, what: what, atLeast: atLeast, atMost: atMost, unit: unit,
 		value: func(all summaries) (float64, bool) {
@@ -83,8 +84,8 @@ func against(workload, what, rival string, of func(result) float64, atLeast, atM
 	return compare(workload, fmt.Sprintf("%s, against %s", what, rival), point{workload, surgetank, of}, point{workload, rival, of}, atLeast, atMost, "×")
 }
 
-// goals are the project's own. Every publishing and end-to-end rate should be ahead of both
-// RabbitMQ queues. A number demands a larger lead.
+// goals returns the project's goals. Every publishing and end-to-end rate should be above the rate
+// of each kind of RabbitMQ queue. Where a goal has a number above 1, the lead should be larger.
 func goals() []goal {
 	const ahead = 1
 	rate := "messages/s"

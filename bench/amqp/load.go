@@ -21,8 +21,8 @@ type publishers struct {
 	window      int
 	queues      []string
 	size        int    // bytes of a body
-	perSecond   int    // total of all publishers; 0: as fast as they can
-	each        uint64 // messages of each publisher; 0: until stop
+	perSecond   int    // total rate of all publishers; 0: as fast as they can
+	each        uint64 // number of messages of each publisher; 0: until stop
 
 	recording atomic.Bool
 	list      []*publisher
@@ -32,8 +32,7 @@ type publishers struct {
 	fail      context.CancelCauseFunc
 }
 
-// confirmLimit is how long the last confirms may take after publishing ended; a queue of a paused
-// server takes long.
+// confirmLimit is the longest wait for the last confirms after publishing ended.
 const confirmLimit = time.Minute
 
 // start opens the connections and begins to publish. The returned context ends when a publisher
@@ -59,8 +58,8 @@ func (l *publishers) start(ctx context.Context, s *server) (context.Context, err
 	return ctx, nil
 }
 
-// publish is the work of one publisher. Each begins at a different queue and, if paced, at a
-// different time.
+// publish sends the messages of publisher i. Each publisher begins with a different queue and, if
+// the rate is limited, at a different time.
 func (l *publishers) publish(i int, p *publisher, begin time.Time) error {
 	body := newBody(l.size)
 	queue := i * len(l.queues) / l.connections
@@ -95,7 +94,7 @@ func (l *publishers) publish(i int, p *publisher, begin time.Time) error {
 func sleepUntil(due time.Time) {
 	for left := time.Until(due); left > 0; left = time.Until(due) {
 		request := unix.NsecToTimespec(int64(left))
-		_ = unix.Nanosleep(&request, nil) // if interrupted, the loop sleeps the rest
+		_ = unix.Nanosleep(&request, nil) // after an interruption, the loop sleeps the rest
 	}
 }
 
@@ -124,8 +123,8 @@ func (l *publishers) wait() error {
 	return errors.Join(errs...)
 }
 
-// confirmed returns the number of confirms received while recording, and sent the number of all
-// messages. Call sent after stop or wait.
+// confirmed returns the number of confirms received while recording. sent returns the number of all
+// sent messages; call it after stop or wait.
 func (l *publishers) confirmed() (n int64) {
 	for _, p := range l.list {
 		n += p.confirmed.Load()

@@ -5,9 +5,9 @@
 // and the servers alternate. Client and server share the machine, so the client's cost is included.
 //
 //	go run ./bench/amqp                                       everything; RabbitMQ from the Debian package rabbitmq-server
-//	go run ./bench/amqp -workloads publish-1k-8,e2e -runs 5   some of it
-//	go run ./bench/amqp -targets amqp -addr HOST:5672         any server that runs already
-//	go run ./bench/amqp -report                               the report again, from the results there are
+//	go run ./bench/amqp -workloads publish-1k-8,e2e -runs 5   some workloads, five runs of each
+//	go run ./bench/amqp -targets amqp -addr HOST:5672         any running server
+//	go run ./bench/amqp -report                               the report again, from the existing results
 //
 // Every run is a line of bench/results/DATE-amqp.jsonl. The report, a Markdown file of the same
 // name, is made from these lines. Absolute figures depend on the machine and the time; ratios
@@ -86,7 +86,7 @@ func parseOptions(args []string) (*options, error) {
 	return o, nil
 }
 
-// workload is one kind of measurement; its server is new and empty.
+// workload is one kind of measurement. It runs on a new, empty server.
 type workload struct {
 	name, what string
 	measure    func(context.Context, *options, target, *server) (result, error)
@@ -124,7 +124,7 @@ func pickWorkloads(names string) ([]workload, error) {
 }
 
 func main() {
-	// The client's garbage is small and short-lived. Rare collections leave the cores to the
+	// The client's garbage is small and short-lived. Rare collections leave more CPU time to the
 	// servers.
 	debug.SetGCPercent(1000)
 	o, err := parseOptions(os.Args[1:])
@@ -180,8 +180,9 @@ func run(ctx context.Context, o *options) (err error) {
 	return errors.Join(err, writeErr)
 }
 
-// measure runs every workload against every target, alternating the targets. It returns the number
-// of runs added to the results. A failed run is reported at once, and the others continue.
+// measure runs every workload against every target (a server and a kind of queue). Runs of the
+// targets alternate. It returns the number of runs added to the results. A failed run is reported
+// at once, and the next runs continue.
 func measure(ctx context.Context, o *options, lines string) (measured int, err error) {
 	picked, err := pickTargets(o.targets)
 	if err != nil {
@@ -256,7 +257,7 @@ func findServers(ctx context.Context, o *options, picked []target, dir string) (
 
 // measureOne runs a workload once on a new server.
 func measureOne(ctx context.Context, o *options, w workload, t target, dir string) (r result, err error) {
-	syscall.Sync() // unwritten data of the last server must not slow this one down
+	syscall.Sync() // unwritten data of the previous server must not slow this server down
 	s, err := t.launch(ctx, o, dir)
 	if err != nil {
 		return result{}, err
@@ -274,7 +275,7 @@ func measureOne(ctx context.Context, o *options, w workload, t target, dir strin
 	return r, nil
 }
 
-// clientVersion names the client library and how it is used.
+// clientVersion returns the name of the client library and how it is used.
 func clientVersion(lean bool) string {
 	name := "amqp091-go"
 	if info, ok := debug.ReadBuildInfo(); ok {

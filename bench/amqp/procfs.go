@@ -20,11 +20,11 @@ const clockTicks = 100
 type procStat struct {
 	parent int
 	state  byte
-	cpu    float64 // seconds: its own and those of its ended and awaited children
+	cpu    float64 // seconds, including those of ended and awaited children
 }
 
-// parseStat reads a line of /proc/PID/stat. The name in brackets may contain anything, so fields
-// are counted after its end.
+// parseStat reads a line of /proc/PID/stat. The process's name in brackets can contain any
+// characters, so the fields are counted after its end.
 func parseStat(line string) (procStat, bool) {
 	fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(fields) < 15 {
@@ -130,7 +130,7 @@ func ownCPU() float64 {
 }
 
 // deviceCounters sums the written bytes and the cache flushes of all whole disks
-// (Documentation/admin-guide/iostats.rst). They show which server really syncs.
+// (Documentation/admin-guide/iostats.rst). The counters show which server really syncs.
 func deviceCounters() (written, flushes int64) {
 	text, err := os.ReadFile("/proc/diskstats")
 	if err != nil {
@@ -142,7 +142,7 @@ func deviceCounters() (written, flushes int64) {
 			continue
 		}
 		if _, err := os.Stat("/sys/block/" + f[2]); err != nil {
-			continue // a partition: counted with its disk
+			continue // a partition is counted with its disk
 		}
 		sectors, _ := strconv.ParseInt(f[9], 10, 64)
 		n, _ := strconv.ParseInt(f[18], 10, 64)

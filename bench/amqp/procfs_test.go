@@ -18,7 +18,7 @@ func TestParseStat(t *testing.T) {
 	}
 	for _, bad := range []string{"", "17 (a", "17 (a) S", "17 (a) S x 17 17 0 -1 4194304 100 200 0 0 250 150 30 70", "17 (a) S 4 17 17 0 -1 4194304 100 200 0 0 250 150 30 x"} {
 		if _, ok := parseStat(bad); ok {
-			t.Errorf("%q was taken for a process", bad)
+			t.Errorf("%q was accepted as a line of a process", bad)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestTreeHoldsGrandchildren(t *testing.T) {
 		t.Errorf("the shell ended with %v, want killed", err)
 	}
 	if alive(cmd.Process.Pid) {
-		t.Error("a process that ended is said to be alive")
+		t.Error("alive returns true for a process that has ended")
 	}
 }
 

@@ -26,7 +26,7 @@ func figure(v float64) string {
 	return s
 }
 
-// digits counts the digits before the point; 0.0x has -1.
+// digits returns the number of digits before the point. For 0.0x it returns -1.
 func digits(v float64) (n int) {
 	for ; v >= 1; v /= 10 {
 		n++
@@ -37,7 +37,7 @@ func digits(v float64) (n int) {
 	return n
 }
 
-// line is the terminal's output for a run.
+// line returns the terminal's output for a run.
 func (r result) line() string {
 	s := fmt.Sprintf("  %-16s #%d  %9s/s  p50 %s ms  p99 %s ms  server %s s/M, %.2f cores  client %s s/M, %.2f cores  other %.2f  peak %s MB",
 		r.Target, r.Run, figure(r.Rate), figure(r.P50), figure(r.P99), figure(r.ServerCPU), r.ServerCores, figure(r.ClientCPU), r.ClientCores, r.OtherCores, figure(r.PeakMB))
@@ -51,7 +51,7 @@ func sortedKeys(m map[string]float64) []string {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// heading names a table's column; of returns its figure.
+// heading is a table's column: its name, and the function that returns its figure.
 type heading struct {
 	name string
 	of   func(result) float64
@@ -98,7 +98,7 @@ func writeProducts(b *strings.Builder, all summaries) {
 	b.WriteString("| target | server | client | a confirm means | measured (UTC) |\n|---|---|---|---|---|\n")
 	for _, t := range reportTargets(all) {
 		var products, clients, times []string
-		for key, s := range all { // in any order: the lists are sorted
+		for key, s := range all { // the order of the map does not matter: the lists are sorted
 			if key[1] != t {
 				continue
 			}
@@ -124,7 +124,7 @@ func unique(words []string) string {
 	return strings.Join(slices.Compact(words), "; ")
 }
 
-// knownTargets and knownWorkloads define the report's order; others follow.
+// knownTargets and knownWorkloads define the report's order. Other names follow them.
 var (
 	knownTargets   = []string{classic, quorum, surgetank, anyServer}
 	knownWorkloads = []string{publish1, publish8, sync1, sync64, endToEnd, endToEnd5k, queues1000, backlog2m}
@@ -133,7 +133,7 @@ var (
 func reportTargets(all summaries) []string { return ordered(all, 1, knownTargets) }
 func reportOrder(all summaries) []string   { return ordered(all, 0, knownWorkloads) }
 
-// ordered returns one part of the keys, known ones first in their order.
+// ordered returns one part of the keys: the known names in their order, and then the other names.
 func ordered(all summaries, part int, known []string) []string {
 	var names []string
 	for key := range all {
@@ -152,8 +152,8 @@ func ordered(all summaries, part int, known []string) []string {
 	return slices.Compact(names)
 }
 
-// writeTable prints the common figures of all workloads, and below them the special ones of this
-// workload.
+// writeTable prints a workload's table with the figures that all workloads have. Below the table it
+// prints the figures of this workload alone.
 func writeTable(b *strings.Builder, all summaries, workload string) {
 	fmt.Fprintf(b, "\n## %s\n\n| target | messages/s | runs |", workload)
 	for _, h := range columns {

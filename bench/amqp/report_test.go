@@ -36,7 +36,7 @@ func TestResultsRoundTrip(t *testing.T) {
 	}
 }
 
-// runs makes the runs of one workload against one target with these rates.
+// runs returns one run for each rate, of one workload against one target.
 func runs(invocation, workload, target string, rates ...float64) (all []result) {
 	for i, v := range rates {
 		all = append(all, result{Invocation: invocation, Time: invocation, Workload: workload, Target: target, Run: i + 1, Rate: v, ServerCPU: 1})
@@ -53,7 +53,7 @@ func TestNewestInvocationCounts(t *testing.T) {
 		t.Errorf("median of 2 and 4 is %v", v)
 	}
 	if _, ok := all.figure(publish8, classic, rateOf); ok {
-		t.Error("a figure of what was not measured")
+		t.Error("a target without runs has a figure")
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // result is one run of one workload against one target: a line of the results file.
 type result struct {
-	Invocation string `json:"invocation"` // when the program was started; runs of one invocation were measured side by side
+	Invocation string `json:"invocation"` // time at which the program was started; the same in all its runs
 	Time       string `json:"time"`
 	Workload   string `json:"workload"`
 	Target     string `json:"target"`
@@ -29,12 +29,12 @@ type result struct {
 	ClientCPU   float64            `json:"client_cpu_s_per_million"`
 	ServerCores float64            `json:"server_cores"`
 	ClientCores float64            `json:"client_cores"`
-	OtherCores  float64            `json:"other_cores"` // cores used by everything else on the machine, including kernel threads
+	OtherCores  float64            `json:"other_cores"` // cores used by all other programs, including kernel threads
 	Cores       int                `json:"cores"`       // number of the machine's cores
 	PeakMB      float64            `json:"peak_pss_mb"`
 	DiskMBps    float64            `json:"disk_mb_per_s"`
 	Flushes     float64            `json:"disk_flushes_per_s"`
-	More        map[string]float64 `json:"more,omitempty"` // figures of this workload alone
+	More        map[string]float64 `json:"more,omitempty"` // figures that only this workload has
 }
 
 // Names in result.More.
@@ -54,8 +54,8 @@ const (
 	moreDuplicates = "duplicates"
 )
 
-// ceiling is the rate at which the client alone would use every core: no server can be faster with
-// it on this machine.
+// ceiling returns the rate at which the client alone would use every core. With this client and
+// this machine, no server can be faster.
 func (r result) ceiling() float64 {
 	if r.ClientCPU == 0 {
 		return 0

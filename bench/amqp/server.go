@@ -16,15 +16,15 @@ import (
 	"time"
 )
 
-// server is a server under test: a process tree started here with an empty directory, or (with
-// empty argv) an external server at addr. One goroutine at a time starts and stops it.
+// server is a server under test: a process tree that this program starts with an empty directory
+// or, if argv is empty, an external server at addr. One goroutine at a time starts and stops it.
 type server struct {
-	addr       string // its AMQP address
+	addr       string // AMQP address, HOST:PORT
 	user, pass string
-	dir        string // all its data; its output is in dir/output.log
+	dir        string // directory of all data; the server's output is in dir/output.log
 	argv, env  []string
-	credential *syscall.Credential // user of the process; nil: as this process
-	aside      *exec.Cmd           // an additional process that it needs, or nil; it is not measured
+	credential *syscall.Credential // user of the process; nil: the user of this program
+	aside      *exec.Cmd           // an additional process that the server needs, or nil; not measured
 	watch      int                 // pid of an external server to measure; 0: none
 
 	cmd     *exec.Cmd
@@ -40,10 +40,10 @@ const (
 	sampleEvery = 500 * time.Millisecond
 )
 
-// external reports whether the server is not started and stopped here.
+// external reports whether other programs start and stop the server.
 func (s *server) external() bool { return len(s.argv) == 0 }
 
-// pid returns the root of the tree to measure, or 0 if there is none.
+// pid returns the root of the process tree to measure, or 0 if no process is measured.
 func (s *server) pid() int {
 	if s.cmd != nil {
 		return s.cmd.Process.Pid
@@ -68,7 +68,7 @@ func (s *server) start() error {
 	}
 	exited := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // its output says how it ended
+		_ = cmd.Wait() // the server's output says how it ended
 		close(exited)
 	}()
 	s.cmd, s.exited = cmd, exited
@@ -97,7 +97,7 @@ func (s *server) sample(pid int, exited <-chan struct{}) {
 	}
 }
 
-// memory returns the current PSS of a process tree, and records the highest.
+// memory returns the current PSS of a process tree. It also records the highest value.
 func (s *server) memory(pid int) int64 {
 	now := treePSS(pid)
 	for high := s.peak.Load(); now > high && !s.peak.CompareAndSwap(high, now); high = s.peak.Load() {
@@ -105,8 +105,8 @@ func (s *server) memory(pid int) int64 {
 	return now
 }
 
-// stop ends the server cleanly, or with kill -9 of its whole tree, and returns when every process
-// of it is gone.
+// stop ends the server cleanly, or with kill -9 of its whole process tree. It returns when all
+// processes have ended.
 func (s *server) stop(kill bool) error {
 	if s.cmd == nil {
 		return nil
@@ -139,7 +139,7 @@ func (s *server) stop(kill bool) error {
 
 func killAll(pids []int) {
 	for _, pid := range pids {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may already be gone
+		_ = syscall.Kill(pid, syscall.SIGKILL) // the process may already have ended
 	}
 }
 
@@ -148,7 +148,7 @@ func (s *server) discard() error {
 	err := s.stop(true)
 	if s.aside != nil && s.aside.Process != nil {
 		_ = s.aside.Process.Kill()
-		_ = s.aside.Wait() // it was killed on purpose
+		_ = s.aside.Wait() // the error does not matter: the process was killed on purpose
 	}
 	if s.dir == "" {
 		return err
@@ -166,7 +166,7 @@ func (s *server) awaitReady(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.exited: // nil for an external server, and so never ready
+		case <-s.exited: // never for an external server, whose channel is nil
 			return fmt.Errorf("the server ended before it was ready; its last output:\n%s", s.tail())
 		case <-time.After(pollEvery):
 		}

@@ -24,9 +24,9 @@ import (
 // target is a server and a kind of queue to measure.
 type target struct {
 	name    string
-	args    amqp.Table // of every declared queue
+	args    amqp.Table // arguments of every declared queue
 	confirm string     // the meaning of a confirm, from the server's own documentation
-	// makes a server with an empty directory and does not start it
+	// prepare makes a server with an empty directory. It does not start the server.
 	prepare func(o *options, dir string) (*server, error)
 }
 
@@ -38,7 +38,7 @@ var targets = []target{
 	{floor, nil, "read, and forgotten", prepareFloor},
 }
 
-// pickTargets returns the targets of a list of names.
+// pickTargets returns the targets with the given names, separated by commas.
 func pickTargets(names string) ([]target, error) {
 	var picked []target
 	for name := range strings.SplitSeq(names, ",") {
@@ -69,9 +69,9 @@ func (t target) launch(ctx context.Context, o *options, dir string) (*server, er
 	return s, nil
 }
 
-// prepareRabbitMQ sets up a node that shares nothing with an installed one: own directory, ports,
-// node name and name server (epmd), no plugins, otherwise defaults. root starts it as the package's
-// user, as the package does.
+// prepareRabbitMQ sets up a node that shares nothing with an installed node. It has its own
+// directory, ports, node name and name server (epmd), no plugins, and otherwise defaults. If this
+// program runs as root, the node runs as the package's user.
 func prepareRabbitMQ(o *options, dir string) (*server, error) {
 	if err := findRabbitMQ(o); err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, ports[i], _ = net.SplitHostPort(addr) // it has a port
+		_, ports[i], _ = net.SplitHostPort(addr) // the address has a port
 	}
 	for name, text := range map[string]string{
 		"enabled_plugins": "[].\n",
@@ -108,9 +108,10 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		"ERL_EPMD_ADDRESS=127.0.0.1", "ERL_EPMD_PORT=" + ports[2],
 		"RABBITMQ_MNESIA_BASE=" + in("mnesia"), "RABBITMQ_LOG_BASE=" + in("log"), "RABBITMQ_PID_FILE=" + in("pid"),
 		"RABBITMQ_ENABLED_PLUGINS_FILE=" + in("enabled_plugins"), "RABBITMQ_CONFIG_FILE=" + in("rabbitmq"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // not the machine's
+		"RABBITMQ_ADVANCED_CONFIG_FILE=" + in("advanced.config"), "RABBITMQ_CONF_ENV_FILE=" + in("rabbitmq-env.conf"), // not the machine's files
 	}
-	// As a child process epmd leaves no daemon behind; otherwise the node would start one.
+	// epmd runs as a child process and ends with this program. Otherwise the node would start it as
+	// a daemon.
 	aside := command([]string{epmd, "-port", ports[2], "-address", "127.0.0.1"}, env, credential)
 	aside.Dir = dir
 	if err := aside.Start(); err != nil {
@@ -120,7 +121,7 @@ func prepareRabbitMQ(o *options, dir string) (*server, error) {
 		argv: []string{o.rabbitmq}, env: env, credential: credential, aside: aside}, nil
 }
 
-// findRabbitMQ returns an error that says what to install if there is no RabbitMQ.
+// findRabbitMQ checks that RabbitMQ is installed. Its error says what to install.
 func findRabbitMQ(o *options) error {
 	if _, err := os.Stat(o.rabbitmq); err != nil {
 		return fmt.Errorf("RabbitMQ is not at %s: install the Debian package rabbitmq-server (apt-get install rabbitmq-server), give the path of its bin/rabbitmq-server with -rabbitmq, or leave its targets out with -targets %s", o.rabbitmq, surgetank)
@@ -128,8 +129,8 @@ func findRabbitMQ(o *options) error {
 	return nil
 }
 
-// rabbitUser returns the user to run RabbitMQ as, or nil for the current one, and makes that user
-// the owner of the directory.
+// rabbitUser returns the user that RabbitMQ must run as, or nil for the current user. It makes this
+// user the owner of the directory.
 func rabbitUser(dir string) (*syscall.Credential, error) {
 	if os.Getuid() != 0 {
 		return nil, nil

@@ -12,8 +12,8 @@ import (
 )
 
 // TestEveryWorkloadAgainstAServer runs each workload briefly against Surgetank in this process. It
-// checks that the measured events happen, not the figures. It also tests the gathering connection
-// with real traffic.
+// checks that the measured events happen, not the figures. It also tests leanConn with real
+// traffic.
 func TestEveryWorkloadAgainstAServer(t *testing.T) {
 	o := &options{warm: 20 * time.Millisecond, backlog: 2000, addr: inprocess.Start(t).AMQP, login: "guest:guest"}
 	picked, err := pickTargets(anyServer)
@@ -27,7 +27,7 @@ func TestEveryWorkloadAgainstAServer(t *testing.T) {
 				continue
 			}
 			var r result
-			for o.secs = 200 * time.Millisecond; o.secs < time.Minute; o.secs *= 4 { // a busy machine may do nothing for a moment
+			for o.secs = 200 * time.Millisecond; o.secs < time.Minute; o.secs *= 4 { // on a busy machine a short measurement can count nothing
 				if r, err = measureOne(t.Context(), o, w, picked[0], filepath.Join(t.TempDir(), "server")); err != nil {
 					t.Fatalf("%s: %v", w.name, err)
 				}
@@ -40,7 +40,7 @@ func TestEveryWorkloadAgainstAServer(t *testing.T) {
 				t.Errorf("%s (lean %v) measured nothing: %s", w.name, lean, r.line())
 			}
 			if !strings.HasPrefix(r.Product, "Surgetank") {
-				t.Errorf("the server is called %q", r.Product)
+				t.Errorf("the server's product is %q", r.Product)
 			}
 			if w.name == backlog2m && (r.Messages != 2000 || r.More[moreLost] != 0 || r.More[moreDuplicates] != 0 || r.More[moreDrain] <= 0) {
 				t.Errorf("of 2000 messages of the backlog: %s", r.line())

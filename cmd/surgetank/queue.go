@@ -22,6 +22,8 @@ type queueCmds struct {
 	Set     queueSetCmd     `cmd:"" help:"Create a queue, or change some of its settings."`
 	Rm      queueRmCmd      `cmd:"" help:"Delete a queue and its messages."`
 	Purge   queuePurgeCmd   `cmd:"" help:"Drop every message that is not leased, or only what is damaged."`
+	Breaker queueBreakerCmd `cmd:"" help:"Open or close the breaker of a queue's target."`
+	Level   queueLevelCmd   `cmd:"" help:"Show the history of a queue's adaptive limit and breaker."`
 	Pause   queuePauseCmd   `cmd:"" help:"Stop delivering; publishing goes on."`
 	Resume  queueResumeCmd  `cmd:"" help:"Hand out again."`
 	Why     queueWhyCmd     `cmd:"" help:"Say why messages wait, who holds what blocks them, and when the backlog will be done."`
@@ -133,6 +135,7 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 		fmt.Fprintf(w, "backing off: %s, the next try is in %s; its last one failed: %s (queue peek --state delayed has the others)\n", plural(q.BackingOff, "message"),
 			age(time.Until(q.NextTry)), printable(cmp.Or(q.Failure, "nobody said why")))
 	}
+	showLevel(w, q.Level)
 	for _, k := range sinks {
 		fmt.Fprintf(w, "sink %s: %s", printable(k.Name), printable(k.State))
 		if k.Reason != "" {
@@ -145,7 +148,7 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 	}
 	fmt.Fprintf(w, "\nready %s  blocked %s  delayed %s  leased %s  damaged %s  (%s, oldest %s, %s groups, %d consumers)\n",
 		count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), count(q.Damaged), size(q.Bytes), age(q.OldestAge), count(q.Groups), q.Consumers)
-	fmt.Fprintf(w, "in %s  out %s a second in the last minute; in %s  out %s in the last 10 minutes\n", rate(q.In.Minute), rate(q.Out.Minute), rate(q.In.TenMinutes), rate(q.Out.TenMinutes))
+	fmt.Fprintf(w, "in %s  out %s in the last minute; in %s  out %s in the last 10 minutes\n", rate(q.In.Minute), rate(q.Out.Minute), rate(q.In.TenMinutes), rate(q.Out.TenMinutes))
 	if why.Drain != nil {
 		fmt.Fprintf(w, "time to drain: %s\n", printable(why.Drain.Text))
 	}
@@ -264,6 +267,14 @@ func setKey(tree map[string]any, kv string) error {
 			tree[key] = names
 		}
 		tree, key = names, name
+		if rule, member, below := cutLast(name); below && path == "retry.by_reason" && settings.IsRuleKey(member) {
+			members, _ := names[rule].(map[string]any)
+			if members == nil {
+				members = map[string]any{}
+				names[rule] = members
+			}
+			tree, key = members, member
+		}
 	}
 	if text == "" {
 		tree[key] = nil
@@ -271,6 +282,15 @@ func setKey(tree map[string]any, kv string) error {
 	}
 	tree[key] = looksLike(text)
 	return nil
+}
+
+// cutLast splits a text at its last dot.
+func cutLast(text string) (before, after string, found bool) {
+	i := strings.LastIndexByte(text, '.')
+	if i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
 }
 
 type queueRmCmd struct {

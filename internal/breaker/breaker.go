@@ -92,6 +92,9 @@ const (
 type Settings struct {
 	Adaptive bool // an adaptive limit does the slow start; call Ramped
 	Limit    int  // the queue's own limit in flight; 0 if it has none
+
+	// ReportsOnly: only Down reports and commands open the breaker, not error share and silence.
+	ReportsOnly bool
 }
 
 // Breaker is the state of one target or queue. It needs about 5.3 KB and never allocates. The zero
@@ -223,6 +226,7 @@ func (b *Breaker) judge(a Answer) (cause Cause, down bool) {
 	case !a.Outcome.failure():
 	case a.Outcome == Down && (b.state == Ramp || b.sinceUp >= downAnswers || !b.everUp):
 		return DownReported, true
+	case b.set.ReportsOnly:
 	case a.Outcome == Timeout && b.silence(a):
 		return Silence, true
 	case b.sinceUp >= shareSilent && b.answers >= shareAnswers && 2*b.unclassified >= b.answers && b.sources() >= shareGroups:

@@ -488,3 +488,28 @@ func TestMemory(t *testing.T) {
 		t.Errorf("a Breaker needs %d bytes", size)
 	}
 }
+
+// TestReportsOnly: without error share and silence, only a report opens the breaker.
+func TestReportsOnly(t *testing.T) {
+	for _, only := range []bool{false, true} {
+		b, now := New(Settings{ReportsOnly: only}), int64(0)
+		for n := range uint64(100) {
+			now += 10 * ms
+			o := Failed
+			if n%2 == 0 {
+				o = Timeout
+			}
+			b.Answered(now, Answer{Seq: n, Attempt: 1, HandedAt: now - ms, Outcome: o})
+		}
+		if open := b.State() != Closed; open == only {
+			t.Fatalf("ReportsOnly %v: state %v after failures without a class", only, b.State())
+		}
+		if only && b.ParkDelay(now) != 0 {
+			t.Fatal("parking waits for a breaker that these failures cannot open")
+		}
+		b.Answered(now, Answer{Seq: 1, HandedAt: now, Outcome: Down})
+		if b.State() != Open {
+			t.Fatalf("ReportsOnly %v: state %v after a report", only, b.State())
+		}
+	}
+}

@@ -21,6 +21,8 @@
 //   - The failures are of at least 5 groups. Each message without a group counts as one.
 //   - The last 10 answers have no sign of life.
 //
+// With Settings.ReportsOnly, only Down reports and commands open a breaker.
+//
 // A sign of life is a success or a message that the target refused as bad. Bad messages leave signs
 // of life between failures. A target that is down leaves none.
 //

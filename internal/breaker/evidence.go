@@ -166,7 +166,11 @@ next:
 func (b *Breaker) ParkDelay(now int64) int64 {
 	now = b.advance(now)
 	b.roll(now)
-	if parkShare*b.failures > b.answers {
+	failures := b.failures
+	if b.set.ReportsOnly {
+		failures -= b.unclassified // they cannot open it
+	}
+	if parkShare*failures > b.answers {
 		return parkWait
 	}
 	return 0

@@ -80,6 +80,13 @@ type Turn struct {
 	Split    bool // a command of which a later turn runs the rest was begun or continued
 	Output   *queue.Output
 	Machine  *queue.Machine
+	Left     []Left // hand-outs that left since the turn before
+}
+
+// Left says that the hand-outs up to a turn of the machine left the broker.
+type Left struct {
+	Turn uint64
+	At   int64
 }
 
 // Broker is a broker on a log. It implements surgetank.Broker.
@@ -116,6 +123,7 @@ type Broker struct {
 	tickets  chan ticket
 	subs     map[uint64]*subscription
 	snap     snapState
+	left     []Left // for Watch
 	freed    freed
 	closed   chan struct{}
 	opened   chan error // has the outcome of the first entry
@@ -134,6 +142,7 @@ type Broker struct {
 // flight is a turn whose outputs wait for an entry to be durable.
 type flight struct {
 	entry uint64
+	turn  uint64 // of the machine
 	ops   []*op
 	outs  []pendingRun
 	ended []queue.Ended

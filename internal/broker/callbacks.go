@@ -46,6 +46,9 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 // that is answered finds its messages.
 func (b *Broker) release(f *flight) {
 	outs, ended := len(f.outs), len(f.ended)
+	if outs > 0 {
+		b.released(f.turn)
+	}
 	b.each(outs+ended+len(f.ops), b.hasUsers(f), func(i int) {
 		switch {
 		case i < outs:
@@ -62,6 +65,15 @@ func (b *Broker) release(f *flight) {
 			f.ops[i-outs-ended].release(nil)
 		}
 	})
+}
+
+// released tells the machine that hand-outs leave.
+func (b *Broker) released(turn uint64) {
+	now := b.now()
+	b.machine.Released(turn, now)
+	if b.opts.Watch != nil {
+		b.left = append(b.left, Left{Turn: turn, At: now})
+	}
 }
 
 // hasUsers tells whether releasing a turn calls users' functions.

@@ -143,7 +143,10 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 // settle sends settlements to the loop. user tells whether done calls a user's function.
 func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, user bool, done func([]surgetank.SettleResult, error)) error {
 	o := &settleOp{}
-	o.cmd = queue.Settle{Items: s, Results: o.one[:]}
+	if b == nil {
+		return b.put(ctx, nil, false)
+	}
+	o.cmd = queue.Settle{Items: s, Results: o.one[:], At: b.now()}
 	if len(s) != 1 {
 		o.cmd.Results = make([]error, len(s))
 	}
@@ -171,7 +174,7 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 	}
 	c := &queue.Transact{
 		Publish: queue.Publish{Msgs: make([]queue.Incoming, len(msgs)), Results: make([]surgetank.PublishResult, len(msgs))},
-		Settle:  queue.Settle{Items: s},
+		Settle:  queue.Settle{Items: s, At: b.now()},
 	}
 	var weight int64
 	for i := range msgs {
@@ -234,6 +237,32 @@ func (b *Broker) setPaused(ctx context.Context, c *queue.Pause) error {
 		return err
 	}
 	return c.Err
+}
+
+// OpenBreaker stops deliveries to the target of a queue. See surgetank.Broker.
+func (b *Broker) OpenBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return b.setBreaker(ctx, &queue.SetBreaker{Name: name, Open: true, By: opts.By, Why: opts.Reason})
+}
+
+// CloseBreaker ends an outage. See surgetank.Broker.
+func (b *Broker) CloseBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
+	return b.setBreaker(ctx, &queue.SetBreaker{Name: name, By: opts.By, Why: opts.Reason})
+}
+
+func (b *Broker) setBreaker(ctx context.Context, c *queue.SetBreaker) error {
+	if err := b.do(ctx, c, 0); err != nil {
+		return err
+	}
+	return c.Err
+}
+
+// LevelHistory reads the history of a queue's limit and breaker. See surgetank.Broker.
+func (b *Broker) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
+	c := &queue.LevelHistory{Name: name}
+	if err := b.do(ctx, c, 0); err != nil {
+		return surgetank.LevelHistory{}, err
+	}
+	return c.Result, c.Err
 }
 
 // Queue reads one queue. See surgetank.Broker.

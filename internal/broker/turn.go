@@ -85,7 +85,7 @@ func (b *Broker) turn() bool {
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	fronts, done := b.machine.StepLanes(now, number, b.cmds[:len(b.front)], back, &out)
 	b.mailbox.decided(b.pending[:done])
-	f := flight{ended: out.Ended, entry: b.number}
+	f := flight{ended: out.Ended, entry: b.number, turn: out.Turn}
 	if out.Records > 0 {
 		f.entry = number
 	}
@@ -106,7 +106,8 @@ func (b *Broker) turn() bool {
 
 	b.noteAll(out.Notices, now)
 	if w := b.opts.Watch; w != nil {
-		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: decided, Split: b.machine.Halfway(), Output: &out, Machine: b.machine}
+		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: decided, Split: b.machine.Halfway(), Output: &out, Machine: b.machine, Left: b.left}
+		b.left = nil
 		if out.Records > 0 {
 			t.Number = number
 		}

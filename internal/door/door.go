@@ -43,6 +43,9 @@ type SubscribeOptions struct {
 	// messages of one group, in order. The consumer must then handle each group in order. If the
 	// queue has other subscriptions, the group's own limit applies. 0 means 1.
 	GroupRun int
+	// OwnLevel is set by a consumer that limits its own load. The adaptive limit of a queue does not
+	// apply while all its consumers are such, and their leases are not measured. The breaker applies.
+	OwnLevel bool
 	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
 	// broker and must not block. It lets one goroutine serve many subscriptions.
 	Notify func()

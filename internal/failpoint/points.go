@@ -153,7 +153,7 @@ var points = []struct {
 	l.mu.Lock()
 	l.err = errClosed
 `},
-	{"sink: the target is claimed", "sink/session.go", before, `r.held, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw`},
+	{"sink: the target is claimed", "sink/session.go", before, `r.lastEpoch, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw`},
 	{"sink: a batch is about to be committed", "sink/attempt.go", before, `mark := l.s.tick.Load()`},
 	{"sink: a batch is committed, nothing is acked", "sink/attempt.go", before, `l.committed(good, mark)`},
 	{"sink: the acks are on their way", "sink/attempt.go", after, `l.conclude(o)`},

@@ -46,7 +46,7 @@ func TestQueueSettings(t *testing.T) {
 		t.Fatalf("create_if_absent changed the settings: %s", d)
 	}
 	for body, field := range map[string]string{
-		`{"level":{"adaptive":{"min":1}}}`: "level.adaptive", `{"coalesce":{"by":"x"}}`: "coalesce.by", `{"ttl":"1x"}`: "ttl", `{"grup":1}`: "grup",
+		`{"level":{"adaptive":{"min":0}}}`: "level.adaptive", `{"coalesce":{"by":"x"}}`: "coalesce.by", `{"ttl":"1x"}`: "ttl", `{"grup":1}`: "grup",
 		`{"retry":{"factor":0}}`: "retry.factor", `{"max_bytes":1.5}`: "max_bytes", `{"max_bytes":-1}`: "max_bytes", `{"lease":1e400}`: "lease",
 	} {
 		if m := r.wantProblem(r.do("PUT", "/v1/queues/x", body), 400, "invalid"); m["field"] != field {

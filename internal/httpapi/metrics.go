@@ -96,12 +96,16 @@ func newFigure(name, help string, kind prometheus.ValueType, of func(*surgetank.
 }
 
 var (
-	gauge, counter = prometheus.GaugeValue, prometheus.CounterValue
-	messagesDesc   = prometheus.NewDesc("surgetank_queue_messages", "Stored messages, by state. Each message has one state.", []string{"vhost", "queue", "state"}, nil)
-	oldestDesc     = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is ready or blocked. Leased and delayed messages and messages in back-off do not count.", []string{"vhost", "queue"}, nil)
-	refusedByDesc  = prometheus.NewDesc("surgetank_queue_limit_refused_total", "Messages and consumers that a limit of the queue or the disk refused, by limit.", []string{"vhost", "queue", "limit"}, nil)
-	queuesDesc     = prometheus.NewDesc("surgetank_queues", "Number of queues.", nil, nil)
-	upDesc         = prometheus.NewDesc("surgetank_broker_up", "1 if the broker answered this scrape, otherwise 0.", nil, nil)
+	gauge, counter  = prometheus.GaugeValue, prometheus.CounterValue
+	messagesDesc    = prometheus.NewDesc("surgetank_queue_messages", "Stored messages, by state. Each message has one state.", []string{"vhost", "queue", "state"}, nil)
+	oldestDesc      = prometheus.NewDesc("surgetank_queue_oldest_age_seconds", "Age of the oldest message that is ready or blocked. Leased and delayed messages and messages in back-off do not count.", []string{"vhost", "queue"}, nil)
+	refusedByDesc   = prometheus.NewDesc("surgetank_queue_limit_refused_total", "Messages and consumers that a limit of the queue or the disk refused, by limit.", []string{"vhost", "queue", "limit"}, nil)
+	levelLimitDesc  = prometheus.NewDesc("surgetank_queue_level_limit", "The adaptive limit in force. Only for queues with level.adaptive.", []string{"vhost", "queue"}, nil)
+	breakerOpenDesc = prometheus.NewDesc("surgetank_queue_breaker_open", "0 if the target of the queue works, 1 during an outage, also while probes test the target and while the load grows again.", []string{"vhost", "queue"}, nil)
+	openingsDesc    = prometheus.NewDesc("surgetank_queue_breaker_outages_total", "Outages of the target.", []string{"vhost", "queue"}, nil)
+	refundsDesc     = prometheus.NewDesc("surgetank_queue_breaker_refunds_total", "Attempts that were returned, because the target was down.", []string{"vhost", "queue"}, nil)
+	queuesDesc      = prometheus.NewDesc("surgetank_queues", "Number of queues.", nil, nil)
+	upDesc          = prometheus.NewDesc("surgetank_broker_up", "1 if the broker answered this scrape, otherwise 0.", nil, nil)
 
 	figures = []figure{
 		newFigure("backing_off", "Delayed messages that failed and wait for their next try.", gauge, func(q *surgetank.QueueInfo) float64 { return float64(q.BackingOff) }),
@@ -128,6 +132,10 @@ func (qc *queueCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- messagesDesc
 	ch <- oldestDesc
 	ch <- refusedByDesc
+	ch <- levelLimitDesc
+	ch <- breakerOpenDesc
+	ch <- openingsDesc
+	ch <- refundsDesc
 	ch <- queuesDesc
 	ch <- upDesc
 	for _, f := range figures {
@@ -178,6 +186,18 @@ func show(ch chan<- prometheus.Metric, q *surgetank.QueueInfo, vhost, name strin
 	ch <- prometheus.MustNewConstMetric(oldestDesc, gauge, seconds(q.OldestAge), vhost, name)
 	for _, r := range q.Refusals {
 		ch <- prometheus.MustNewConstMetric(refusedByDesc, counter, float64(r.Count), vhost, name, r.Limit)
+	}
+	if l := q.Level; l != nil && l.Limit > 0 {
+		ch <- prometheus.MustNewConstMetric(levelLimitDesc, gauge, float64(l.InForce), vhost, name)
+	}
+	if l := q.Level; l != nil && l.Breaker != "" {
+		open := 0.0
+		if l.Breaker != "closed" {
+			open = 1
+		}
+		ch <- prometheus.MustNewConstMetric(breakerOpenDesc, gauge, open, vhost, name)
+		ch <- prometheus.MustNewConstMetric(openingsDesc, counter, float64(l.Openings), vhost, name)
+		ch <- prometheus.MustNewConstMetric(refundsDesc, counter, float64(l.Refunds), vhost, name)
 	}
 	for _, f := range figures {
 		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(q), vhost, name)

@@ -243,6 +243,51 @@ func (c *call) resume() error {
 	return c.respond(http.StatusOK, pausedAnswer{false})
 }
 
+// setBreaker opens or closes the breaker of a queue's target.
+func (c *call) setBreaker() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	op := readBreaker(f, &c.api.limits)
+	if err := f.done(); err != nil {
+		return err
+	}
+	set := c.broker().CloseBreaker
+	if op.open {
+		set = c.broker().OpenBreaker
+	}
+	if err := set(c.r.Context(), c.queue(), surgetank.BreakerOptions{Reason: op.reason}); err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, breakerAnswer{op.open})
+}
+
+type breakerOp struct {
+	open   bool
+	reason string
+}
+
+func readBreaker(f *fields, _ *Limits) breakerOp {
+	f.need("op")
+	return breakerOp{f.choice("op", "open", "close") == "open", f.text("reason", 1024)}
+}
+
+// levelHistory shows the newest changes of a limit, and the newest outages.
+func (c *call) levelHistory() error {
+	if err := c.plain(); err != nil {
+		return err
+	}
+	h, err := c.broker().LevelHistory(c.r.Context(), c.queue())
+	if err != nil {
+		return err
+	}
+	return c.respond(http.StatusOK, settings.ShowLevelHistory(h))
+}
+
 // plain rejects parameters and a body.
 func (c *call) plain() error {
 	if _, err := c.query(); err != nil {

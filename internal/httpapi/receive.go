@@ -118,7 +118,11 @@ func readReceipts(f *fields, l *Limits, op surgetank.SettleOp) receiptsAlike {
 	return receiptsAlike{f.texts("receipts", l.MaxReceipts), surgetank.Settlement{Op: op}}
 }
 
-func readAck(f *fields, l *Limits) receiptsAlike { return readReceipts(f, l, surgetank.Ack) }
+func readAck(f *fields, l *Limits) receiptsAlike {
+	r := readReceipts(f, l, surgetank.Ack)
+	r.how.Elapsed = readElapsed(f)
+	return r
+}
 
 func readNack(f *fields, l *Limits) receiptsAlike {
 	r := readReceipts(f, l, surgetank.Nack)
@@ -137,12 +141,24 @@ func nackMembers(f *fields, s *surgetank.Settlement) {
 	s.Delay = f.duration("delay", 0, surgetank.MaxDuration, surgetank.RetryBackoff)
 	s.Reason = f.text("reason", 1024)
 	s.Uncounted = !f.flag("count", true)
+	switch f.choice("target", "down", "busy") {
+	case "down":
+		s.Target = surgetank.TargetDown
+	case "busy":
+		s.Target = surgetank.TargetBusy
+	}
+	s.RetryAfter = f.duration("retry_after", 0, surgetank.MaxDuration, 0)
 	if f.flag("dead_letter", false) {
-		if f.has("delay") || s.Uncounted {
-			f.fail("dead_letter", "a message that is dead-lettered is not tried again; leave delay and count out")
+		if f.has("delay") || s.Uncounted || s.Target != surgetank.TargetUnknown {
+			f.fail("dead_letter", "a message that is dead-lettered is not tried again; leave delay, count and target out")
 		}
 		s.Op, s.Delay = surgetank.Reject, 0
 	}
+}
+
+// readElapsed reads how long the target worked.
+func readElapsed(f *fields) time.Duration {
+	return f.duration("elapsed", 0, surgetank.MaxDuration, 0)
 }
 
 // settlePath settles all receipts of a request in the same way.
@@ -231,6 +247,7 @@ func readSettlement(f *fields, _ *Limits) (s surgetank.Settlement) {
 	f.need("receipt")
 	f.need("op")
 	receipt, op := f.text("receipt", 100), f.choice("op", "ack", "nack", "extend")
+	s.Elapsed = readElapsed(f)
 	if op == "nack" || f.describing != nil {
 		s.Op = surgetank.Nack
 		nackMembers(f, &s)

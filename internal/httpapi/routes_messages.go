@@ -102,7 +102,7 @@ func messageRoutes(l *Limits) []route {
 		{
 			method: "POST", pattern: "/queues/{q}/ack", access: read, handle: (*call).ack,
 			tag: "messages", summary: "Ack messages",
-			body:    jsonBody(`{"receipts":["2.3k.16.7.2n9d1k4qe8yzb"]}`, readAck, nil),
+			body:    jsonBody(`{"receipts":["2.3k.16.7.2n9d1k4qe8yzb"]}`, readAck, docs{"elapsed": "How long the target worked on each of them. Without it, the server measures."}),
 			replies: ok(aboutSettled, settledAnswer{}, exampleSettled),
 		},
 		{
@@ -110,6 +110,8 @@ func messageRoutes(l *Limits) []route {
 			tag: "messages", summary: "Nack messages, or dead-letter them",
 			body: jsonBody(`{"receipts":["2.3k.16.7.2n9d1k4qe8yzb"],"delay":"5s","reason":"timeout"}`, readNack, docs{
 				"delay":       "The delay before the next attempt; by default the queue's back-off.",
+				"target":      "down: the target cannot be reached, so the breaker can open. busy: the target asked for less load; the attempt does not count.",
+				"retry_after": "How long the target asked for a pause.",
 				"count":       "false: this attempt does not count towards the limit.",
 				"dead_letter": "true: no further attempt; the message goes to the dead-letter queue.",
 			}),

@@ -89,6 +89,18 @@ func queueRoutes() []route {
 			replies: ok("Done.", pausedAnswer{}, `{"paused":false}`),
 		},
 		{
+			method: "POST", pattern: "/queues/{q}/breaker", access: configure, handle: (*call).setBreaker,
+			tag: "queues", summary: "Open or close the breaker of the queue's target",
+			about:   "An open breaker stops deliveries, and no attempt counts. Other queues with the same level.target stop, too. A restart forgets it; a pause is kept.",
+			body:    jsonBody(`{"op":"open","reason":"maintenance of the database"}`, readBreaker, docs{"op": "open, or close: the load grows from a low level.", "reason": "Shown with the queue and in its history."}),
+			replies: ok("Done.", breakerAnswer{}, `{"open":true}`),
+		},
+		{
+			method: "GET", pattern: "/queues/{q}/level/history", access: see, handle: (*call).levelHistory,
+			tag: "queues", summary: "Newest changes of the adaptive limit, and newest outages of the target",
+			replies: ok("The newest is first.", settings.LevelHistory{}, `{"changes":[{"time":"2026-03-01T12:00:00Z","from":8,"to":12,"reason":"slow_start","ratio":1.1}],"outages":[]}`),
+		},
+		{
 			method: "POST", pattern: "/queues/{q}/redrive", access: read, handle: (*call).redrive,
 			tag: "queues", summary: "Move messages to another queue",
 			about: "The answer comes after all messages are moved. If the client disconnects, the redrive stops.",

@@ -112,6 +112,11 @@ type metaAnswer struct {
 	Values map[string][]byte `json:"values"`
 }
 
+// breakerAnswer says whether a command opened or closed a breaker.
+type breakerAnswer struct {
+	Open bool `json:"open"`
+}
+
 // settledAnswer has the result for each receipt of a request.
 type settledAnswer struct {
 	Done    int       `json:"done"`

@@ -42,11 +42,16 @@ const (
 	WeightsIgnored     Defect = "groups take turns and their weights do not count"
 	AlwaysNew          Defect = "an empty group is forgotten at once, and is new again with its next message"
 	FreshStarved       Defect = "fresh messages have no share while a backlog waits"
+	ReasonsAlike       Defect = "every failure has the schedule of retry"
 	PrioritiesDoNotAge Defect = "low priorities wait until no higher one is left"
 
 	LeaseCrossed      Defect = "two messages with one coalescing key are leased at once"
 	SupersededRetried Defect = "a message whose successor waits is tried again"
 	KeysForgotten     Defect = "a snapshot is restored without coalescing keys"
+
+	AttemptLostDown Defect = "an attempt is lost while the breaker is open"
+	ProbeIgnored    Defect = "the outcome of a probe is ignored"
+	AdaptiveIgnored Defect = "the adaptive limit is not enforced"
 )
 
 // All lists the defects that the simulator must detect. It does not contain TrimTooSoon. Trims are
@@ -55,4 +60,5 @@ const (
 var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNotLogged, StrictOvertaken, TrimTooFar, ExpiryForgotten, PoisonDropped,
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
-	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, LeaseCrossed, SupersededRetried, KeysForgotten}
+	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, ReasonsAlike, LeaseCrossed, SupersededRetried, KeysForgotten,
+	AttemptLostDown, ProbeIgnored, AdaptiveIgnored}

@@ -165,14 +165,14 @@ if !DEFECT {
 	case delay > 0:
 `},
 	{GiveBackLost, "internal/queue/subscribe.go", `
-			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "", leaseEnd{outcome: breaker.Returned})
 `, `
 			if DEFECT {
-				q.endLease(s.Receipt.ID.Seq)
+				q.endLease(s.Receipt.ID.Seq, leaseEnd{outcome: breaker.Returned})
 				m.acked(q, s.Receipt.ID.Seq)
 				continue
 			}
-			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "", leaseEnd{outcome: breaker.Returned})
 `},
 	{HeldOvertaken, "internal/queue/damage.go", `
 	q.flows[s.flow].holder = 0 
@@ -287,6 +287,7 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 		}
 		s.credit += int64
 `},
+	{ReasonsAlike, "internal/queue/retry.go", `if len(r.ByReason) == 0 || reason == "" {`, `if len(r.ByReason) == 0 || reason == "" || DEFECT {`},
 	{PrioritiesDoNotAge, "internal/queue/sched.go", `
 	return int64(time)*1e9 - int64(priority)*step
 `, `
@@ -295,6 +296,19 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 	}
 	return int64(time)*1e9 - int64(priority)*step
 `},
+	{AttemptLostDown, "internal/queue/lease.go", `
+	if uncounted {
+`, `
+	if uncounted && !DEFECT {
+`},
+	{ProbeIgnored, "internal/queue/control.go", `
+	if c.breaker != nil {
+		a := breaker.Answer{
+`, `
+	if c.breaker != nil && !(DEFECT && c.state() == breaker.Probing) {
+		a := breaker.Answer{
+`},
+	{AdaptiveIgnored, "internal/queue/control.go", `n, limited = c.limit.Limit(c.m.now)-c.inFlight, true`, `n, limited = c.limit.Limit(c.m.now)-c.inFlight, !DEFECT`},
 	{LeaseCrossed, "internal/queue/coalesce.go", `return len(q.links) > 0 && q.links[seq].ahead != 0`, `return len(q.links) > 0 && q.links[seq].ahead != 0 && !DEFECT`},
 	{SupersededRetried, "internal/queue/coalesce.go", `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {`, `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst || DEFECT {`},
 	{KeysForgotten, "internal/queue/snapshot.go", `

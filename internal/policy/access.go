@@ -236,6 +236,40 @@ func (v *View) ResumeQueue(ctx context.Context, name string) error {
 	return v.Broker.ResumeQueue(ctx, name)
 }
 
+// OpenBreaker stops deliveries to a target, in the name of the user. See surgetank.Broker.
+func (v *View) OpenBreaker(ctx context.Context, name string, o surgetank.BreakerOptions) error {
+	if err := v.may(auth.Configure, name); err != nil {
+		return err
+	}
+	o.By = v.by(o.By)
+	return v.Broker.OpenBreaker(ctx, name, o)
+}
+
+// CloseBreaker ends an outage, in the name of the user. See surgetank.Broker.
+func (v *View) CloseBreaker(ctx context.Context, name string, o surgetank.BreakerOptions) error {
+	if err := v.may(auth.Configure, name); err != nil {
+		return err
+	}
+	o.By = v.by(o.By)
+	return v.Broker.CloseBreaker(ctx, name, o)
+}
+
+// by returns the name of the user; other if there is none.
+func (v *View) by(other string) string {
+	if v.user != nil {
+		return v.user.Name
+	}
+	return other
+}
+
+// LevelHistory reads the history of a limit. See surgetank.Broker.
+func (v *View) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
+	if _, err := v.Queue(ctx, name); err != nil {
+		return surgetank.LevelHistory{}, err
+	}
+	return v.Broker.LevelHistory(ctx, name)
+}
+
 // Redrive moves messages. If no target is named and each message goes to its own queue, the target
 // can be any queue of the virtual host. Then the user needs the right to write to all of them. See
 // surgetank.Broker.

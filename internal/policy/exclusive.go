@@ -178,6 +178,22 @@ func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
 	return b.alone(ctx, name, func() error { return b.Broker.ResumeQueue(ctx, name) })
 }
 
+// OpenBreaker stops deliveries to a target. See surgetank.Broker.
+func (b *Broker) OpenBreaker(ctx context.Context, name string, o surgetank.BreakerOptions) error {
+	if err := b.mine(ctx, name); err != nil {
+		return err
+	}
+	return b.Broker.OpenBreaker(ctx, name, o)
+}
+
+// CloseBreaker ends an outage. See surgetank.Broker.
+func (b *Broker) CloseBreaker(ctx context.Context, name string, o surgetank.BreakerOptions) error {
+	if err := b.mine(ctx, name); err != nil {
+		return err
+	}
+	return b.Broker.CloseBreaker(ctx, name, o)
+}
+
 // alone calls f with the queue's stripe locked, so that no simultaneous change of settings or
 // policies reverts what f does. It refuses queues that are exclusive to others.
 func (b *Broker) alone(ctx context.Context, name string, f func() error) error {

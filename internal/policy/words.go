@@ -27,6 +27,7 @@ type Door struct {
 	Overflow         string        // unchanged text; "" if the policy does not set it
 	AckTimeout       time.Duration // 0: the server's timeout
 	Backoff          bool          // returned messages wait before they are retried
+	Breaker          bool          // level.breaker is given, and not off
 	HasAlternate     bool
 	Alternate        string // exchange
 }
@@ -192,6 +193,7 @@ func parseSettings(tree map[string]any) (r rules, err error) {
 		r.given[path] = true
 	}
 	r.door.Backoff = r.given["retry.initial"] && r.config.Retry.Initial > 0
+	r.door.Breaker = r.given["level.breaker"] && r.config.Level.Breaker != surgetank.BreakerOff
 	for path := range from {
 		if path != "dead_letter" { // this one is carried out by a door
 			r.given[path] = true

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -39,6 +40,7 @@ type agree struct {
 	receipts  []mReceipt
 	did       []string
 	tokens    map[string]int64 // by queue and group: the newest fencing token
+	slow      bool             // hand-outs do not leave
 	taking    bool             // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
@@ -163,6 +165,11 @@ func (a *agree) compareState() {
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(surgetank.QueueInfo{}, hidden.Field[uint64]{})); diff != "" {
 		a.rt.Fatalf("counts differ (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
 	}
+	for _, name := range a.model.Names() {
+		if why := a.model.Queues[name].Control.Differs(a.m.Control(name)); why != "" {
+			a.rt.Fatalf("queue %s: %s\nafter:\n%s", name, why, strings.Join(a.did, "\n"))
+		}
+	}
 	a.compareReasons()
 	live := dump(a.m, a.now)
 	if again := dump(a.replayed(len(a.log)), a.now); again != live {
@@ -208,6 +215,10 @@ func (a *agree) any() {
 	case 15:
 		a.detach()
 	case 16:
+		if a.yes(4) {
+			a.leave()
+			break
+		}
 		a.admin()
 	case 17:
 		a.configure(pick(a, []string{"a", "b", "c", "a.dead"}))
@@ -234,12 +245,19 @@ func (a *agree) any() {
 func (a *agree) configure(name string) {
 	c := surgetank.QueueConfig{Retry: surgetank.RetryConfig{Initial: pick(a, []time.Duration{-1, time.Second, 3 * time.Second}), Jitter: -1,
 		MaxAttempts: pick(a, []int{-1, 3, 1}), Budget: pick(a, []float64{0, 0, 0.5, 0.001})}}
+	c.Retry.ByReason = pick(a, []map[string]surgetank.RetryRule{nil, nil,
+		{"No": {Initial: 500 * time.Millisecond, MaxAttempts: 2}, "not y": {Initial: 5 * time.Second, Factor: 1}, "the lease ended": {Initial: surgetank.NoDelay, MaxAttempts: surgetank.Unlimited}},
+		{"its consumer": {Initial: 4 * time.Second, Max: time.Second}, "it was given up": {Initial: 9 * time.Second}}})
 	c.Group = surgetank.GroupConfig{MaxInFlight: a.n(4), Fair: a.yes(2), Rate: pick(a, []surgetank.Rate{0, 0, 2, 0.3})}
 	c.Level = surgetank.LevelConfig{MaxInFlight: pick(a, []int{0, 0, 3}), Rate: pick(a, []surgetank.Rate{0, 0, 3}), Burst: a.n(3)}
 	if c.Group.Fair && a.yes(2) {
 		c.Group.Weights = pick(a, []map[string]int{{"g": 3}, {"g": 2, "*": 3}, {"h": 1000, "i": 2}})
 	}
 	c.Level.FreshShare, c.Level.FreshAge = pick(a, []float64{0, 0, 0.3, 1}), pick(a, []time.Duration{0, 2 * time.Second, 5 * time.Second})
+	if a.yes(3) {
+		c.Level.Adaptive = surgetank.AdaptiveConfig{On: true, Min: a.n(3), Max: 2 + a.n(4), Tolerance: pick(a, []float64{0, 1.2, 3})}
+	}
+	c.Level.Breaker, c.Level.Target = pick(a, []surgetank.BreakerMode{"", "", "off", "errors"}), pick(a, []string{"", "", "t"})
 	c.PriorityStep = pick(a, []time.Duration{0, 0, 2 * time.Second, time.Second / 2})
 	c.DeadLetter = pick(a, []string{"", surgetank.DeadLetterDrop, name + "-x.dead", "b", "a"})
 	c.DedupWindow = pick(a, []time.Duration{0, 5 * time.Second, 2 * time.Second})
@@ -393,13 +411,14 @@ func (a *agree) settle() {
 		i := len(a.receipts) - 1 - a.n(len(a.receipts))
 		which = append(which, a.receipts[i])
 		items = append(items, surgetank.Settlement{Receipt: a.receipts[i].Receipt, Op: pick(a, []surgetank.SettleOp{surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
-			Delay: pick(a, []time.Duration{0, -1, 1500 * time.Millisecond}), Lease: 5 * time.Second, Uncounted: a.yes(3), Reason: pick(a, []string{"", "no", "not yet"})})
+			Delay: pick(a, []time.Duration{0, -1, 1500 * time.Millisecond}), Lease: 5 * time.Second, Uncounted: a.yes(3), Reason: pick(a, []string{"", "no", "not yet"}),
+			Target: pick(a, []surgetank.TargetReport{0, 0, surgetank.TargetDown, surgetank.TargetBusy}), RetryAfter: a.span(3), Elapsed: pick(a, []time.Duration{0, time.Millisecond, 3 * time.Second})})
 	}
 	if a.yes(4) {
 		a.transact(items, which)
 		return
 	}
-	c := &Settle{Items: items, Results: make([]error, len(items))}
+	c := &Settle{Items: items, Results: make([]error, len(items)), At: pick(a, []int64{0, a.now, a.now - 500_000_000})}
 	var want []surgetank.Code
 	a.both(fmt.Sprintf("settle %+v", items), c, func() {
 		for i, r := range which {
@@ -408,7 +427,7 @@ func (a *agree) settle() {
 				continue
 			}
 			want = append(want, "")
-			r.Settle(&items[i])
+			r.Settle(&items[i], c.At)
 		}
 	})
 	for i, err := range c.Results {
@@ -436,7 +455,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 			return
 		}
 		for i, r := range which {
-			r.Settle(&items[i])
+			r.Settle(&items[i], 0)
 		}
 		for i := range ps {
 			a.model.Publish(&ps[i].Message, ps[i].Queues, nil, modelKeys(&c.Publish.Msgs[i]), true)
@@ -445,6 +464,15 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	if surgetank.CodeOf(c.Err) != code {
 		a.rt.Fatalf("transact: machine %v, model %q, after:\n%s", c.Err, code, strings.Join(a.did, "\n"))
 	}
+}
+
+// leave lets hand-outs leave the broker, and from then on at once, or later only.
+func (a *agree) leave() {
+	a.slow = a.yes(2)
+	a.rig.slow = a.slow
+	a.did = append(a.did, fmt.Sprintf("hand-outs leave, later ones slowly: %v", a.slow))
+	a.m.Released(math.MaxUint64, a.now)
+	a.model.Released(math.MaxUint64, a.now)
 }
 
 // wait moves both clocks forward, with a stop at each event that becomes due.
@@ -501,7 +529,15 @@ func (a *agree) admin() {
 	}
 	var err error
 	var n, want int64
-	switch a.n(4) {
+	switch a.n(6) {
+	case 4, 5:
+		c := &SetBreaker{Name: name, Open: a.yes(2), By: "ann"}
+		a.both(fmt.Sprintf("breaker %s %v", name, c.Open), c, func() {
+			if q != nil {
+				code = a.model.Breaker(q, c.Open, c.By, "")
+			}
+		})
+		err = c.Err
 	case 0:
 		c := &Purge{Name: name}
 		a.both("purge "+name, c, func() {

@@ -72,7 +72,7 @@ func (q *Queue) retryLives(x timed) bool {
 
 // retryDue ends a message's back-off.
 func (q *Queue) retryDue(x timed) {
-	if !q.retryLives(x) {
+	if !q.retryLives(x) || q.park(x.key) {
 		return
 	}
 	s := q.slots.get(x.key)

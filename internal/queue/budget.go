@@ -99,7 +99,7 @@ func (q *Queue) retryMayEnd() bool {
 	if !q.retryLives(x) {
 		return true
 	}
-	if s := q.slots.get(x.key); s.attempts == 0 || s.state() == slotHeld {
+	if s := q.slots.get(x.key); s.attempts == 0 || s.state() == slotHeld || q.parking[x.key] {
 		return true
 	}
 	return q.payRetry()

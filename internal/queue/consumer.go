@@ -120,6 +120,9 @@ func (m *Machine) attach(q *Queue, opts door.SubscribeOptions, once, now bool) (
 	if opts.Lease > surgetank.MaxLease {
 		return nil, surgetank.FieldErrorf("lease", "a lease lasts at most %v, not %v", surgetank.MaxLease, opts.Lease)
 	}
+	if err := q.refuseNoAck(&opts); err != nil {
+		return nil, err
+	}
 	m.nextCons++
 	c := &consumer{id: m.nextCons, q: q, opts: opts, credit: max(0, opts.Credit), once: once}
 	c.spot.c, c.inQueue.of, c.inSingle.of, c.inPool.of = c, c, c, c
@@ -136,6 +139,9 @@ func (m *Machine) attach(q *Queue, opts door.SubscribeOptions, once, now bool) (
 	q.consumers.push(&c.inQueue)
 	if opts.Exclusive {
 		q.exclusives++
+	}
+	if opts.OwnLevel {
+		q.ownLevels++
 	}
 	if opts.Single {
 		q.singles.push(&c.inSingle)
@@ -171,6 +177,9 @@ func (m *Machine) unlist(c *consumer) {
 	q.consumers.remove(&c.inQueue)
 	if c.opts.Exclusive {
 		q.exclusives--
+	}
+	if c.opts.OwnLevel {
+		q.ownLevels--
 	}
 	q.pickSole()
 	c.seat.drop(c)

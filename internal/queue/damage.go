@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // Damage is a message whose body cannot be read. The machine never reads bodies, so the broker
@@ -64,7 +65,7 @@ func (c *Quarantine) run(m *Machine) bool {
 		if c.Lease == 0 || q.leases[seq].no != c.Lease {
 			return true // its new consumer will report the damage
 		}
-		q.endLease(seq)
+		q.endLease(seq, leaseEnd{outcome: breaker.Returned})
 		s = q.slots.edit(seq)
 		s.to(slotHeld)
 		q.leased--

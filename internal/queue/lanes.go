@@ -119,6 +119,11 @@ func (q *Queue) demand(most int) (d demand) {
 	if l.Rate > 0 {
 		most = min(most, max(1, l.Burst))
 	}
+	if q.control != nil {
+		if n, limited := q.control.room(q); limited {
+			most = min(most, n)
+		}
+	}
 	looked, all := 0, 0
 	for _, p := range q.line.heap {
 		s := p.of.seat

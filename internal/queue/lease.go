@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // lease is a hand-out that is not settled. Leases are volatile: a crash of the broker ends all of
@@ -17,6 +18,7 @@ type lease struct {
 	consumer *consumer
 	since    int64       // when the message was handed out
 	deadline int64       // 0: the end of its subscription
+	released int64       // when it left the broker; 0: not known
 	held     node[lease] // of consumer.leases
 }
 
@@ -34,7 +36,7 @@ func (m *Machine) newLease(seq uint64, c *consumer) *lease {
 		l = m.spareLeases[n-1]
 		m.spareLeases = m.spareLeases[:n-1]
 	}
-	l.seq, l.no, l.consumer, l.since, l.deadline = seq, m.nextLease, c, m.now, 0
+	l.seq, l.no, l.consumer, l.since, l.deadline, l.released = seq, m.nextLease, c, m.now, 0, 0
 	c.leases.push(&l.held)
 	return l
 }
@@ -91,6 +93,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		out.Notes = slices.Clone(q.notes[seq].refs)
 	}
 	if c.opts.NoAck {
+		if q.control != nil {
+			q.control.passed(q, seq)
+		}
 		if !c.opts.ManualCredit {
 			c.credit++
 		}
@@ -114,6 +119,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		q.leases[seq] = l
 		out.Lease, out.Deadline = l.no, l.deadline
 		out.Token = q.fencingToken(h, l.no)
+		if q.control != nil {
+			q.control.handed(q, seq, l)
+		}
 		q.touch(h)
 	}
 	m.out.Handouts = append(m.out.Handouts, out)
@@ -132,9 +140,16 @@ func (q *Queue) deadline(at int64, seq uint64) {
 }
 
 // endLease removes a lease, which must exist, and returns the credit to its consumer. The caller
-// logs the message's next state.
-func (q *Queue) endLease(seq uint64) {
+// logs the message's next state, and calls refundAll after that. endLease returns whether a failure
+// costs no attempt, because the target is down.
+func (q *Queue) endLease(seq uint64, end leaseEnd) (uncounted bool) {
 	l := q.leases[seq]
+	if q.control == nil && end.outcome == breaker.Down && breakerMode(&q.config) != surgetank.BreakerOff {
+		q.needControl()
+	}
+	if q.control != nil {
+		uncounted = q.control.answered(q, l, end)
+	}
 	delete(q.leases, seq)
 	q.meter.held += q.m.now - l.since
 	q.meter.ended++
@@ -149,6 +164,7 @@ func (q *Queue) endLease(seq uint64) {
 		c.credited(1)
 	}
 	q.mark()
+	return uncounted
 }
 
 // acked logs that one message is acked.
@@ -162,17 +178,25 @@ func (m *Machine) acked(q *Queue, seq uint64) {
 // giveUp decides the next state of a leased message that was not acked: returned to its line,
 // dead-lettered or removed. counted says whether the attempt counts. A negative delay means the
 // back-off of the queue's settings.
-func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string) {
+func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string, end leaseEnd) {
 	s := q.slots.get(seq)
-	q.endLease(seq)
+	uncounted := q.endLease(seq, end)
+	defer m.refundAll()
 	if next := q.successor(seq); next != 0 {
 		m.supersede(q, seq, q, next)
 		return
 	}
+	if uncounted {
+		counted, delay = false, max(0, delay) // the breaker is its back-off
+	}
 	attempts := int(s.attempts)
 	if counted {
 		attempts++
-		if limit := q.config.Retry.MaxAttempts; limit > 0 && attempts >= limit {
+		if limit := q.retryFor(detail).MaxAttempts; limit > 0 && attempts >= limit {
+			if wait := q.parkLater(seq); wait > 0 {
+				m.putBackUntil(q, seq, attempts, m.now+wait, detail)
+				return
+			}
 			if !m.sendToDeadLetter(q, seq, reasonAttempts, attempts, detail) {
 				m.putBack(q, seq, attempts)
 			}
@@ -190,7 +214,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:
-		if d := m.backoff(&q.config.Retry, max(1, attempts)); d > 0 {
+		if d := m.backoff(q.retryFor(detail), max(1, attempts)); d > 0 {
 			notBefore = m.now + int64(d)
 		}
 	}

@@ -107,7 +107,12 @@ type machineVolatile struct {
 	published   int   // messages that this turn published or refused
 	quota       quota // of the publishers in this turn
 	handBytes   int   // length of the entry at which hand-outs stop
-	halfway     bool  // the last command of the turn is not finished
+
+	targets   map[string]*control // volatile: by targetKey
+	leaving   leaving             // volatile
+	turn      uint64              // volatile: number of the turn since the opening
+	refunding *control            // volatile: its refunds are due, see refundAll
+	halfway   bool                // the last command of the turn is not finished
 }
 
 // Queue is one queue. Other packages see it only through QueueInfo.
@@ -177,6 +182,10 @@ type queueVolatile struct {
 	poolless   *seat              // seat of consumers without a pool; nil if there was never one
 	tat        int64              // level rate: when the next hand-out is due
 	budget     budget             // see budget.go; volatile
+	control    *control           // volatile: see control.go; nil: none
+	member     uint64             // volatile: the queue's number in control
+	ownLevels  int                // volatile: how many consumers have OwnLevel
+	parking    map[uint64]bool    // volatile: messages that are parked when their back-off ends
 	floor      uint64             // no lower message is live
 	marked     bool               // in m.dirty
 	wakeAt     int64              // the time of the entry of wake for level.rate
@@ -260,6 +269,7 @@ type Output struct {
 	// afterwards.
 	Entry    []byte
 	Records  int
+	Turn     uint64 // for Machine.Released, once the outputs have left
 	Handouts []Handout
 	Ended    []Ended  // subscriptions that the machine ended
 	Notices  []Notice // events for the operator

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
@@ -79,7 +80,7 @@ func (c *Delete) run(m *Machine) bool {
 	default:
 		c.Removed = q.waiting + q.delayedN + q.damagedN
 		for _, seq := range slices.Sorted(leased(q)) {
-			q.endLease(seq)
+			q.endLease(seq, leaseEnd{outcome: breaker.Returned})
 		}
 		m.emit(&Record{Kind: kindQueueGone, Queue: q.id})
 		m.ending = append(m.ending, ending{q, surgetank.Errorf(surgetank.CodeNotFound, "queue %q was deleted", shown(c.Name))})
@@ -107,7 +108,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Groups: int64(len(q.byGroup) - q.unnamed), Consumers: int64(q.consumers.n),
 		Published: st.published, Duplicates: st.duplicates, Refused: st.refused, Delivered: st.delivered, Acked: st.acked,
 		Nacked: st.nacked, Expired: st.expired, DeadLettered: st.deadLettered, Dropped: st.dropped, Circled: st.circled, LeasesLost: st.leasesLost, Coalesced: st.coalesced,
-		Refusals: q.refusals(), Waiting: q.whyQueue().text(), OldestAge: q.oldestAge(),
+		Refusals: q.refusals(), Waiting: q.whyQueue().text(), OldestAge: q.oldestAge(), Level: q.levelInfo(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
 	q.backOffInfo(&i)

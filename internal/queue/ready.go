@@ -5,8 +5,11 @@ package queue
 //	decided for  | verdict       | when                                             | ends by
 //	-------------+---------------+--------------------------------------------------+------------------------
 //	the queue    | paused        | settings say so                                  | resume
+//	             | breakerOpen   | the target is down                               | time, command
+//	             | probing       | one message is out to test the target            | ack, nack, time
 //	             | levelInFlight | leased messages reached level.max_in_flight      | ack, nack, lost lease
 //	             | levelRate     | level.rate's next hand-out is in the future      | time
+//	             | levelAdaptive | leased messages reached the target's limit       | ack, nack, lost lease, time
 //	a group      | groupEmpty    | nothing waits, or all of it is delayed           | publish, time
 //	             | groupInFlight | leased messages reached group.max_in_flight (for | ack, nack, lost lease
 //	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
@@ -31,8 +34,11 @@ type verdict uint8
 const (
 	mayGo verdict = iota
 	paused
+	breakerOpen
+	probing
 	levelInFlight
 	levelRate
+	levelAdaptive
 	groupEmpty
 	groupInFlight
 	groupRetry
@@ -49,10 +55,14 @@ func (q *Queue) queueVerdict() verdict {
 	switch {
 	case q.config.Paused:
 		return paused
+	case q.control != nil && q.control.shut():
+		return q.closedVerdict()
 	case l.MaxInFlight > 0 && q.leased >= int64(l.MaxInFlight):
 		return levelInFlight
 	case l.Rate > 0 && rateDue(q.tat, l.Rate, l.Burst) > q.m.now:
 		return levelRate
+	case q.control != nil && q.control.full(q):
+		return levelAdaptive
 	}
 	return mayGo
 }

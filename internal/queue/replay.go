@@ -298,6 +298,7 @@ func (q *Queue) strict(h uint32) bool {
 func (q *Queue) detach(seq uint64, s *slot) bool {
 	h := s.flow
 	q.bytes -= int64(s.size)
+	delete(q.parking, seq)
 	if q.m.recovering {
 		delete(q.due, seq)
 		q.waiting--
@@ -380,6 +381,10 @@ func (q *Queue) returnedTo(r *Record) {
 	seq := r.Seqs[0]
 	s := q.slots.edit(seq)
 	h := s.flow
+	if q.inPlace(seq, s) {
+		s.attempts = uint16(r.Attempts)
+		return
+	}
 	if !q.m.recovering {
 		q.leased--
 		q.leasedBytes -= int64(s.size)
@@ -557,6 +562,7 @@ func (m *Machine) queueSet(r *Record) {
 
 func (m *Machine) queueGone(q *Queue) {
 	q.gone = true
+	q.leaveControl()
 	q.forgetFailures()
 	q.wakeGivers()
 	delete(m.byID, q.id)

@@ -21,6 +21,7 @@ type rig struct {
 	now    int64
 	log    [][]byte
 	snaps  []rigSnapshot
+	slow   bool // hand-outs do not leave by themselves
 }
 
 // rigSnapshot is a finished snapshot and the last entry it covers.
@@ -65,6 +66,9 @@ func (r *rig) step(cmds ...Command) *Output {
 		done := r.m.Step(r.now, number, cmds, out)
 		if out.Records > 0 {
 			r.log = append(r.log, out.Entry)
+		}
+		if !r.slow {
+			r.m.Released(out.Turn, r.now)
 		}
 		cmds = cmds[done:]
 		all.Entry, all.Records = out.Entry, all.Records+out.Records

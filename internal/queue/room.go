@@ -94,7 +94,7 @@ func (q *Queue) wakeGivers() {
 // putBack returns a message to its line after its dead-letter queue was full.
 func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	expired := q.slots.get(seq).marked(slotExpired)
-	wait := max(m.backoff(&q.config.Retry, max(1, attempts)), fullRetry)
+	wait := max(m.backoff(q.retryFor(causeNoRoom), max(1, attempts)), fullRetry)
 	m.putBackUntil(q, seq, attempts, m.now+int64(wait), causeNoRoom)
 	if expired {
 		q.retryExpiry(seq)

@@ -29,6 +29,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
+//	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
 //	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
@@ -160,6 +161,14 @@ func (a *arguments) config() (surgetank.QueueConfig, error) {
 			}
 			at, key = tree[section].(map[string]any), inner
 		}
+		if inner, sub, ok := strings.Cut(key, "."); ok && strings.HasPrefix(path0, "level.adaptive.") {
+			m, _ := at[inner].(map[string]any)
+			if m == nil {
+				m = map[string]any{}
+				at[inner] = m
+			}
+			at, key = m, sub
+		}
 		if setting, name := settings.CutName(path0); name != "" {
 			_, key, _ = strings.Cut(setting, ".")
 			if at[key] == nil {
@@ -208,7 +217,8 @@ func (s *script) settlements(a *arguments) (items []surgetank.Settlement) {
 	uncounted := a.has("uncounted")
 	for _, w := range a.words[1:] {
 		items = append(items, surgetank.Settlement{Receipt: s.receipt(w), Op: settleOps[a.words[0]], Delay: a.duration("delay"),
-			Lease: a.duration("lease"), Reason: a.vals["reason"], Uncounted: uncounted})
+			Lease: a.duration("lease"), Reason: a.vals["reason"], Uncounted: uncounted,
+			Target: map[string]surgetank.TargetReport{"down": surgetank.TargetDown, "busy": surgetank.TargetBusy}[a.vals["target"]], RetryAfter: a.duration("retry_after"), Elapsed: a.duration("elapsed")})
 	}
 	return items
 }

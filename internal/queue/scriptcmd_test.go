@@ -204,6 +204,25 @@ func (s *script) admin(a arguments) {
 				answer(c.Err, "")
 			}
 		})
+	case "breaker":
+		c := &SetBreaker{Name: name, Open: a.has("open"), By: "ann", Why: a.vals["why"]}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+			}
+		})
+	case "level":
+		i, h := s.m.byName[name].levelInfo(), &LevelHistory{Name: name}
+		s.turn(h, func() {
+			if i == nil {
+				s.printf("no control")
+				return
+			}
+			s.printf("in flight %d, limit %d, in force %d, %s, breaker %s %s, openings %d, probes %d, refunds %d", i.InFlight, i.Limit, i.InForce, i.Reason, i.Breaker, i.BreakerCause, i.Openings, i.Probes, i.Refunds)
+			for _, o := range h.Result.Outages {
+				s.printf("outage: %s by %q %q", o.Cause, o.OpenedBy, o.OpenedWhy)
+			}
+		})
 	case "delete":
 		c := &Delete{Name: name, Opts: surgetank.DeleteOptions{IfUnused: a.has("unused"), IfEmpty: a.has("empty")}}
 		s.turn(c, func() { answer(c.Err, "%d removed", c.Removed) })

@@ -1,7 +1,10 @@
 package queue
 
 import (
+	"time"
+
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 )
 
@@ -9,6 +12,7 @@ import (
 type Settle struct {
 	Items   []surgetank.Settlement
 	Results []error // as long as Items
+	At      int64   // when the items arrived in the broker; 0: now
 
 	next int
 }
@@ -18,20 +22,20 @@ func (c *Settle) run(m *Machine) bool {
 		if c.next > 0 && m.turnFull() {
 			return false
 		}
-		c.next += m.settleRun(c.Items[c.next:], c.Results[c.next:])
+		c.next += m.settleRun(c.Items[c.next:], c.Results[c.next:], c.At)
 	}
 	return true
 }
 
 // settleRun settles the first item. If it is an ack, it also settles the acks of the same queue
 // that follow, as one record.
-func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
+func (m *Machine) settleRun(items []surgetank.Settlement, results []error, at int64) int {
 	q, err := m.leaseOf(&items[0])
 	if results[0] = err; err != nil {
 		return 1
 	}
 	if items[0].Op != surgetank.Ack {
-		m.settleOne(q, &items[0])
+		m.settleOne(q, &items[0], at)
 		return 1
 	}
 	r := &m.rec
@@ -42,7 +46,7 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error) int {
 		results[n] = err
 		if err == nil {
 			seq := items[n].Receipt.ID.Seq
-			q.endLease(seq)
+			q.endLease(seq, leaseEnd{outcome: breaker.Success, at: at, elapsed: int64(items[n].Elapsed)})
 			q.stats.acked++
 			r.Seqs = append(r.Seqs, seq)
 		}
@@ -60,6 +64,8 @@ func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 			switch {
 			case s.Op > surgetank.Extend:
 				return nil, surgetank.FieldErrorf("op", "%d is not a way to settle a message", s.Op)
+			case s.Target > surgetank.TargetBusy:
+				return nil, surgetank.FieldErrorf("target", "%d is not a report about a target", s.Target)
 			case s.Op == surgetank.Extend && (s.Lease <= 0 || s.Lease > surgetank.MaxLease):
 				return nil, surgetank.FieldErrorf("lease", "a lease is extended by more than 0 and at most %v, not %v", surgetank.MaxLease, s.Lease)
 			}
@@ -70,17 +76,34 @@ func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 		"the lease on message %s has ended (its deadline passed, it was settled, or the broker restarted); the message is or will be delivered again unless it was settled", id)
 }
 
-func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
+func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement, at int64) {
 	seq := s.Receipt.ID.Seq
+	end := leaseEnd{at: at, elapsed: int64(s.Elapsed)}
 	switch s.Op {
 	case surgetank.Ack:
-		q.endLease(seq)
+		q.endLease(seq, end)
 		m.acked(q, seq)
 	case surgetank.Nack:
 		q.stats.nacked++
-		m.giveUp(q, seq, s.Delay, !s.Uncounted, s.Reason)
+		delay, counted := s.Delay, !s.Uncounted
+		end.retryAfter = int64(min(max(0, s.RetryAfter), surgetank.MaxDuration))
+		switch {
+		case s.Target == surgetank.TargetDown:
+			end.outcome = breaker.Down
+		case s.Target == surgetank.TargetBusy:
+			end.outcome, counted = breaker.Throttle, false
+			if delay >= 0 {
+				delay = max(delay, time.Duration(end.retryAfter))
+			}
+		case counted:
+			end.outcome = breaker.Failed
+		default:
+			end.outcome = breaker.Returned
+		}
+		m.giveUp(q, seq, delay, counted, s.Reason, end)
 	case surgetank.Reject:
-		q.endLease(seq)
+		end.outcome = breaker.BadMessage
+		q.endLease(seq, end)
 		if attempts := int(q.slots.get(seq).attempts) + 1; !m.sendToDeadLetter(q, seq, reasonRejected, attempts, s.Reason) {
 			m.putBack(q, seq, attempts)
 		}
@@ -88,6 +111,9 @@ func (m *Machine) settleOne(q *Queue, s *surgetank.Settlement) {
 		l := q.leases[seq]
 		l.deadline = m.now + int64(s.Lease)
 		q.deadline(l.deadline, seq)
+		if q.control != nil {
+			q.control.extended(q, l)
+		}
 	}
 }
 
@@ -109,7 +135,7 @@ func (c *Transact) run(m *Machine) bool {
 	}
 	for i := range c.Settle.Items {
 		s := &c.Settle.Items[i]
-		m.settleOne(m.byID[s.Receipt.ID.Queue], s)
+		m.settleOne(m.byID[s.Receipt.ID.Queue], s, c.Settle.At)
 	}
 	for i := range c.Publish.Msgs {
 		c.Publish.Results[i] = m.publish(&c.Publish.Msgs[i], true)

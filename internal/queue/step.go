@@ -86,6 +86,8 @@ func (m *Machine) TurnTime(now int64) int64 { return max(m.now, now) }
 func (m *Machine) begin(now int64, entry uint64, out *Output) {
 	m.now = max(m.now, now)
 	m.entry, m.out = entry, out
+	m.turn++
+	out.Turn = m.turn
 	m.budget, m.scan, m.ends = m.limits.TurnTimers, m.limits.TurnScan, m.limits.TurnEnds
 	m.published, m.quota.known, m.handBytes, m.halfway = 0, false, m.limits.TurnBytes, false
 	if len(m.extents.list) == 0 || m.extents.list[len(m.extents.list)-1].size >= m.extents.bytes {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 )
 
@@ -71,7 +72,7 @@ func (c *Detach) run(m *Machine) bool {
 		s := surgetank.Settlement{Receipt: c.Return[0], Op: surgetank.Nack}
 		c.Return = c.Return[1:]
 		if q, err := m.leaseOf(&s); err == nil {
-			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "")
+			m.giveUp(q, s.Receipt.ID.Seq, 0, false, "", leaseEnd{outcome: breaker.Returned})
 		}
 	}
 	for len(c.held) > 0 {
@@ -81,7 +82,7 @@ func (c *Detach) run(m *Machine) bool {
 		seq := c.held[0]
 		c.held = c.held[1:]
 		if l, ok := c.q.leases[seq]; ok && l.consumer.id == c.Consumer && !c.q.gone {
-			m.giveUp(c.q, seq, 0, true, causeGone)
+			m.giveUp(c.q, seq, 0, true, causeGone, leaseEnd{outcome: breaker.Returned})
 		}
 	}
 	return true
@@ -139,6 +140,9 @@ type OpenEpoch struct{ Epoch, Incarnation uint64 }
 
 func (c *OpenEpoch) run(m *Machine) bool {
 	m.emit(&Record{Kind: kindOpened, Epoch: c.Epoch, Incarnation: c.Incarnation})
+	for _, q := range m.order {
+		q.recontrol()
+	}
 	return true
 }
 

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/adapt"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // timerAt requests a look at the queue at a time.
@@ -80,6 +82,9 @@ func (q *Queue) rearm() {
 	if end := q.pauseEnds(); end != 0 {
 		at = min(at, end)
 	}
+	if c := q.control; c != nil && c.queues[0] == q && c.next() != 0 {
+		at = min(at, max(c.next(), q.m.now+1))
+	}
 	if at < math.MaxInt64 {
 		q.timerAt(at)
 	}
@@ -89,6 +94,9 @@ func (q *Queue) rearm() {
 func (q *Queue) advance() {
 	m := q.m
 	q.endPause()
+	if c := q.control; c != nil && c.queues[0] == q {
+		c.tick()
+	}
 	for !m.turnFull() {
 		x, ok := q.deadlines.due(m.now)
 		if !ok {
@@ -98,7 +106,7 @@ func (q *Queue) advance() {
 		if l, ok := q.leases[x.key]; ok && l.deadline == x.at {
 			q.stats.leasesLost++
 			m.notice(LeaseLost, q, "", "")
-			m.giveUp(q, x.key, -1, true, causeLease)
+			m.giveUp(q, x.key, -1, true, causeLease, leaseEnd{outcome: breaker.Timeout})
 		} else if d := q.held[x.key]; d != nil && d.retry == x.at {
 			q.retryHeld(x.key)
 		}
@@ -164,7 +172,17 @@ func (q *Queue) dispatch() bool {
 			if v == levelRate && q.nextConsumer() != nil {
 				q.wakeQueue(rateDue(q.tat, q.config.Level.Rate, q.config.Level.Burst))
 			}
+			if v == levelAdaptive {
+				q.gate()
+			}
 			break
+		}
+		if q.control != nil && len(q.control.gated) > 0 {
+			if o := q.control.gatedFirst(q); o != q {
+				o.serve(o.nextConsumer())
+				o.mark()
+				continue
+			}
 		}
 		c := q.nextConsumer()
 		if c == nil {
@@ -184,12 +202,18 @@ func (q *Queue) dispatch() bool {
 			q.moveChanged()
 		}
 	}
+	if q.control != nil {
+		q.control.wakeGated()
+	}
 	return q.sched == nil || q.dropEmpty()
 }
 
 // serve hands the next message to a consumer that is first in line.
 func (q *Queue) serve(c *consumer) {
 	h := q.next()
+	if q.control != nil && q.control.wantsProbe() {
+		h = q.control.pick(q, h)
+	}
 	if q.holdSuspects(h) {
 		return
 	}
@@ -228,6 +252,11 @@ func (q *Queue) reconfigured(was *surgetank.QueueConfig) {
 				q.touch(h)
 			}
 		}
+	}
+	q.recontrol()
+	if c := q.control; c != nil && c.limit != nil && was.Paused && !now.Paused {
+		c.limit.Reset(q.m.now, adapt.Resumed)
+		c.arm()
 	}
 	q.mark()
 	q.rearm() // a pause has an end, or retries need not wait for a budget any more

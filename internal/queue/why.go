@@ -28,7 +28,7 @@ type telling struct {
 
 // urgent are the verdicts on the queue and its consumers that only a person can end. They come
 // before the message's own reasons, those before its group's, and those before the queue's.
-var urgent = map[verdict]bool{paused: true, noConsumer: true}
+var urgent = map[verdict]bool{paused: true, breakerOpen: true, probing: true, noConsumer: true}
 
 // tellings has every verdict that explains why a message waits.
 var tellings map[verdict]telling
@@ -49,6 +49,9 @@ func init() {
 		isBehind:      {"behind", (*why).sayBehind},
 		levelInFlight: {"level_in_flight", (*why).sayLevelInFlight},
 		levelRate:     {"level_rate", (*why).sayLevelRate},
+		levelAdaptive: {"level_adaptive", (*why).sayControl},
+		breakerOpen:   {"breaker_open", (*why).sayControl},
+		probing:       {"probing", (*why).sayControl},
 		noCredit:      {"no_credit", (*why).sayNoCredit},
 		mayGo:         {"turn", (*why).sayTurn},
 		nothingWaits:  {"empty", (*why).sayNothing},

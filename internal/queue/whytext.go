@@ -157,14 +157,17 @@ func (w *why) sayBehind() string {
 	}
 	e := first.explain()
 	w.e.Until, w.e.Leases, w.e.NextTry, w.e.Behind = e.Until, e.Leases, e.NextTry, &e
+	waits := " waits because: " + e.Text
+	if first.v == mayGo {
+		waits = " may go."
+	}
 	if !w.full {
-		return fmt.Sprintf("Messages of group %q are ahead, the first waits because: %s", w.e.Group, e.Text)
+		return fmt.Sprintf("Messages of group %q are ahead, the first%s", w.e.Group, waits)
 	}
-	w.e.Ahead = w.q.ahead(w.h, w.seq)
-	if w.e.Ahead == 1 {
-		return fmt.Sprintf("1 message of group %q is ahead. It waits because: %s", w.e.Group, e.Text)
+	if w.e.Ahead = w.q.ahead(w.h, w.seq); w.e.Ahead == 1 {
+		return fmt.Sprintf("1 message of group %q is ahead. It%s", w.e.Group, waits)
 	}
-	return fmt.Sprintf("%d messages of group %q are ahead, the first waits because: %s", w.e.Ahead, w.e.Group, e.Text)
+	return fmt.Sprintf("%d messages of group %q are ahead, the first%s", w.e.Ahead, w.e.Group, waits)
 }
 
 func (w *why) sayLevelInFlight() string {

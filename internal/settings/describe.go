@@ -93,10 +93,14 @@ func (s *Setting) schema() map[string]any {
 		return map[string]any{"type": "boolean"}
 	case *map[string]int:
 		return map[string]any{"type": "object", "additionalProperties": number("integer"), "maxProperties": surgetank.MaxWeights}
+	case *reasonRules:
+		return rulesSchema()
 	case *time.Time:
 		return map[string]any{"type": "string", "format": "date-time"}
-	case *surgetank.Overflow, *surgetank.Keep:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		return map[string]any{"enum": anys(s.Choices)}
+	case *surgetank.AdaptiveConfig:
+		return adaptiveSchema()
 	case *timeDuration:
 		return ref("Duration")
 	case *surgetank.Rate:

@@ -60,13 +60,17 @@ func (s *Setting) check(at any) error {
 		if *p != "" && s.Check != nil {
 			return s.Check(*p)
 		}
-	case *surgetank.Overflow, *surgetank.Keep:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		if v := reflect.ValueOf(p).Elem().String(); v != "" && !slices.Contains(s.Choices, v) {
 			return s.wrongChoice(v)
 		}
+	case *surgetank.AdaptiveConfig:
+		return checkAdaptive(p)
 	case *bool, *time.Time:
 	case *map[string]int:
 		return s.checkNames(*p)
+	case *reasonRules:
+		return checkRules(*p)
 	default:
 		n := numberOf(at)
 		if n == 0 || n < 0 && s.None != "" {
@@ -142,6 +146,12 @@ func (s *Setting) set(c *config, v any) error {
 	if into, is := at.(*map[string]int); is {
 		return s.readNames(into, v)
 	}
+	if into, is := at.(*reasonRules); is {
+		return readRules(into, v)
+	}
+	if into, is := at.(*surgetank.AdaptiveConfig); is {
+		return readAdaptive(into, v)
+	}
 	if s.None != "" && v == s.None {
 		s.setNone(at)
 		return nil
@@ -192,7 +202,7 @@ func (s *Setting) read(at, v any) (err error) {
 			}
 		}
 		*p = text
-	case *surgetank.Overflow, *surgetank.Keep:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		text, _ := v.(string)
 		if !slices.Contains(s.Choices, text) {
 			return s.wrongChoice(v)
@@ -254,8 +264,10 @@ func (s *Setting) get(c *config) any {
 		return p.UTC().Format(time.RFC3339Nano)
 	case *surgetank.Rate:
 		return FormatRate(*p)
-	case *surgetank.Overflow, *surgetank.Keep:
+	case *surgetank.Overflow, *surgetank.Keep, *surgetank.BreakerMode:
 		return v.String()
+	case *surgetank.AdaptiveConfig:
+		return writeAdaptive(*p)
 	case *int64:
 		if s.Bytes {
 			return FormatSize(*p)
@@ -266,6 +278,8 @@ func (s *Setting) get(c *config) any {
 		return int(*p)
 	case *map[string]int:
 		return writeNames(*p)
+	case *reasonRules:
+		return writeRules(*p)
 	}
 	if none {
 		return s.None

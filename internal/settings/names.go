@@ -9,11 +9,14 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ByName reports whether the setting is a map from names to numbers.
+// ByName reports whether the setting is a map from names to numbers, or from reasons to rules.
 func (s *Setting) ByName() bool {
 	var c config
-	_, is := s.at(&c).(*map[string]int)
-	return is
+	switch s.at(&c).(type) {
+	case *map[string]int, *reasonRules:
+		return true
+	}
+	return false
 }
 
 // readNames decodes a map from names to numbers. An empty map is the same as none.
@@ -71,8 +74,14 @@ func writeNames(names map[string]int) map[string]any {
 func ForgetNames(patch map[string]any, now surgetank.QueueConfig) {
 	for i := range Table {
 		s := &Table[i]
-		had, is := s.at(&now).(*map[string]int)
 		section, key, _ := strings.Cut(s.Path, ".")
+		if rules, is := s.at(&now).(*reasonRules); is {
+			inner, _ := patch[section].(map[string]any)
+			if given, ok := inner[key].(map[string]any); ok {
+				forgetRules(given, *rules)
+			}
+		}
+		had, is := s.at(&now).(*map[string]int)
 		if !is {
 			continue
 		}
@@ -105,6 +114,9 @@ func plain(c config) config {
 		if names, is := Table[i].at(&c).(*map[string]int); is && len(*names) == 0 {
 			*names = nil
 		}
+	}
+	if len(c.Retry.ByReason) == 0 {
+		c.Retry.ByReason = nil
 	}
 	return c
 }

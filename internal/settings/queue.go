@@ -36,6 +36,7 @@ type Queue struct {
 	In         *QueueRates `json:"in,omitempty" doc:"messages a second that came in; missing: none"`
 	Out        *QueueRates `json:"out,omitempty" doc:"messages a second that left for good; missing: none"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
+	Level      *QueueLevel `json:"level,omitempty" doc:"The adaptive limit and the breaker. Missing if the queue uses neither."`
 	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
 	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
 	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
@@ -84,6 +85,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 	for _, r := range q.Refusals {
 		s.Refusals = append(s.Refusals, Refusal(r))
 	}
+	s.Level = showLevel(q.Level)
 	s.In, s.Out = showRates(q.In), showRates(q.Out)
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
@@ -123,6 +125,9 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	*door.QueueFloor(&q) = s.Floor
 	for _, r := range s.Refusals {
 		q.Refusals = append(q.Refusals, surgetank.Refusal(r))
+	}
+	if q.Level, err = s.Level.info(); err != nil {
+		return surgetank.QueueInfo{}, err
 	}
 	if s.In != nil {
 		q.In = surgetank.Rates(*s.In)

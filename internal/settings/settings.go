@@ -17,11 +17,6 @@ import (
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
-// unsupported keys belong to the file format, but this version does not have them.
-var unsupported = map[string]string{
-	"level.adaptive": "this version does not adapt its level by itself; leave it out and set level.max_in_flight or level.rate",
-}
-
 // index maps a path to its setting; sections are the paths with further keys below.
 var index, sections = func() (map[string]*Setting, map[string]bool) {
 	byPath, inner := map[string]*Setting{}, map[string]bool{}
@@ -56,9 +51,6 @@ func Decode(tree map[string]any) (surgetank.QueueConfig, error) {
 func decodeLevel(c *surgetank.QueueConfig, prefix string, tree map[string]any) error {
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
 		path, v := prefix+key, tree[key]
-		if why, known := unsupported[path]; known {
-			return surgetank.FieldErrorf(path, "%s: %s", path, why)
-		}
 		if sections[path] {
 			inner, ok := v.(map[string]any)
 			if !ok {

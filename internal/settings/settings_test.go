@@ -81,7 +81,7 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"group.fair":true}`, "group.fair", "not a setting"},
 		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair, weights), not a number"},
 		{`{"group":null}`, "group", "not nothing"},
-		{`{"level":{"adaptive":{"min":1}}}`, "level.adaptive", "leave it out"},
+		{`{"level":{"adaptive":{"min":0}}}`, "level.adaptive", "leave the key out"},
 		{`{"coalesce":{"by":"x"}}`, "coalesce.by", "routing_key or group"},
 		{`{"ttl":null}`, "ttl", "no value"},
 		{`{"ttl":30}`, "ttl", "with its unit"},

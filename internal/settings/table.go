@@ -126,6 +126,13 @@ var Table = []Setting{
 		},
 		DefaultHelp: "`1m` if `level.fresh_share` is set",
 		Help:        "A message is fresh until it has waited for this time."},
+	{Path: "level.adaptive", place: field(func(c *config) *surgetank.AdaptiveConfig { return &c.Level.Adaptive }), Zero: "off", Example: map[string]any{"min": 2, "max": 100},
+		Help: "`true`, or a map with any of `min`, `max` and `tolerance`: find by itself how many messages the target can process at the same time."},
+	{Path: "level.breaker", place: field(func(c *config) *surgetank.BreakerMode { return &c.Level.Breaker }), DefaultHelp: "`reports`",
+		Choices: []string{string(surgetank.BreakerOff), string(surgetank.BreakerReports), string(surgetank.BreakerErrors)}, Example: "errors",
+		Help: "What shows that the target is down, so that deliveries stop: nothing, reports of consumers, or also errors and silence."},
+	{Path: "level.target", place: field(func(c *config) *string { return &c.Level.Target }), Check: checkTarget, Zero: "the queue shares with no other", Example: "billing-db",
+		Help: "The name of the consumers' target. Queues with the same name share one adaptive limit and one breaker."},
 	{Path: "accept.rate", place: limit(func(c *config) *surgetank.Rate { return &c.Accept.Rate }), Max: 1e9, Zero: "no limit", Example: "5000/s",
 		Help: "The highest rate of publishes to the queue. More are refused, with the time after which to try again."},
 	{Path: "accept.burst", place: field(func(c *config) *int { return &c.Accept.Burst }), Min: 1, Max: maxCount, Example: 1000,
@@ -150,6 +157,9 @@ var Table = []Setting{
 		Help: "The random share of a delay: each delay is between (1 − jitter) × delay and the delay."},
 	{Path: "retry.budget", place: limit(func(c *config) *float64 { return &c.Retry.Budget }), Max: 100, Zero: "no limit", Example: 0.2,
 		Help: "The most retries as a share of first attempts: 0.2 is one retry for five first attempts, plus one a second."},
+	{Path: "retry.by_reason", place: byReason(func(c *config) *reasonRules { return &c.Retry.ByReason }), Zero: "one schedule for all reasons",
+		Example: map[string]any{"deadlock": map[string]any{"initial": "50ms"}},
+		Help:    "Other schedules for failures whose reason begins with a text, at most 32. Case does not count, and the longest text that fits applies. A rule has the keys `max_attempts`, `initial`, `factor`, `max` and `jitter`; a missing one is that of `retry`."},
 	{Path: "dead_letter", place: field(func(c *config) *string { return &c.DeadLetter }), Check: checkDeadLetter, Plain: true, DefaultHelp: "`NAME.dead`, created when it is first needed",
 		Example: "orders.dead", RabbitMQ: "dead-letter-exchange",
 		Help: "The queue for dead letters. `-` drops rejected and expired messages."},
@@ -244,6 +254,8 @@ func checkDedupBy(v string) error {
 	}
 	return nil
 }
+
+func checkTarget(v string) error { return sentence(surgetank.ValidateName("target", v)) }
 
 func checkCoalesceBy(v string) error {
 	if v != "group" && checkGroupBy(v) != nil || v == "none" {

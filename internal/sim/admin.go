@@ -21,6 +21,9 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 			c.For = time.Duration(1+rng.IntN(5000)) * time.Millisecond
 		}
 		w.send(c, func(error) {})
+	case "breaker":
+		w.count.one(BreakerSet)
+		w.send(&queue.SetBreaker{Name: name, Open: rng.IntN(2) == 0, By: "ann"}, func(error) {})
 	case "configure":
 		w.count.one(Configured)
 		p := pick(rng, w.o.Queues)
@@ -29,6 +32,7 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 		drawOrder(&c, rng, func(percent int) bool { return rng.IntN(100) < percent })
 		c.Level.MaxInFlight = rng.IntN(5)
 		c.Level.Rate = surgetank.Rate(rng.IntN(3) * 5)
+		drawControl(&c, rng, func(percent int) bool { return rng.IntN(100) < percent })
 		w.send(&queue.Declare{Name: p.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})
 	case "meta":
 		w.meta(rng)

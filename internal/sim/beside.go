@@ -70,7 +70,10 @@ func (s *beside) turn(t broker.Turn) {
 		return
 	}
 	m := s.m
-	m.Full = t.Machine.Full()
+	for _, l := range t.Left {
+		m.Released(l.Turn, l.At)
+	}
+	m.Full, m.TurnNo = t.Machine.Full(), t.Output.Turn
 	m.Turn(t.Now, func() {
 		for _, c := range t.Commands {
 			s.do(c)
@@ -153,6 +156,11 @@ func (s *beside) compare(machine *queue.Machine) {
 	clear(s.queues)
 	for i := range infos {
 		s.queues[infos[i].ID] = infos[i].Name
+		if q := m.Queues[infos[i].Name]; q != nil {
+			if why := q.Control.Differs(machine.Control(q.Name)); why != "" {
+				s.w.ledger.violation("agrees with the model", "queue %s: %s", q.Name, why)
+			}
+		}
 	}
 	if why := differs(infos, m); why != "" {
 		s.w.ledger.violation("agrees with the model", "%s", why)

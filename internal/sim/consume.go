@@ -110,6 +110,10 @@ func (w *world) settleSome(rng *rand.Rand) {
 		d := w.deliveries[i]
 		s := surgetank.Settlement{Receipt: d.receipt, Op: pick(rng, []surgetank.SettleOp{surgetank.Ack, surgetank.Ack, surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
 			Delay: pick(rng, []time.Duration{0, surgetank.RetryBackoff, 2 * time.Second}), Lease: 5 * time.Second, Uncounted: rng.IntN(3) == 0, Reason: pick(rng, []string{"", "no", "not yet"})}
+		if rng.IntN(3) == 0 {
+			s.Target, s.RetryAfter = surgetank.TargetReport(rng.IntN(3)), time.Duration(rng.IntN(4))*time.Second
+			s.Elapsed = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
+		}
 		w.settle(d, s)
 		if rng.IntN(4) != 0 { // otherwise the receipt may be used again later
 			w.deliveries = slices.Delete(w.deliveries, i, i+1)
@@ -121,7 +125,7 @@ func (w *world) settle(d delivery, s surgetank.Settlement) {
 	w.ledger.settling(d.copy, &s)
 	w.tracef("settle %v (%s) op %d delay %v uncounted %v", d.receipt, d.copy.m.body, s.Op, s.Delay, s.Uncounted)
 	life := w.life
-	c := &queue.Settle{Items: []surgetank.Settlement{s}, Results: make([]error, 1)}
+	c := &queue.Settle{Items: []surgetank.Settlement{s}, Results: make([]error, 1), At: w.b.Now().UnixNano()}
 	send := w.b.Send
 	if w.o.Hold > 0 {
 		send = w.b.SendQuiet

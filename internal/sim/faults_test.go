@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// workload returns a run without faults and crashes of its own. The test causes them.
+// workload returns the options of a run without faults and crashes. The test causes them itself.
 func workload(seed uint64) Options {
 	o := Draw(seed)
 	o.Files, o.Steps = true, 30
@@ -15,14 +15,14 @@ func workload(seed uint64) Options {
 }
 
 // TestFaultAtEveryOperation makes the n-th operation on the file system fail, for every n of a few
-// workloads: with an I/O error or a full disk, once or for ever, not done or half done. The broker
-// must stop or continue, and open again, and keep every promise.
+// workloads: with an I/O error or a full disk, once or always, without effect or half done. The
+// broker must stop or continue. Afterwards it must open again, and no promise may be broken.
 func TestFaultAtEveryOperation(t *testing.T) {
 	workloads, step := uint64(2), 5
 	switch {
 	case testing.Short():
 		workloads, step = 1, 23
-	case *seedsFlag >= 2000: // a campaign
+	case *seedsFlag >= 2000: // more workloads in a campaign
 		workloads, step = 20, 1
 	}
 	var sum Counters
@@ -46,13 +46,13 @@ func TestFaultAtEveryOperation(t *testing.T) {
 	if sum.N[FaultsMet] == 0 {
 		t.Error("no operation ever failed")
 	}
-	t.Logf("%d workloads, %d runs, %d operations failed, %d times the log did, %d openings; %d crash states", workloads, sum.N[Runs], sum.N[FaultsMet], sum.N[LogFailures],
+	t.Logf("%d workloads, %d runs, %d operations failed, %d times the log failed, %d openings failed; %d crash states", workloads, sum.N[Runs], sum.N[FaultsMet], sum.N[LogFailures],
 		sum.N[FailedOpenings], sum.N[CrashStates])
 }
 
 // TestCrashAtEveryOperation makes the power fail at the n-th change of the file system, for every n
-// of a few workloads. Then it does so twice more at every early change of each recovery. Recovery
-// itself must be safe to interrupt.
+// of a few workloads. Each recovery is interrupted in the same way, at every early change, and so
+// is the recovery after that. An interrupted recovery must lose nothing.
 func TestCrashAtEveryOperation(t *testing.T) {
 	workloads := uint64(2)
 	switch {

@@ -85,6 +85,12 @@ func (s *beside) manage(cmd queue.Command) {
 			m.Pause(q, c.Paused, c.For)
 		}
 		s.answer(c, c.Err, code, nil, nil)
+	case *queue.SetBreaker:
+		q, code := missing(c.Name)
+		if q != nil {
+			code = m.Breaker(q, c.Open, c.By, c.Why)
+		}
+		s.answer(c, c.Err, code, nil, nil)
 	case *queue.Purge:
 		q, code := missing(c.Name)
 		var n int64
@@ -157,7 +163,7 @@ func (s *beside) settle(c *queue.Settle, i int) {
 	l := s.lease(item.Receipt)
 	code := surgetank.Code("")
 	if s.m.Lives(l) {
-		l.Settle(item)
+		l.Settle(item, c.At)
 	} else {
 		code = surgetank.CodeLeaseLost
 	}
@@ -179,7 +185,7 @@ func (s *beside) transact(c *queue.Transact) {
 		return
 	}
 	for i := range leases {
-		leases[i].Settle(&c.Settle.Items[i])
+		leases[i].Settle(&c.Settle.Items[i], c.Settle.At)
 	}
 	for i := range c.Publish.Msgs {
 		s.publish(&c.Publish, i, true)

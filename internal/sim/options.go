@@ -29,7 +29,7 @@ type Options struct {
 	Coalesce      bool // queues replace waiting messages with the same key by one
 	Numbers       bool // publishers number their messages, and send some again
 
-	TTLs, Rules, Pools, Exclusive, Schedules, Receives bool // messages with TTLs, group_by, and so on
+	TTLs, Rules, Pools, Exclusive, Schedules, Receives, Breakers bool // messages with TTLs, group_by, and so on
 
 	Crashes, Kills, Faults, Full, Jumps, Flips bool
 	Hold                                       time.Duration // how long entries may be held for which no caller waits, such as acks
@@ -112,6 +112,7 @@ func Draw(seed uint64) Options {
 		o.Disk = int64(7+rng.IntN(9)) * disklog.MinSegmentBytes
 	}
 	o.Numbers = yes(40)
+	o.Breakers = yes(40)
 	if yes(40) {
 		o.TurnPublish = 1 + rng.IntN(3)
 	}
@@ -169,6 +170,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.MaxPriority = 5
 	}
 	drawOrder(c, rng, yes)
+	drawControl(c, rng, yes)
 	if yes(10) {
 		c.TTL, p.Lossy = time.Duration(1+rng.IntN(20))*time.Second, true
 	}
@@ -185,6 +187,10 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.Retry.Budget = []float64{0.001, 0.2, 1}[rng.IntN(3)]
 	}
 	if yes(20) {
+		c.Retry.ByReason = map[string]surgetank.RetryRule{"No": {Initial: time.Duration(1+rng.IntN(3)) * time.Second, Factor: 1}, "not yet": {Initial: surgetank.NoDelay},
+			"the lease ended": {Initial: time.Duration(1+rng.IntN(5)) * time.Second}}
+	}
+	if yes(20) {
 		c.Retry.Factor, c.Retry.Max = []float64{1, 1.5, 10}[rng.IntN(3)], time.Duration(1+rng.IntN(20))*time.Second
 	}
 	if yes(10) {
@@ -194,6 +200,20 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 		c.MaxBytes = int64(50 + rng.IntN(500))
 	}
 	return p
+}
+
+// drawControl draws the settings about the target of the consumers.
+func drawControl(c *surgetank.QueueConfig, rng *rand.Rand, yes func(int) bool) {
+	c.Level.Adaptive, c.Level.Breaker, c.Level.Target = surgetank.AdaptiveConfig{}, "", ""
+	if yes(30) {
+		c.Level.Adaptive = surgetank.AdaptiveConfig{On: true, Min: rng.IntN(3), Max: 2 + rng.IntN(6), Tolerance: []float64{0, 1.2, 3}[rng.IntN(3)]}
+	}
+	if yes(50) {
+		c.Level.Breaker = []surgetank.BreakerMode{surgetank.BreakerOff, surgetank.BreakerReports, surgetank.BreakerErrors}[rng.IntN(3)]
+	}
+	if yes(15) {
+		c.Level.Target = "t"
+	}
 }
 
 // drawOrder draws the settings that choose among the groups that may go.

@@ -10,16 +10,17 @@ import (
 	"github.com/surgetank/surgetank/internal/mutant"
 )
 
-// clientsBlind are the defects that clients alone do not notice in a few thousand runs. One needs a
-// crash at one moment in thousands. The other needs one read to fail and the next read of its group
-// to succeed. A superseded message that is tried again comes before its successor, as it may. The checks
-// next to the broker detect all of them.
+// clientsBlind are the defects that clients alone do not notice in a few thousand runs.
+// HeldOvertaken shows only if one read fails and the next read of the same group succeeds. With
+// SupersededRetried, clients see an order that is legal. The checks with the model detect these
+// defects.
 var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true, mutant.SupersededRetried: true}
 
-// figures are the defects that only statistics show, or only the order of groups. Clients see
-// nothing wrong.
+// figures are the defects that are visible only in statistics or in the order between groups.
+// Clients see nothing wrong.
 var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true,
-	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true}
+	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true, mutant.ReasonsAlike: true,
+	mutant.AttemptLostDown: true, mutant.ProbeIgnored: true, mutant.AdaptiveIgnored: true}
 
 // needPlanted ends a test if this build has no defects, because only TestMutants makes such a
 // build.
@@ -30,9 +31,9 @@ func needPlanted(t *testing.T) {
 	}
 }
 
-// TestPlantedDefects breaks one promise after another on purpose. Each time, two sets of checkers
-// must detect it: those of the clients, without the model and without probes at crash points, and
-// all checkers together.
+// TestPlantedDefects breaks one promise after another on purpose. Each defect must be detected
+// twice: once by the clients' checkers alone, without the model and without probes at crash points,
+// and once by all checkers together.
 func TestPlantedDefects(t *testing.T) {
 	needPlanted(t)
 	defer mutant.Set(mutant.None)
@@ -70,13 +71,13 @@ func TestPlantedDefects(t *testing.T) {
 	}
 }
 
-// TestPlantedScripts: a script that names a defect shows it.
+// TestPlantedScripts: a script that names a defect must fail in a build with this defect.
 func TestPlantedScripts(t *testing.T) {
 	needPlanted(t)
 	defer mutant.Set(mutant.None)
 	scripts(t, func(t *testing.T, o Options, actions []Action, d string) {
 		if d == "" {
-			t.Skip("it names no defect")
+			t.Skip("the script names no defect")
 		}
 		if mutant.Set(mutant.Defect(d)); Play(o, actions, false).Violation == "" {
 			t.Errorf("the defect %q is not noticed any more", d)

@@ -2,7 +2,8 @@ package sim
 
 import "testing"
 
-// TestRot damages the files of many runs at rest.
+// TestRot damages a copy of the disk at many moments and opens it. Each damage must be detected or
+// harmless.
 func TestRot(t *testing.T) {
 	runs := uint64(40)
 	switch {
@@ -28,7 +29,7 @@ func TestRot(t *testing.T) {
 		}
 	}
 	if sum.N[FlipsDetected] == 0 || sum.N[SectorsDetected] == 0 {
-		t.Error("no harm was ever found")
+		t.Error("no damage was ever detected")
 	}
 	t.Logf("%d runs: %d flipped bits detected, %d harmless; %d lost sectors detected, %d harmless", runs, sum.N[FlipsDetected], sum.N[FlipsHarmless],
 		sum.N[SectorsDetected], sum.N[SectorsHarmless])

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// TestTextOfARun: a run that was written and parsed again is the same run.
+// TestTextOfARun: a run that is written as a script, parsed and played must have the same result.
 func TestTextOfARun(t *testing.T) {
 	for seed := uint64(1); seed < 20; seed++ {
 		first := Run(seed)
@@ -49,6 +49,6 @@ func TestTextOfARun(t *testing.T) {
 		}
 	}
 	if _, _, _, err := ParseScript("publish what"); err == nil {
-		t.Error("nonsense was read")
+		t.Error("a script with an unknown action was accepted")
 	}
 }

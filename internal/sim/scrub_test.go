@@ -3,8 +3,8 @@ package sim
 import "testing"
 
 // TestScrub lets logs on files scrub themselves in runs with all features, crashes and failing
-// disks. No data is damaged, so the scrub may only find I/O errors. The broker's reaction to them
-// must break no promise.
+// disks. No data is damaged, so the scrub may only find I/O errors. The broker's reaction to these
+// errors must break no promise.
 func TestScrub(t *testing.T) {
 	runs := uint64(200)
 	switch {

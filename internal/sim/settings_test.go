@@ -7,13 +7,14 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// notDrawn are settings that no queue plan draws, and the place where they are used instead.
+// notDrawn are settings that no queue plan draws, with the reason.
 var notDrawn = map[string]string{
 	"paused":       "queues are paused and resumed while the simulation runs",
 	"paused_until": "some of those pauses have an end",
 }
 
-// TestEverySettingIsDrawn: a setting that no plan draws is not simulated.
+// TestEverySettingIsDrawn: every setting of a queue must be drawn by some plan, because other
+// settings are not simulated.
 func TestEverySettingIsDrawn(t *testing.T) {
 	missing := map[string]bool{}
 	for i := range settings.Table {
@@ -33,7 +34,7 @@ func TestEverySettingIsDrawn(t *testing.T) {
 	}
 	for path := range notDrawn {
 		if !missing[path] {
-			t.Errorf("%s is drawn; take it off the list", path)
+			t.Errorf("%s is drawn; remove it from notDrawn", path)
 		}
 		delete(missing, path)
 	}

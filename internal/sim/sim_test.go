@@ -16,11 +16,11 @@ var (
 	firstFlag = flag.Uint64("first", 1, "the first seed of -seeds")
 )
 
-// TestSim runs seeds. Every seed is a separate run. A failed one prints its options and the
+// TestSim runs seeds. Every seed is a separate run. A failed run prints its options and the
 // shortest script that still fails.
 //
 //	go test ./internal/sim -seeds 10000          a campaign
-//	go test ./internal/sim -seed 4711            one run again, traced
+//	go test ./internal/sim -seed 4711            one run again, with a trace
 func TestSim(t *testing.T) {
 	if *seedFlag != 0 {
 		o := Draw(*seedFlag)
@@ -44,7 +44,7 @@ func TestSim(t *testing.T) {
 	}
 	t.Logf("seeds %d to %d in %v\n%s", c.First, next-1, time.Since(start).Round(time.Millisecond), &table)
 	if missing := sum.Missing(); c.Seeds >= 2000 && len(failed) == 0 && len(missing) > 0 {
-		t.Errorf("%d seeds never reached: %s; the simulator is idle there", c.Seeds, strings.Join(missing, ", "))
+		t.Errorf("%d seeds never reached: %s; the simulator does not test these events", c.Seeds, strings.Join(missing, ", "))
 	}
 }
 
@@ -65,7 +65,7 @@ func report(t *testing.T, r Result) {
 		r.Options.Seed, r.Options.Seed, r.Violation, r.Options, len(r.Actions), strings.Join(r.Trace, "\n"), r.Text())
 }
 
-// TestSameSeedSameRun: a seed gives the same run, to the last line of its trace.
+// TestSameSeedSameRun: two runs of one seed must have equal traces.
 func TestSameSeedSameRun(t *testing.T) {
 	for seed := uint64(1); seed <= 40; seed++ {
 		o := Draw(seed)

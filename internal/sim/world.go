@@ -376,7 +376,7 @@ func (w *world) atRest() {
 // openUp removes all limits of a queue and attaches a consumer to it.
 func (w *world) openUp(i *surgetank.QueueInfo) {
 	c := i.Config
-	c.Paused, c.Level, c.Group.Rate = false, surgetank.LevelConfig{}, 0
+	c.Paused, c.Level, c.Group.Rate = false, surgetank.LevelConfig{Breaker: surgetank.BreakerOff}, 0
 	w.send(&queue.Declare{Name: i.Name, Config: c, Mode: surgetank.DeclareUpdate}, func(error) {})
 	w.attach(i.Name, door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1000, Lease: surgetank.LeaseForever}})
 	w.run()

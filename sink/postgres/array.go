@@ -16,7 +16,8 @@ var wholeValue = func() *jsonpath.Set {
 }()
 
 // array writes a JSON array for an array column, as a PostgreSQL array literal: {1,2,NULL,"text"}.
-// Nested arrays become further dimensions, unless the elements are JSON themselves.
+// Nested arrays become further dimensions, unless the column's elements have the type json or
+// jsonb.
 func (c *column) array(dst, raw []byte) ([]byte, error) {
 	literal, err := c.elements(nil, raw)
 	if err != nil {

@@ -31,8 +31,8 @@ func benchMessages(n int) []surgetank.Publishing {
 }
 
 // BenchmarkSinkPostgres sends rows through an in-memory broker and the sink. In the same run it
-// sends the same rows by COPY: all in one COPY, and in one COPY per 1,000 rows. The reported ratio
-// compares the sink with the single COPY.
+// sends the same rows by COPY: once in a single COPY, and once in one COPY per 1,000 rows. The
+// reported ratio compares the sink with the single COPY.
 func BenchmarkSinkPostgres(b *testing.B) {
 	for _, lanes := range []int{1, 4} {
 		for _, conflict := range []string{"", `,"on_conflict":{"keys":["id"],"do":"update"}`} {
@@ -127,8 +127,8 @@ func copyAll(b *testing.B, dsn, table string, lines [][]byte, batch int) {
 	}
 }
 
-// benchRun publishes all messages and measures from the start of the sink to the last settled
-// message.
+// benchRun publishes all messages. It returns the time from the start of the sink to the last
+// settled message.
 func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Duration {
 	ctx := context.Background()
 	broker, err := embedded.Memory(embedded.Options{CacheBytes: 1 << 30})

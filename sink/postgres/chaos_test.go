@@ -15,16 +15,17 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// chaos is a broker on disk, a sink, a network and a PostgreSQL server of its own. Each of them
+// chaos is a broker on disk, a sink, a network proxy and a separate PostgreSQL server. Each of them
 // fails during the test.
 type chaos struct {
 	t     *testing.T
 	rng   *rand.Rand
 	pg    *pgtest.Server
 	proxy *pgtest.Proxy
-	dsn   string // without the proxy
+	dsn   string // the server's address, without the proxy
 	dir   string
-	// columns is the sink's columns as JSON; empty: those of the suite's table.
+	// columns is the sink's columns as JSON. If it is empty, the sink has the columns of the
+	// suite's table.
 	columns string
 	broker  *embedded.Broker
 	sink    *sink.Runner
@@ -51,7 +52,7 @@ func (c *chaos) open() {
 	c.sink.Start()
 }
 
-// close ends broker and sink, either in order or with commits interrupted.
+// close ends broker and sink. If kindly is false, commits are interrupted.
 func (c *chaos) close(kindly bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,7 +73,7 @@ func (c *chaos) must(err error) {
 	}
 }
 
-// fail causes one of the failures.
+// fail causes a failure of this kind and returns its name.
 func (c *chaos) fail(kind int) string {
 	c.t.Helper()
 	switch kind {
@@ -114,8 +115,8 @@ func (c *chaos) left() (int64, error) {
 	return q.Ready + q.Blocked + q.Delayed + q.Leased, err
 }
 
-// failures causes rounds of failures, one each time the sink has sent about as many bytes, and then
-// waits until all messages are settled.
+// failures causes one failure per round, each after the sink has sent about this number of bytes.
+// Then it waits until all messages are settled.
 func (c *chaos) failures(rounds, bytes int) {
 	t := c.t
 	t.Helper()
@@ -145,8 +146,8 @@ func (c *chaos) failures(rounds, bytes int) {
 	}
 }
 
-// TestOnceThroughFailures sends 20,000 messages through every kind of failure, and then reads the
-// table.
+// TestOnceThroughFailures writes 20,000 messages during every kind of failure. Then each good
+// message must have exactly one row, in order.
 func TestOnceThroughFailures(t *testing.T) {
 	pg := pgtest.Start(t)
 	const groups = 40

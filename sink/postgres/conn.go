@@ -8,8 +8,8 @@ import (
 )
 
 // conn is one connection. With a pooler like PgBouncer, two transactions of one connection may run
-// in different sessions of the server. So no state may stay in a session: each transaction then
-// makes the settings and the staging table again.
+// in different sessions of the server. So with a pooler no state may stay in a session: each
+// transaction sets the settings and creates the staging table again.
 type conn struct {
 	*pgconn.PgConn
 	pooled bool
@@ -18,10 +18,10 @@ type conn struct {
 // startup are settings sent with the start of the connection. PgBouncer applies them in every mode.
 var startup = map[string]string{"client_encoding": "UTF8", "standard_conforming_strings": "on", "TimeZone": "UTC", "DateStyle": "ISO, YMD"}
 
-// settings are set once on a connection with a session of its own. Times without a zone are read as
-// UTC. A commit is on disk before the answer, whatever the database's default, because the message
-// is acked after it. Each statement sees earlier commits, which the guard of a batch needs. The
-// server ends a connection whose peer is gone instead of keeping its locks.
+// settings are set once on a connection without a pooler. Times without a zone are read as UTC. A
+// commit is on disk before the answer, whatever the database's default, because the message is
+// acked after it. Each statement sees earlier commits, which the guard of a batch needs. If the
+// peer of a connection is gone, the server ends the connection, so that it keeps no locks.
 const settings = `SET bytea_output = 'hex'; SET client_min_messages = warning; SET idle_in_transaction_session_timeout = '60s';
 SET default_transaction_isolation = 'read committed'; SET default_transaction_deferrable = off;
 SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET tcp_user_timeout = 30000;
@@ -33,7 +33,7 @@ set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true), 
 set_config('client_min_messages', 'warning', true), set_config('idle_in_transaction_session_timeout', '60s', true),
 set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true); `
 
-// connect opens one connection. name is shown to the database's administrator.
+// connect opens one connection. name identifies the connection to the database's administrator.
 func (t *Target) connect(ctx context.Context, name string) (*conn, error) {
 	config := t.config.Copy()
 	for k, v := range startup {
@@ -76,7 +76,7 @@ func takesTransactions(ctx context.Context, pg *pgconn.PgConn) error {
 	return nil
 }
 
-// hangUp closes a connection without waiting for the server.
+// hangUp closes a connection without waiting for the server's answer.
 func hangUp(pg *pgconn.PgConn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

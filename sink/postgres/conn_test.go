@@ -85,7 +85,7 @@ func TestIdleLanesHoldNoConnection(t *testing.T) {
 	}
 	awaitBackends(t, pg, dsn, 0)
 	if got := fmt.Sprint(pg.Query(t, dsn, "SELECT count(*), count(*) FILTER (WHERE id = 9) FROM t")); got != "[[7 0]]" {
-		t.Errorf("rows, and rows that were refused: %s", got)
+		t.Errorf("number of rows, and number of rows from refused batches: %s", got)
 	}
 }
 
@@ -200,8 +200,8 @@ func TestPermissionsAreNamed(t *testing.T) {
 	}
 }
 
-// A missing table is created again if no rows in it are known. Otherwise the claim refuses, and
-// nothing is created.
+// TestAVanishedTable: a missing table is created again if the claim knows of no rows in it.
+// Otherwise the claim refuses, and no table is created.
 func TestAVanishedTable(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for _, create := range []bool{true, false} {
@@ -234,7 +234,7 @@ func TestAVanishedTable(t *testing.T) {
 					t.Errorf("%s, create %v: %v, want a refusal", gone, create, err)
 				}
 				if n := len(pg.Query(t, dsn, "SELECT 1 FROM pg_class WHERE relname = 't'")); (n == 1) != (gone == "DROP TABLE surgetank_progress") {
-					t.Errorf("%s: the table was made before the claim was heard", gone)
+					t.Errorf("%s: the table was created before the claim was asked", gone)
 				}
 			case err != nil:
 				t.Errorf("%s, create %v: %v", gone, create, err)

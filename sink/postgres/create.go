@@ -47,7 +47,7 @@ func (t *Target) create(ctx context.Context, pg *pgconn.PgConn) error {
 
 // createAgain creates a table that disappeared after the sink was created, if the claim accepts the
 // stored progress. If rows of the sink disappeared with the table, as in a recreated database, the
-// claim refuses and nothing is created.
+// claim refuses and no table is created.
 func (t *Target) createAgain(ctx context.Context, pg *pgconn.PgConn, claim sink.Claim) error {
 	there, err := t.exists(ctx, pg, sink.QuoteTable(t.table))
 	if err != nil || there {
@@ -98,9 +98,9 @@ func (t *Target) isType(ctx context.Context, pg *pgconn.PgConn, c sink.Column) e
 	return nil
 }
 
-// createType returns the type of the settings, or a type that accepts every value of the source. A
-// value at a JSON path becomes text: a string's characters, a number's digits, or JSON. So no value
-// is rejected, and strings compare without quotes.
+// createType returns the column's type from the settings. Without one, it returns a type that
+// accepts every value of the source. A value at a JSON path becomes text: a string's characters, a
+// number's digits, or JSON. So no value is rejected, and strings compare without quotes.
 func createType(c sink.Column) string {
 	if c.Type != "" {
 		return c.Type

@@ -13,12 +13,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// own are settings that pgconn, by libpq's rules, reads from the process's environment and the
-// user's home directory if the address lacks them. They are the server's own secrets and would be
-// sent to the host in the address. Empty values turn them off.
+// own lists settings that may be missing in the address. pgconn then reads them, by libpq's rules,
+// from the process's environment and the user's home directory. They are the server's own secrets
+// and would be sent to the host in the address. Empty values turn them off.
 var own = []string{"passfile", "sslcert", "sslkey", "sslpassword"}
 
-// refusedKeys are settings that name files with secrets of the server's user.
+// refusedKeys lists settings that name files with secrets of the server's user.
 var refusedKeys = []string{"passfile", "service", "servicefile"}
 
 // word matches one setting of an address in key=value form, such as host=h.
@@ -86,8 +86,8 @@ func parseDSN(dsn string) (*pgconn.Config, error) {
 	return config, nil
 }
 
-// without turns off settings that the address would get from elsewhere. If a setting appears twice,
-// the last one counts, which is the address's own.
+// without returns the address with the settings in own turned off. If the address contains such a
+// setting itself, the address's value applies, because the last value of a setting counts.
 func without(dsn string) string {
 	if !isURL(dsn) {
 		return strings.Join(own, "='' ") + "='' " + dsn

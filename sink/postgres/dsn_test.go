@@ -13,8 +13,8 @@ func at(dsn string) sink.Spec {
 	return sink.Spec{Kind: "postgres", Address: dsn, Table: sink.TableSpec{Table: "t"}}
 }
 
-// TestTheServersOwnSecrets: no secret in the environment or the home directory of the server's user
-// gets into a connection, whatever host the address names.
+// TestTheServersOwnSecrets: no connection uses a secret from the environment or the home directory
+// of the server's user, whatever host the address names.
 func TestTheServersOwnSecrets(t *testing.T) {
 	home := t.TempDir()
 	for name, text := range map[string]string{
@@ -39,7 +39,7 @@ func TestTheServersOwnSecrets(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	for _, withEnv := range []bool{true, false} {
-		if !withEnv { // then ~/.pgpass would be the next source
+		if !withEnv { // without PGPASSWORD, pgconn would read ~/.pgpass next
 			os.Unsetenv("PGPASSWORD")
 			os.Unsetenv("PGPASSFILE")
 		}
@@ -52,7 +52,7 @@ func TestTheServersOwnSecrets(t *testing.T) {
 			target, err := New(at(dsn))
 			if want == "-" {
 				if err == nil {
-					t.Errorf("%s: is read", dsn)
+					t.Errorf("%s: the address is accepted", dsn)
 				}
 				continue
 			}
@@ -102,7 +102,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 				err = target.Check(t.Context())
 			}
 			if err == nil {
-				t.Errorf("%q can be used", dsn)
+				t.Errorf("%q is accepted", dsn)
 			} else if strings.Contains(strings.ToLower(err.Error()), strings.ToLower(password)) {
 				t.Errorf("%q: the error shows the password: %v", dsn, err)
 			}

@@ -48,7 +48,7 @@ func classify(err error) error {
 	return e
 }
 
-// classOf is the table of classify.
+// classOf returns the class of an error by its SQLSTATE, as in the table at classify.
 func classOf(pg *pgconn.PgError) sink.Class {
 	if len(pg.Code) != 5 {
 		return sink.Down
@@ -56,7 +56,7 @@ func classOf(pg *pgconn.PgError) sink.Class {
 	switch pg.Code {
 	case "53200", "53400", "57014", "25P04":
 		return sink.TooLarge
-	case "53300", "40003": // only new connections get these: too many connections; completion unknown
+	case "53300", "40003": // too many connections; completion unknown: only new connections get these
 		return sink.Down
 	case "55P03":
 		return sink.Retry

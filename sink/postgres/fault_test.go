@@ -11,8 +11,9 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// TestOneRowParksItself: each error comes from one row, and the error alone does not show whose
-// fault it is. The bad row between two good ones is parked, and the good ones are written.
+// TestOneRowParksItself: each error is caused by one row, but the error alone does not show whether
+// the row or the table is at fault. The bad row between two good rows is parked, and the good rows
+// are written.
 func TestOneRowParksItself(t *testing.T) {
 	pg := pgtest.Shared(t)
 	trigger := func(body string) string {
@@ -40,7 +41,7 @@ func TestOneRowParksItself(t *testing.T) {
 			r.until("the good rows", func(s sink.Status) bool { return s.Applied == 2 })
 			id := 4
 			r.until("all decided", func(s sink.Status) bool {
-				if s.HeldBack > 0 && s.Applied == uint64(id)-2 { // a batch of three gave no evidence, so this row does
+				if s.HeldBack > 0 && s.Applied == uint64(id)-2 { // the batch of three rows gave no evidence; one more row does
 					r.publish(fmt.Sprintf(`{"id":%d,"v":"c"}`, id))
 					id++
 				}
@@ -53,8 +54,8 @@ func TestOneRowParksItself(t *testing.T) {
 	}
 }
 
-// TestTheTablesFaultParksNothing: the sink waits, reports why, and continues when the table is
-// fixed.
+// TestTheTablesFaultParksNothing: if the table is at fault, the sink waits, reports the reason, and
+// continues when the table is corrected.
 func TestTheTablesFaultParksNothing(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for name, c := range map[string]struct{ ddl, breaks, mends, says string }{
@@ -91,8 +92,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestOthersGoOnBesideTheTablesFault: rows that the table accepts are written while others are held
-// back.
+// TestOthersGoOnBesideTheTablesFault: rows that the table accepts are written while the rejected
+// rows are held back.
 func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -115,8 +116,8 @@ func TestOthersGoOnBesideTheTablesFault(t *testing.T) {
 	}
 }
 
-// TestABatchThatIsTooLargeIsMadeSmaller: a batch that exceeds the time of one statement is written
-// in parts, and the parts grow again.
+// TestABatchThatIsTooLargeIsMadeSmaller: if a batch exceeds the statement time-out, it is written
+// in smaller batches. Later batches grow again.
 func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -139,7 +140,7 @@ func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	low := r.r.Status().BatchLimit
 	for i := 0; r.r.Status().BatchLimit <= low; i++ {
 		if i == 500 {
-			t.Fatalf("the limit stays at %d", low)
+			t.Fatalf("the batch limit stays at %d", low)
 		}
 		r.publish(bodies...)
 		want := uint64(500 * (i + 2))
@@ -147,8 +148,8 @@ func TestABatchThatIsTooLargeIsMadeSmaller(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, in whatever form the
-// key is written.
+// TestKeysKeepTheirOrderOverLanes: the last of all rows with the same key must win, however the
+// messages spell the key.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	pg := pgtest.Shared(t)
 	for typ, forms := range map[string][]string{

@@ -12,9 +12,9 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// guard makes a transaction fail if the table has changed since the rows were made, or if the
-// progress differs from what the lane left. A random mark in the error's text distinguishes these
-// failures from those of rows, triggers and constraints. Nothing in the database can know the mark.
+// guard makes a transaction fail if the table has changed since the rows were made, or if the lane
+// did not write the stored progress. A random mark in the error's text distinguishes these failures
+// from those of rows, triggers and constraints. Triggers and rows cannot know the mark.
 //
 // A transaction locks the table, compares, then writes. The lock is ROW EXCLUSIVE. COPY takes this
 // lock anyway, and it excludes ALTER TABLE, DROP and similar statements. The lock is a separate
@@ -41,23 +41,26 @@ ARRAY(SELECT d.xmin FROM pg_catalog.pg_attrdef d WHERE d.adrelid = c.oid ORDER B
 FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(` + literal(name) + `))`
 }
 
-// compare fails unless the table's fingerprint equals was, which is an SQL expression. The text of
-// the failing cast depends on the table, so the planner cannot evaluate it early.
+// compare returns a statement that fails unless the table's fingerprint equals the SQL expression
+// was. The text of the failing cast depends on the table, so the planner cannot evaluate it early.
 func (g guard) compare(name, was string) string {
 	return "SELECT CASE WHEN f = " + was + " THEN 0 ELSE CAST('" + g.mark + markChanged + "' || coalesce(f, '') AS int) END FROM (SELECT " + fingerprint(name) + " AS f) f"
 }
 
-// prepare makes compare a prepared statement of the session. Each batch then saves the planning.
+// prepare returns the SQL that makes compare a prepared statement of the session, so that batches
+// need not plan it.
 func (g guard) prepare(name string) string {
 	return "PREPARE surgetank_guard (text) AS " + g.compare(name, "$1")
 }
 
-// moved makes the update of a lane's progress fail unless one row was updated.
+// moved returns a statement that updates a lane's progress and fails unless it updated exactly one
+// row.
 func (g guard) moved(before, update string) string {
 	return before + "WITH moved AS (" + update + " RETURNING 1) SELECT CASE WHEN count(*) = 1 THEN 0 ELSE CAST('" + g.mark + markStale + "' || count(*) AS int) END FROM moved"
 }
 
-// verdict is classify for errors of a guarded transaction.
+// verdict classifies an error of a guarded transaction: a failure of the guard, or else as classify
+// does.
 func (g guard) verdict(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

@@ -11,10 +11,10 @@ import (
 // KeyForms returns how the table compares the key columns, as found by Open.
 func (t *Target) KeyForms() map[string]sink.KeyForm { return t.keys }
 
-// readKeys finds the forms of the columns that on_conflict names. Known forms are whole numbers,
-// uuid, and text whose collation treats only equal characters as equal. A column with a default is
-// unknown, because a missing field gets the default as its key. A default from a sequence is
-// allowed.
+// readKeys finds the key forms of the columns that on_conflict names. Known forms are whole
+// numbers, uuid, and text whose collation treats only equal characters as equal. A column with a
+// default has no known form, because a missing field gets the default as its key. A default from a
+// sequence is allowed.
 func (t *Target) readKeys(ctx context.Context, conn *pgconn.PgConn) error {
 	t.keys = map[string]sink.KeyForm{}
 	if t.spec.Table.OnConflict == nil || t.spec.Lanes == 1 {

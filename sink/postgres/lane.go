@@ -24,10 +24,10 @@ type lane struct {
 	guard  guard
 	staged string // the statement that made the connection's staging table; empty: no staging table
 
-	lines   []byte // of all rows
+	lines   []byte // the lines of all rows
 	ends    []int  // end of each row's line in lines
-	missing []byte // len(l.defaults) characters a row: 1 where a field is missing and its column has a default
-	anyGone bool   // some row has a 1 in missing
+	missing []byte // for each row, one character per column with a default: 1 if the field is missing
+	anyGone bool   // missing contains a 1
 	stage   []byte // lines for the staging table
 	ready   bool   // the guard's statement is prepared on the connection
 }
@@ -105,8 +105,8 @@ func (l *lane) start(row int) int {
 // direct reports whether the current rows may be copied straight into the table.
 func (l *lane) direct() bool { return l.l.direct && !l.anyGone }
 
-// rows returns the statements that write rows to the table: those up to and including the COPY, the
-// data for the COPY, and those after it.
+// rows returns the statements that write rows to the table. sql ends with the COPY, data is the
+// input of the COPY, and after has the statements after it.
 func (l *lane) rows(from, to int) (data io.Reader, sql string, after string) {
 	if l.direct() {
 		return bytes.NewReader(l.lines[l.start(from):l.start(to)]), l.l.copyInto, ""
@@ -153,8 +153,8 @@ func (l *lane) connect(ctx context.Context) error {
 	return nil
 }
 
-// dial connects after the opening. It checks the progress: the connection must lead to the database
-// that the opening left, and no other opening may have come since.
+// dial connects after the opening. It checks that the stored progress is still that of this
+// opening: the connection leads to the same database, and there was no later opening.
 func (l *lane) dial(ctx context.Context) error {
 	c, err := l.t.connect(ctx, appName(l.claim.Instance))
 	if err != nil {
@@ -171,7 +171,7 @@ func (l *lane) dial(ctx context.Context) error {
 }
 
 func (l *lane) verify(ctx context.Context, c *conn) error {
-	check := l.claim.Verify() // records what was committed before the progress is read
+	check := l.claim.Verify() // notes the committed messages before the progress is read
 	state, err := l.l.stored(ctx, c.PgConn, l.claim.Instance)
 	switch {
 	case err != nil:
@@ -182,8 +182,8 @@ func (l *lane) verify(ctx context.Context, c *conn) error {
 	return check(*state)
 }
 
-// begin returns the first statements of a transaction: through a pooler the settings that a session
-// would keep, then the lock, then the comparison.
+// begin returns the first statements of a transaction: the settings, if there is a pooler, then the
+// lock, then the comparison of the table.
 func (l *lane) begin() string {
 	if !l.conn.pooled {
 		return l.l.lock + "; EXECUTE surgetank_guard (" + literal(l.l.print) + "); "
@@ -199,8 +199,8 @@ func (l *lane) begin() string {
 // same.
 const sameTries = 5
 
-// guarded repeats a transaction while the fingerprint differs and the layout does not. If try
-// fails, it must undo everything.
+// guarded calls try, and again while the table's fingerprint differs and its layout does not. If
+// try fails, it must roll back everything.
 func (l *lane) guarded(ctx context.Context, try func() error) error {
 	for n := 1; ; n++ {
 		if err := l.connect(ctx); err != nil {

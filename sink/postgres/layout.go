@@ -13,7 +13,7 @@ import (
 type layout struct {
 	found    found
 	name     string // the table's name in the settings, as SQL
-	print    string // the table's fingerprint; see guard
+	print    string // the table's fingerprint, as guard computes it
 	key      string // layouts with the same key turn messages into the same rows, by the same statements
 	columns  []column
 	lock     string // locks the definition of the table until the transaction ends
@@ -23,7 +23,7 @@ type layout struct {
 	copyInto string // COPY into the table
 	stage    string // CREATE of the staging table, without its ON COMMIT clause
 	copyBy   string // COPY into the staging table
-	insert   string // staging table → table
+	insert   string // INSERT from the staging table into the table
 }
 
 const stageName = "pg_temp.surgetank_stage"
@@ -60,11 +60,11 @@ func newLayout(spec sink.TableSpec, f found, columns []column, name, print strin
 	return l
 }
 
-// fromStage selects the rows of the staging table. A missing field gets its column's default:
-// missing has one character, 0 or 1, for each column with a default. If on_conflict updates, the
-// last of the rows with the same keys is used, because one INSERT may touch a row only once. If it
-// adds, that row has the sums of all of them. Rows are ordered by their keys, so two lanes lock rows
-// in the same order.
+// fromStage selects the rows of the staging table. A missing field gets its column's default: the
+// column missing has one character, 0 or 1, for each column with a default. If on_conflict updates,
+// the last of the rows with the same keys is used, because one INSERT may change a row only once.
+// If on_conflict adds, this row gets the sums of all rows with its keys. Rows are ordered by their
+// keys, so two lanes lock rows in the same order.
 func (l *layout) fromStage(spec sink.TableSpec) string {
 	values := make([]string, len(l.columns))
 	for i, c := range l.columns {
@@ -123,7 +123,7 @@ func conflict(spec sink.TableSpec, columns []column) string {
 	return head + "UPDATE SET " + strings.Join(sets, ", ")
 }
 
-// probe is the insert without rows and staging table, for EXPLAIN.
+// probe returns the INSERT without rows and staging table, for EXPLAIN.
 func (l *layout) probe() string {
 	var list []string
 	for i, c := range l.columns {
@@ -134,8 +134,8 @@ func (l *layout) probe() string {
 }
 
 // advance returns the statements that update a lane's progress. update must change exactly one row;
-// otherwise the lane's progress is not what the lane left. before comes first, because Open locks
-// the rows in this order.
+// otherwise another opening has changed the progress. before must run first, because Open locks the
+// rows in this order.
 func (l *layout) advance(claim *sink.Claim, lane int, p sink.Progress) (before, update string) {
 	update = fmt.Sprintf(`UPDATE %s SET batch = batch + 1, watermark = %d, entry = %d, applied = %d, ids = '\x%x', updated = now() WHERE instance = %s AND lane = %d AND owner = %s AND epoch = %d AND batch = %d`,
 		l.progress, p.Watermark, p.Entry, p.Applied, p.IDs, literal(claim.Instance), lane, literal(claim.Owner), p.Epoch, p.Batch)

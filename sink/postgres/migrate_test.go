@@ -21,9 +21,9 @@ func open(t testing.TB, s sink.Spec, lanes int, verify func(sink.State) error) *
 	return opentest.Open(t, checked(t, s), lanes, verify)
 }
 
-// TestTheTableIsThatOfTheTransaction makes one ordinary change of the table after the other. The
-// next stored row must obey the changed table. Each change is tried directly and through the
-// staging table, and both in one query and in parts.
+// TestTheTableIsThatOfTheTransaction makes common changes of the table, one after the other. The
+// next stored row must obey the changed table. Each change is tested with and without the staging
+// table, and each of these with one query and with single writes.
 func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -75,7 +75,7 @@ func TestTheTableIsThatOfTheTransaction(t *testing.T) {
 					continue
 				}
 				if c.name == "nothing that counts" && changes != 0 {
-					t.Errorf("%s: a change that makes no difference was reported", way)
+					t.Errorf("%s: a change without effect on rows was reported", way)
 				}
 				o.Target.Close()
 				if got := pg.Query(t, dsn, "SET timezone = 'UTC'; SELECT v FROM t WHERE id = 2"); fmt.Sprint(got) != "[["+c.want+"]]" {
@@ -134,7 +134,7 @@ func TestAnErrorLikeTheGuardsIsTheRows(t *testing.T) {
 
 // TestMigrationsUnderLoad: a table is altered at random while two lanes write to it. Each migration
 // records in its transaction which version of the table is valid from then on. A trigger records
-// the version of each stored row. Every row must be what its version requires.
+// the version of each stored row. Every row must match its version of the table.
 func TestMigrationsUnderLoad(t *testing.T) {
 	pg := pgtest.Shared(t)
 	versions := []struct{ name, alter, missing, given string }{
@@ -233,7 +233,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 			}
 			t.Logf("%d migrations, %d batches made anew, %d bad, rows by version %v", n, all.changes, all.bad, seen)
 			if all.changes == 0 || n < 5 {
-				t.Error("the migrations did not meet the batches")
+				t.Error("too few migrations, or none during a batch")
 			}
 		})
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // TestARowThatAnEarlierMessageBrings: every row refers to the row of the previous message, and the
-// lanes write at the same time.
+// lanes write at the same time. No message may be parked.
 func TestARowThatAnEarlierMessageBrings(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)

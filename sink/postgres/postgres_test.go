@@ -183,7 +183,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 			t.Errorf("%s: parked %v, want a reason with %q", body, dead, says)
 		}
 		if rows := pg.Query(t, dsn, "DELETE FROM t WHERE id = 77 RETURNING id"); len(rows) != 1 {
-			t.Errorf("%s: the good row beside it is not there", body)
+			t.Errorf("%s: the good row of the same batch is missing", body)
 		}
 		pg.Exec(t, dsn, "DELETE FROM surgetank_progress")
 	}
@@ -241,7 +241,7 @@ func TestCheckSaysWhatIsMissing(t *testing.T) {
 			t.Errorf("%s %s: %v, want %s: %s", c.table, c.rest, err, c.field, c.says)
 		}
 		if strings.Contains(fmt.Sprint(err), "hunter2") {
-			t.Errorf("the error tells the password: %v", err)
+			t.Errorf("the error shows the password: %v", err)
 		}
 	}
 }
@@ -281,7 +281,7 @@ func TestCreateTable(t *testing.T) {
 			t.Errorf("type %s: %v", wrong, err)
 		}
 		if rows := pg.Query(t, dsn, "SELECT 1 FROM pg_class WHERE relname = 'fresh'"); len(rows) != 0 {
-			t.Fatalf("type %s made a table", wrong)
+			t.Fatalf("a table was created with the type %s", wrong)
 		}
 	}
 }

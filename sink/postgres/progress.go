@@ -39,7 +39,8 @@ func upgradeProgress(schema string) string {
 	return "ALTER TABLE " + progressName(schema) + " " + timelineColumns("ADD COLUMN IF NOT EXISTS ")
 }
 
-// takeOver gives this opening the progress: after it, no commit of an older opening can succeed.
+// takeOver makes this opening the owner of the progress: after that, no commit of an older opening
+// can succeed.
 //
 //	read without locks             do queue and target contradict each other? Then stop without a change
 //	lock the row of lane -1        of two openings one waits
@@ -106,7 +107,8 @@ func (l *layout) takeOver(ctx context.Context, conn *pgconn.PgConn, claim sink.C
 	return next, nil
 }
 
-// stored reads an instance's progress as of one moment. It returns nil if there is none.
+// stored reads the progress of all lanes of an instance in one snapshot. It returns nil if there is
+// none.
 func (l *layout) stored(ctx context.Context, conn *pgconn.PgConn, instance string) (*sink.State, error) {
 	rows, err := query(ctx, conn, `SELECT lane, owner, queue, epoch, batch, watermark, ids, incarnation, entry, applied, known,
 		(extract(epoch FROM updated) * 1000000)::bigint FROM `+l.progress+" WHERE instance = $1 ORDER BY lane", instance)

@@ -61,7 +61,7 @@ func (r *running) until(what string, ok func(sink.Status) bool) {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-deadline:
-			r.t.Fatalf("%s: never; the sink: %+v", what, r.r.Status())
+			r.t.Fatalf("%s: did not happen; the sink: %+v", what, r.r.Status())
 		}
 	}
 }
@@ -82,8 +82,8 @@ func TestASchemaThatChangesParksNothing(t *testing.T) {
 	r.until("all rows", func(s sink.Status) bool { return s.Applied == 3 && s.Parked == 0 && s.State == sink.StateRunning })
 }
 
-// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order unrelated to the
-// keys' order.
+// TestLanesThatMeetOnKeys: lanes write the same keys again and again, in an order that differs from
+// the keys' order. All rows must be written, and the last message of each key must win.
 func TestLanesThatMeetOnKeys(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)

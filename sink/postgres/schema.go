@@ -27,10 +27,10 @@ func (f found) sql() string { return sink.QuoteName(f.schema) + "." + sink.Quote
 type column struct {
 	sink.Column
 	kind      kind
-	element   kind   // type of an array's elements
-	stageType string // of the column in the staging table
+	element   kind   // kind of an array's elements
+	stageType string // type of the column in the staging table
 	cast      string // converts the staging table's value to the column's type
-	fallback  string // the expression of its default; empty: none
+	fallback  string // the expression of the column's default; empty: no default
 	notNull   bool
 }
 
@@ -63,8 +63,8 @@ func refused(field, format string, args ...any) error {
 	return surgetank.FieldErrorf(field, format, args...)
 }
 
-// permissions lets the database check the insert and the progress table. The error says what to
-// grant.
+// permissions lets the database check the rights to the table and to the progress table. The error
+// names the missing GRANT.
 func (t *Target) permissions(ctx context.Context, pg *pgconn.PgConn, l *layout) error {
 	// EXPLAIN checks permissions, types, and that a unique index fits on_conflict, without any
 	// effect.
@@ -115,7 +115,8 @@ func (t *Target) makeProgress(ctx context.Context, pg *pgconn.PgConn, schema str
 		return t.upgradeProgressTable(ctx, pg, schema)
 	}
 	if err := exec(ctx, pg, createProgress(schema)); err != nil {
-		// Two sinks that are set at once both create the table; the second one finds the table.
+		// If two sinks are set at once, both create the table. The second CREATE fails, and the
+		// table exists.
 		if there, again := t.exists(ctx, pg, progressName(schema)); again == nil && there {
 			return nil
 		}

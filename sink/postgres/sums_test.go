@@ -14,8 +14,8 @@ import (
 
 const sumColumns = `"columns":{"id":"$.id","hits":"$.hits","bytes":"$.bytes","last":"$.last"},"on_conflict":{"keys":["id"],"do":"add","add":["hits","bytes"]}`
 
-// TestSums: rows with the same key are added, among each other and to the existing row. Of the other
-// columns the last value counts.
+// TestSums: the rows of a batch with the same key are added to each other and to the existing row.
+// The other columns get the values of the last message.
 func TestSums(t *testing.T) {
 	pg := pgtest.Shared(t)
 	dsn := pg.Database(t)
@@ -67,12 +67,12 @@ func TestASumThatDoesNotFit(t *testing.T) {
 	}
 	_, err := deliver(t, s, msgs...)
 	if e, ok := err.(*sink.Error); !ok || !e.Class.OfRow() {
-		t.Errorf("the error of a sum is not one of a row: %v", err)
+		t.Errorf("the error of a sum is not an error of a row: %v", err)
 	}
 }
 
-// TestSumsThroughFailures: counters are exact after crashes of PostgreSQL, of the network and of the
-// broker, in the middle of commits. A trigger counts the rows that were written.
+// TestSumsThroughFailures: counters are exact after crashes of PostgreSQL, of the network and of
+// the broker, in the middle of commits. A trigger counts the rows that were written.
 func TestSumsThroughFailures(t *testing.T) {
 	pg := pgtest.Start(t)
 	const counters = 12
@@ -95,7 +95,7 @@ func TestSumsThroughFailures(t *testing.T) {
 	for i := 0; i < n; i += 500 {
 		var msgs []surgetank.Publishing
 		for j := i; j < i+500; j++ {
-			k := min(c.rng.IntN(counters), c.rng.IntN(counters)) // some are hotter than others
+			k := min(c.rng.IntN(counters), c.rng.IntN(counters)) // lower counters are hit more often
 			hits[k]++
 			bytes[k] += j
 			msgs = append(msgs, surgetank.Publishing{Queues: []string{"q"}, Message: surgetank.Message{Body: fmt.Appendf(nil, `{"id":"counter %d","hits":1,"bytes":%d,"last":%d,"pad":%q}`, k, j, j, strings.Repeat("x", 100))}})

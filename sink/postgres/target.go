@@ -9,8 +9,8 @@
 //	                CopyData … CopyDone
 //	server → sink   one answer: committed, or the error that rolled it back
 //
-// Rows usually go straight into the table. They go through a temporary staging table, within the
-// same query, where COPY is not enough: with on_conflict, for missing fields that get their
+// Rows are usually copied straight into the table. If COPY is not enough, the same query copies
+// them into a temporary staging table first: with on_conflict, for missing fields that get their
 // column's default, and with row-level security.
 package postgres
 
@@ -89,8 +89,8 @@ func (t *Target) Check(ctx context.Context) error {
 	return t.permissions(ctx, c.PgConn, l)
 }
 
-// unreachable makes a *surgetank.Error of an error of the connection. It does not change an error
-// that already is one.
+// unreachable converts an error of the connection to a *surgetank.Error. It returns
+// a *surgetank.Error unchanged.
 func (t *Target) unreachable(err error) error {
 	var known *surgetank.Error
 	if errors.As(err, &known) {
@@ -100,8 +100,9 @@ func (t *Target) unreachable(err error) error {
 		Message: fmt.Sprintf("PostgreSQL at %s cannot be used: %v; check the address and that the server runs", t.spec.Redacted().Address, err)}
 }
 
-// Open takes the progress over. Lane 0 keeps the connection; the other lanes connect when they have
-// something to write. While the database is down or refuses, this one connection probes it.
+// Open makes this opening the owner of the progress. Lane 0 keeps the connection; the other lanes
+// connect when they have rows to write. So only one connection probes a database that is down or
+// refuses connections.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
 	first, err := t.connect(ctx, appName(claim.Instance))
 	if err != nil {
@@ -117,7 +118,8 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 	if err != nil {
 		return sink.State{}, nil, err
 	}
-	// If surgetank_progress is missing, the claim knows whether it had progress.
+	// If surgetank_progress is missing, the claim knows whether the table contained progress of
+	// this sink.
 	if err := t.makeProgress(ctx, first.PgConn, l.found.schema); err != nil {
 		return sink.State{}, nil, err
 	}

@@ -15,7 +15,7 @@ import (
 type kind uint8
 
 const (
-	kindOther kind = iota // whatever its input function reads: text, numeric, uuid, enums …
+	kindOther kind = iota // all other types, whose input functions read the text: text, numeric, uuid, enums …
 	kindJSON              // json, jsonb: any JSON value, unchanged
 	kindBytes
 	kindInteger
@@ -122,8 +122,8 @@ func (c *column) characters(dst, s []byte) ([]byte, error) {
 }
 
 // The accepted forms of a time: RFC 3339, also without its zone, with T or a space. PostgreSQL
-// would accept more, such as "now" and "tomorrow". Their values would depend on the day of writing,
-// not on the message.
+// would accept more, such as "now" and "tomorrow". The stored values would depend on the time of
+// the write, not on the message.
 var zoned = []string{time.RFC3339Nano, "2006-01-02 15:04:05.999999999Z07:00"}
 var unzoned = []string{"2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999"}
 

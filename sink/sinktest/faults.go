@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// Faults makes a target fail at every point where a real one can. Each call draws from a seeded
-// source.
+// Faults makes a target fail at every point where a real target can. A seeded random source decides
+// for each call.
 type Faults struct {
 	mu   sync.Mutex
 	rng  *rand.Rand
@@ -64,7 +64,7 @@ type faultyTarget struct {
 	f *Faults
 }
 
-// KeyForms returns the target's forms.
+// KeyForms returns the key forms of the wrapped target.
 func (t *faultyTarget) KeyForms() map[string]sink.KeyForm {
 	if k, ok := t.Target.(sink.Keyed); ok {
 		return k.KeyForms()

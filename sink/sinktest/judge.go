@@ -13,11 +13,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// judgement is a random life of a sink whose table rejects rows for every known reason. Some rows
-// are bad beyond doubt and others only look bad; the table must be fixed, or changes; a permission
-// is revoked for a while; rows refer to others; batches are too large. Exactly the messages that
-// deserve it must be parked, once. Every other message must have its row once. Rows of one group or
-// of one conflict key must be in order.
+// judgement runs a sink whose table rejects rows at random, for every known reason. Some rows are
+// bad beyond doubt, and others only look bad. The table changes or must be corrected, a permission
+// is revoked for a while, rows refer to other rows, and batches are too large. Exactly the bad
+// messages must be parked, once each. Every other message must have its row once. Rows of one group
+// or of one conflict key must be in order.
 func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 5))
 	b := doortest.NewBroker("q")
@@ -34,7 +34,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 		if body == "" {
 			message.Body = fmt.Appendf(nil, `{"v":%d}`, v)
 			if keyed && rng.IntN(2) == 0 {
-				message.Body = fmt.Appendf(nil, `{"v":%d.0}`, v) // the same key in another form
+				message.Body = fmt.Appendf(nil, `{"v":%d.0}`, v) // the same key, spelled differently
 			}
 		}
 		if g := rng.IntN(groups + 1); g > 0 {
@@ -124,7 +124,7 @@ func judgement(t *testing.T, m *Memory, seed uint64, seen map[string]int) {
 	faults.Stop()
 	m.Revoke(false)
 	m.Repair()
-	// As long as good messages come, every other one is decided.
+	// The sink can decide about every other message only while good messages arrive.
 	for i := 0; b.Open() > 0; i++ {
 		if i == 200 {
 			t.Fatalf("seed %d: %d messages are left; the sink: %+v", seed, b.Open(), r.Status())
@@ -150,7 +150,7 @@ func verifyJudgement(t *testing.T, m *Memory, b *doortest.Broker, seed uint64, k
 	for _, row := range rows {
 		count[row.ID]++
 		if v, ok := good[row.ID]; !ok || v != row.V {
-			t.Errorf("seed %d: row %+v is of no good message", seed, row)
+			t.Errorf("seed %d: row %+v does not belong to a good message", seed, row)
 		}
 		id, err := surgetank.ParseMessageID(row.ID)
 		if err != nil {

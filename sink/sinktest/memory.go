@@ -34,7 +34,7 @@ func NewMemory(seed uint64) *Memory {
 // Spec returns a sink that writes to the table.
 func (m *Memory) Spec() sink.Spec { return tableSpec("sqlite", "memory", "t") }
 
-// Target returns a handle and opens nothing.
+// Target returns a handle without opening it.
 func (m *Memory) Target(sink.Spec) (sink.Target, error) { return &memoryTarget{m: m}, nil }
 
 // Rows returns the committed rows.
@@ -65,7 +65,7 @@ type memoryTarget struct {
 func (t *memoryTarget) Check(context.Context) error { return nil }
 func (t *memoryTarget) Close()                      {}
 
-// KeyForms says that v is a whole number.
+// KeyForms declares that the key column v contains whole numbers.
 func (t *memoryTarget) KeyForms() map[string]sink.KeyForm {
 	return map[string]sink.KeyForm{"v": sink.KeyInteger}
 }
@@ -97,7 +97,7 @@ type memoryLane struct {
 	owner    string
 	number   int
 	x        *sink.Extractor
-	wide     bool // the lane's knowledge of the table
+	wide     bool // whether v accepts text, as the lane last read the table
 	added    []Row
 	tx       []Row
 	open     bool // a transaction is open
@@ -129,8 +129,8 @@ func (l *memoryLane) Add(d *surgetank.Delivery) error {
 	return nil
 }
 
-// check returns the error for the first rejected row, when the rows in before are already written.
-// Call with mu held.
+// check returns the error for the first rejected row of rows. The rows in before are already
+// written. Call with mu held.
 func (l *memoryLane) check(before, rows []Row) error {
 	for i, r := range rows {
 		if e := l.m.rejects(r, slices.Concat(before, rows), rows); e != nil {
@@ -144,7 +144,7 @@ func (l *memoryLane) check(before, rows []Row) error {
 	return nil
 }
 
-// store commits rows and progress, if the progress is what the lane left. Call with mu held.
+// store commits rows and progress, if the lane itself wrote the stored progress. Call with mu held.
 func (l *memoryLane) store(rows []Row, p sink.Progress) error {
 	st := l.m.states[l.instance]
 	if st == nil || st.Owner != l.owner || st.Epoch != p.Epoch || l.number >= len(st.Lanes) || st.Lanes[l.number].Batch != p.Batch {
@@ -173,7 +173,7 @@ func (l *memoryLane) Commit(_ context.Context, p sink.Progress) error {
 	return l.store(l.added, p)
 }
 
-// Limbo commits at some later time, or never.
+// Limbo ends the connection during a commit. The commit happens at some later time, or never.
 func (l *memoryLane) Limbo(p sink.Progress) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
@@ -184,7 +184,7 @@ func (l *memoryLane) Limbo(p sink.Progress) {
 	l.m.limbo = append(l.m.limbo, func() { _ = l.store(rows, p) })
 }
 
-// Fresh makes the lane learn the current table.
+// Fresh makes the lane read the table again.
 func (l *memoryLane) Fresh(context.Context) (bool, error) {
 	l.m.mu.Lock()
 	defer l.m.mu.Unlock()
@@ -198,7 +198,8 @@ func (l *memoryLane) Rest() {
 	l.m.rests++
 }
 
-// learn reports once that the table changed. Call with mu held.
+// learn returns an error of the class Changed if the table has changed since the lane last read it,
+// and then reads it. Call with mu held.
 func (l *memoryLane) learn() error {
 	if l.wide == l.m.wide {
 		return nil

@@ -12,8 +12,8 @@ type Moment struct {
 	rows   []Row
 }
 
-// Save returns the committed content. It leaves out commits whose connections were lost and that
-// may still happen.
+// Save returns the committed content. It leaves out commits whose connections were lost, because
+// they can still happen or not.
 func (m *Memory) Save() Moment {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,15 +4,15 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// The v of a row decides what the in-memory table does with the row:
+// The value of v in a row decides whether and how the in-memory table rejects the row:
 const (
 	VPlain    = 0     // up to 999: written; a negative v is bad beyond doubt
-	VSuspect  = 1_000 // up to 1,999: rejected; the error does not show whose fault it is
-	VNeedsFix = 2_000 // up to 2,999: rejected as the table's fault until Mend
+	VSuspect  = 1_000 // up to 1,999: rejected; the error does not show whether the row or the table is at fault
+	VNeedsFix = 2_000 // up to 2,999: rejected as the table's fault until Repair
 	VParent   = 3_000 // up to 3,999: written
 	VChild    = 4_000 // up to 4,999: needs the parent row with the same last digits
 	VEnds     = 5_000 // up to 5,999: bad, and the error ends the transaction
-	VLate     = 6_000 // up to 6,999: rejected by the commit, which does not say which row it was
+	VLate     = 6_000 // up to 6,999: rejected by the commit; the error does not name the row
 	VHuge     = 7_000 // up to 7,999: never fits, even alone
 	VStep     = 1_000
 )
@@ -21,12 +21,12 @@ const (
 type rules struct {
 	wide    bool // the column accepts text that begins with w
 	mended  bool
-	revoked bool // every row is rejected; the error does not show whose fault it is
-	room    int  // rows in one transaction; 0: any number
-	rests   int  // number of calls of Rest
+	revoked bool // every row is rejected; the error does not show whether the row or the table is at fault
+	room    int  // the largest number of rows in one transaction; 0: no limit
+	rests   int  // number of calls of Lane.Rest
 }
 
-// Widen changes the table: v accepts wide values.
+// Widen changes the table: v also accepts text that begins with w.
 func (m *Memory) Widen() { m.change(func() { m.wide = true }) }
 
 // Repair makes the table accept rows of VNeedsFix.
@@ -51,8 +51,8 @@ func (m *Memory) change(f func()) {
 	f()
 }
 
-// rejects returns the error for one row. tx are the rows that the transaction has already written,
-// rows those written together with r. Call with mu held.
+// rejects returns the error for the row r, or nil. tx has the rows that the transaction has already
+// written, and rows the rows that are written together with r. Call with mu held.
 func (m *Memory) rejects(r Row, tx, rows []Row) *sink.Error {
 	switch {
 	case m.room > 0 && len(tx) > m.room:

@@ -1,5 +1,5 @@
-// Package sinktest tests targets of sinks. Run is the test suite that every target passes. Memory is
-// a target in memory, and Faults makes a target fail on request.
+// Package sinktest tests targets of sinks. Run is the test suite that every target passes. Memory
+// is a target in memory, and Faults makes a target fail on request.
 package sinktest
 
 import (
@@ -46,12 +46,12 @@ type Config struct {
 	New       func(t *testing.T, seed uint64) Harness
 	Bubble    bool // run in a synctest bubble: waiting costs no real time, and a hang is detected
 	Histories int  // number of seeds of the history test
-	Judge     bool // New makes a Memory: run the judgement tests too
+	Judge     bool // New returns a Memory, so the judgement tests run too
 	Calm      bool // few faults, for targets where a pause costs real time
 }
 
-// Claim returns a claim for direct calls of a target's Open. It is the claim of a new sink on a queue
-// that never had a message.
+// Claim returns a claim for direct calls of a target's Open. It is the claim of a new sink on a
+// queue that never had a message.
 func Claim(lanes int) sink.Claim {
 	c := sink.Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: lanes}
 	*hidden.Of(&c) = func(...door.NumberRange) (door.History, error) {
@@ -125,8 +125,8 @@ func (c Config) bubble(t *testing.T, f func(t *testing.T)) {
 	f(t)
 }
 
-// patience limits a wait for an event that must happen. It is no performance limit: inside a bubble
-// waiting costs nothing.
+// patience limits a wait for an event that must happen. It does not limit performance: inside a
+// synctest bubble waiting costs no real time.
 const patience = 10 * time.Minute
 
 func within(t *testing.T) context.Context {
@@ -241,7 +241,8 @@ func testTakesOver(t *testing.T, h Harness) {
 	drain(t, b, first)
 	second := start(t, b, h, h.Spec(), nil)
 	defer second.Stop(context.Background())
-	// The older one notices at its next commit. The broker chooses which sink gets a message.
+	// The older sink detects the newer one at its next commit. The broker chooses which sink gets a
+	// message, so several messages can be needed.
 	for i := range int64(1000) {
 		b.Add(surgetank.Message{Body: body(i)})
 		drain(t, b, second)
@@ -283,7 +284,7 @@ func testRemade(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	if len(rows) != 8 {
-		t.Errorf("%d rows, want 8: numbers of the old queue were taken for numbers of the new", len(rows))
+		t.Errorf("%d rows, want 8: numbers of the old queue were treated as numbers of the new queue", len(rows))
 	}
 }
 
@@ -335,10 +336,10 @@ func testLanesChange(t *testing.T, h Harness) {
 	}
 }
 
-// history is a random life of a sink. The target fails at every point, leases and acks are lost,
-// the broker is killed and restarted, the number of lanes changes, and a second sink takes over. At
-// the end every good message's row must exist once, every bad message must be parked, and each
-// group must be in order.
+// history runs a sink through random events. The target fails at every point, leases and acks are
+// lost, the broker is killed and restarted, the number of lanes changes, and a second sink opens
+// the target. At the end the row of every good message must exist once, every bad message must be
+// parked, and each group must be in order.
 func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]int) {
 	rng := rand.New(rand.NewPCG(seed, 3))
 	b := doortest.NewBroker("q")
@@ -385,7 +386,7 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 	for range 2 + rng.IntN(6) {
 		publish(rng.IntN(40))
 		if err := b.Await(within(t), 1+rng.IntN(8)); err != nil {
-			t.Fatalf("seed %d: nothing moves; the sink: %+v", seed, r.Status())
+			t.Fatalf("seed %d: the sink makes no progress; the sink: %+v", seed, r.Status())
 		}
 		switch rng.IntN(5) {
 		case 0:
@@ -418,8 +419,8 @@ func history(t *testing.T, h Harness, seed uint64, calm bool, seen map[string]in
 	verify(t, h, b, seed, good, bad)
 }
 
-// survivor waits until one of two sinks is fenced and returns the other. If there is nothing left
-// to commit, neither may notice the other; then both are stopped.
+// survivor waits until one of two sinks is fenced and returns the other sink. If no messages are
+// left to commit, possibly neither sink is fenced. Then both are stopped.
 func survivor(t *testing.T, b *doortest.Broker, first, second *sink.Runner) *sink.Runner {
 	ctx, cancel := context.WithCancel(within(t))
 	defer cancel()
@@ -452,7 +453,7 @@ func verify(t *testing.T, h Harness, b *doortest.Broker, seed uint64, good map[s
 	for _, row := range rows {
 		count[row.ID]++
 		if v, ok := good[row.ID]; !ok || v != row.V {
-			t.Errorf("seed %d: row %+v is of no good message", seed, row)
+			t.Errorf("seed %d: row %+v does not belong to a good message", seed, row)
 		}
 		id, err := surgetank.ParseMessageID(row.ID)
 		if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// types are the types that the settings may name for columns: SQLite's own. SQLite gives other
-// names a surprising meaning.
+// types lists the column types that the settings may name. SQLite accepts other names too, but with
+// a surprising meaning.
 var types = []string{"INTEGER", "REAL", "TEXT", "BLOB", "NUMERIC"}
 
 // create creates the table if it does not exist.
@@ -54,7 +54,7 @@ func createSQL(name string, t sink.TableSpec) string {
 	return b.String()
 }
 
-// createType returns a column's type in CREATE TABLE; empty for none.
+// createType returns a column's type in CREATE TABLE. It is empty for a column without a type.
 func createType(c sink.Column) string {
 	if c.Type != "" {
 		return strings.ToUpper(c.Type)

@@ -22,11 +22,11 @@ import (
 type db struct {
 	conn driver.Conn
 	path string
-	file os.FileInfo // the open file
-	wal  os.FileInfo // its write-ahead log
+	file os.FileInfo // identity of the open file
+	wal  os.FileInfo // identity of its write-ahead log
 }
 
-// busyWait is how long SQLite waits for another process's transaction before it answers
+// busyWait sets how long SQLite waits for another process's transaction before it returns
 // SQLITE_BUSY.
 const busyWait = "PRAGMA busy_timeout = 5000"
 
@@ -81,9 +81,9 @@ func open(ctx context.Context, path string, create bool) (*db, error) {
 
 const walSuffix = "-wal"
 
-// same fails if the path no longer leads to the open files, because they were deleted, moved or
-// replaced. SQLite would go on in the nameless files, and its commits would be lost when the files
-// are closed.
+// same fails if the open files were deleted, moved or replaced, so that the path no longer leads to
+// them. SQLite would continue to write to the deleted files, and its commits would be lost when the
+// files are closed.
 func (d *db) same() error {
 	for i, open := range [...]os.FileInfo{d.file, d.wal} {
 		path := d.path
@@ -175,8 +175,8 @@ const (
 	codeTrigger    = codeConstraint | 7<<8
 )
 
-// classify returns the meaning of an error for the batch. An unknown error counts as Down: nothing
-// is parked, nothing is lost, and the status shows the message.
+// classify returns the class of an error of a batch. An unknown error is Down: no message is parked
+// or lost, and the sink's status shows the error.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -199,7 +199,7 @@ func classify(err error) error {
 		switch e.Code() {
 		case codeForeignKey:
 			out.Class = sink.Reference
-		case codeTrigger: // RAISE, which does not show whose fault it is
+		case codeTrigger: // RAISE, which does not show whether the row or the table is at fault
 			out.Class = sink.Suspect
 		}
 	}

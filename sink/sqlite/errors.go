@@ -9,7 +9,8 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// rowError classifies an error of a prepared insert. Such errors show more than others:
+// rowError classifies an error of a prepared insert. Such an error has more meaning than other
+// errors:
 //
 //   - A general error comes from a trigger's SQL or a generated column, because the statement
 //     itself was accepted.

@@ -50,13 +50,13 @@ func (l *live) until(what string, ok func(sink.Status) bool) {
 		select {
 		case <-time.After(5 * time.Millisecond):
 		case <-deadline:
-			l.t.Fatalf("%s: never; the sink: %+v", what, l.r.Status())
+			l.t.Fatalf("%s: did not happen; the sink: %+v", what, l.r.Status())
 		}
 	}
 }
 
-// TestOneRowParksItself: whatever a row's error does to the transaction, the row is parked and the
-// others are written in order.
+// TestOneRowParksItself: a row with an error is parked and the other rows are written in order,
+// even if the error ends the transaction.
 func TestOneRowParksItself(t *testing.T) {
 	for name, c := range map[string]struct {
 		ddl  []string
@@ -91,7 +91,7 @@ func TestOneRowParksItself(t *testing.T) {
 			}
 			next := int64(40)
 			l.until("all decided", func(s sink.Status) bool {
-				if s.HeldBack > 0 && s.Applied == uint64(len(want)) { // evidence
+				if s.HeldBack > 0 && s.Applied == uint64(len(want)) { // another row, as evidence
 					want = append(want, next)
 					l.publish(fmt.Sprintf(`{"id":%d,"v":"a"}`, next))
 					next++
@@ -111,14 +111,14 @@ func TestOneRowParksItself(t *testing.T) {
 				}
 			}
 			if st := l.r.Status(); st.Opens != 1 {
-				t.Errorf("%d openings", st.Opens)
+				t.Errorf("the target was opened %d times, want once", st.Opens)
 			}
 		})
 	}
 }
 
-// TestTheTablesFaultParksNothing tests a column that the sink does not fill, and a trigger whose
-// own table is at fault.
+// TestTheTablesFaultParksNothing: no message is parked because of a column that the sink does not
+// fill, or because of an error in the table of a trigger.
 func TestTheTablesFaultParksNothing(t *testing.T) {
 	for name, c := range map[string]struct{ ddl, mends []string }{
 		"a column that the sink does not fill": {[]string{`CREATE TABLE t (id INTEGER, v TEXT, tenant TEXT NOT NULL)`},
@@ -156,8 +156,8 @@ func TestTheTablesFaultParksNothing(t *testing.T) {
 	}
 }
 
-// TestKeysKeepTheirOrderOverLanes: of the rows with one key the last must win, in whatever form the
-// key is written.
+// TestKeysKeepTheirOrderOverLanes: the last of all rows with the same key must win, however the
+// messages spell the key.
 func TestKeysKeepTheirOrderOverLanes(t *testing.T) {
 	for typ, forms := range map[string][]string{
 		"INTEGER":             {`%d`, `%d.0`, `%de0`, `"%d"`},

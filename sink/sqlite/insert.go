@@ -11,7 +11,7 @@ import (
 // (SQLITE_MAX_VARIABLE_NUMBER).
 const maxParameters = 32766
 
-// rowSteps are the numbers of rows for which inserts are prepared.
+// rowSteps lists the numbers of rows for which an INSERT is prepared.
 var rowSteps = [...]int{128, 16, 1}
 
 // insertRows writes rows in order, using the largest prepared insert that fits. Rows that leave out
@@ -95,7 +95,7 @@ func (l *lane) statement(n int) (driver.Stmt, error) {
 	return s, nil
 }
 
-// insertOdd writes a row that leaves out columns.
+// insertOdd writes a row that leaves out columns, so that they get their defaults.
 func (l *lane) insertOdd(r *row) error {
 	key := make([]byte, len(r.leave))
 	var values []driver.NamedValue
@@ -108,7 +108,7 @@ func (l *lane) insertOdd(r *row) error {
 	}
 	s := l.odd[string(key)]
 	if s == nil {
-		if len(l.odd) >= 64 { // more combinations than real publishers send; a hostile publisher sends more
+		if len(l.odd) >= 64 { // bounds the memory: only a hostile publisher sends more combinations
 			for k, old := range l.odd {
 				_ = old.Close()
 				delete(l.odd, k)

@@ -3,8 +3,8 @@ package sqlite
 import "github.com/surgetank/surgetank/sink"
 
 // KeyForms returns how the table compares the key columns. The loose form covers every affinity and
-// each of SQLite's own collations. A column with a default is unknown, because a missing field gets
-// the default as its key.
+// each of SQLite's own collations. A column with a default has no known form, because a missing
+// field gets the default as its key.
 func (t *Target) KeyForms() map[string]sink.KeyForm {
 	forms := map[string]sink.KeyForm{}
 	if len(t.lanes) == 0 {

@@ -12,7 +12,7 @@ import (
 const timeFormat = "2006-01-02T15:04:05.000000Z"
 
 // lane writes batches over the target's one connection. From Begin to Finish or Rollback it has the
-// writer's token.
+// token of Target.writer.
 type lane struct {
 	t      *Target
 	table  *table
@@ -21,15 +21,15 @@ type lane struct {
 	x      *sink.Extractor
 
 	sums   sums
-	values []driver.NamedValue // of all rows, row by row
+	values []driver.NamedValue // the values of all rows, row by row
 	rows   []row
-	inTx   bool                   // this lane has the writer's token
-	stmts  map[int]driver.Stmt    // by number of rows
-	odd    map[string]driver.Stmt // for rows that leave out columns, by those columns
+	inTx   bool                   // this lane has the token of Target.writer
+	stmts  map[int]driver.Stmt    // prepared inserts, by number of rows
+	odd    map[string]driver.Stmt // prepared inserts of rows that leave out columns, by these columns
 }
 
-// row locates a row's values. leave is nil unless the row leaves out columns, whose values are then
-// nil. Those columns get their defaults.
+// row locates a row's values. If the row leaves out columns, leave marks them, their values are
+// nil, and they get their defaults. Otherwise leave is nil.
 type row struct {
 	at    int
 	leave []bool
@@ -91,7 +91,7 @@ func (l *lane) Commit(ctx context.Context, p sink.Progress) error {
 	return err
 }
 
-// Begin waits for the connection and takes SQLite's write lock.
+// Begin waits for the connection and acquires SQLite's write lock.
 func (l *lane) Begin(ctx context.Context) error {
 	select {
 	case <-l.t.writer:
@@ -177,7 +177,7 @@ func (l *lane) Write(ctx context.Context, from, to int) error {
 func (l *lane) Finish(ctx context.Context, p sink.Progress) error {
 	err := l.finish(ctx, p)
 	if err != nil {
-		return err // Rollback follows
+		return err // the caller then calls Rollback
 	}
 	l.release()
 	return nil
@@ -213,8 +213,8 @@ func (l *lane) finish(ctx context.Context, p sink.Progress) error {
 	if err := l.t.db.exec(ctx, "COMMIT"); err != nil {
 		return classify(err)
 	}
-	// If the file lost its name during the commit, the commit is lost. The messages are not acked,
-	// and the next opening detects the loss.
+	// If the file was deleted or moved during the commit, the commit is lost. The messages are not
+	// acked, and the next opening detects the loss.
 	err = l.t.db.same()
 	return err
 }

@@ -89,8 +89,8 @@ func TestAColumnThatIsGoneIsWaitedFor(t *testing.T) {
 	}
 }
 
-// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write to it. A trigger of
-// each version records what was stored in that version.
+// TestMigrationsUnderLoad: a table is rebuilt at random while two lanes write to it. A trigger in
+// each version of the table records the stored values.
 func TestMigrationsUnderLoad(t *testing.T) {
 	versions := []struct{ v, missing, given string }{
 		{"v TEXT DEFAULT 'd'", "d", "1.10"},
@@ -110,7 +110,7 @@ func TestMigrationsUnderLoad(t *testing.T) {
 	const batches = 150
 	rng := rand.New(rand.NewPCG(5, 5))
 	results := make(chan error)
-	turns := make(chan struct{}) // each turn is a few batches, the last of which meet a migration
+	turns := make(chan struct{}) // each turn is a few batches; a migration runs during the last ones
 	var changed [2]int
 	for lane := range 2 {
 		go func() {
@@ -158,12 +158,12 @@ func TestMigrationsUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d migrations, batches made anew %v", migrations, changed)
 	if migrations < 3 || changed[0]+changed[1] == 0 {
-		t.Error("the migrations did not meet the batches")
+		t.Error("too few migrations, or none during a batch")
 	}
 }
 
-// If the sink's files are no longer the files at the path, nothing is committed or nothing is
-// acked.
+// TestAFileWithoutItsName: if the sink's files are no longer the files at the path, the batch
+// fails, so no message is acked.
 func TestAFileWithoutItsName(t *testing.T) {
 	for name, c := range map[string]struct {
 		do    func(path string) error
@@ -218,14 +218,15 @@ func TestAFileWithoutItsName(t *testing.T) {
 				}
 				o.Target.Close()
 				if _, err := os.Stat(path); err == nil {
-					t.Errorf("%s: the sink made the file anew", name)
+					t.Errorf("%s: the sink created the file again", name)
 				}
 			}
 		}
 	}
 }
 
-// A missing file or table is created again only if no rows in it are known.
+// TestAMissingFile: a missing file or table is created again only if the claim knows of no rows in
+// it.
 func TestAMissingFile(t *testing.T) {
 	for _, create := range []bool{true, false} {
 		for _, known := range []uint64{0, 1} {
@@ -244,7 +245,7 @@ func TestAMissingFile(t *testing.T) {
 			switch {
 			case create && known == 0:
 				if err != nil || stat != nil {
-					t.Errorf("nothing was in it: %v", errors.Join(err, stat))
+					t.Errorf("a file without rows was not created again: %v", errors.Join(err, stat))
 				}
 				run(t, path, "DROP TABLE t")
 				if _, _, err = target.Open(context.Background(), claim); err != nil {
@@ -252,11 +253,11 @@ func TestAMissingFile(t *testing.T) {
 				}
 				target.Close()
 			case stat == nil:
-				t.Error("the file was made")
+				t.Error("the file was created although its rows are missing")
 			case create && !errors.As(err, &r):
-				t.Errorf("something was in it: %v", err)
+				t.Errorf("opened without a file that had rows: %v", err)
 			case !create && (opentest.ClassOf(err) != sink.Down || !strings.Contains(err.Error(), "is gone")):
-				t.Errorf("a file that the sink may not make: %v", err)
+				t.Errorf("opened without a file that the sink is not allowed to create: %v", err)
 			}
 		}
 	}

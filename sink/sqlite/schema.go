@@ -22,8 +22,8 @@ type column struct {
 	sink.Column
 	declared string // declared type
 	affinity affinity
-	optional bool // may be left out: it is nullable, or SQLite numbers it
-	fallback bool // has a default, which a missing field gets
+	optional bool // the column may be left out: it allows null, or SQLite numbers it
+	fallback bool // the column has a default, which a missing field gets
 }
 
 // affinity is how SQLite converts a value for a column, by the rules of
@@ -65,7 +65,7 @@ func read(ctx context.Context, d *db, spec sink.Spec) (*table, error) {
 		return nil, err
 	}
 	name := parts[0]
-	version, err := d.schemaVersion(ctx) // before the columns: the first batch detects a change made meanwhile
+	version, err := d.schemaVersion(ctx) // read before the columns, so that the first batch detects a later change
 	if err != nil {
 		return nil, unusable(spec.Address, err)
 	}
@@ -143,8 +143,8 @@ func names(list []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// insert returns the INSERT of n rows. If leave is not nil, it says which columns are left out and
-// get their defaults.
+// insert returns the INSERT of n rows. If leave is not nil, it marks the columns that are left out
+// and get their defaults.
 func (t *table) insert(n int, leave []bool) string {
 	var b strings.Builder
 	parts, _ := sink.SplitTable(t.spec.Table.Table) // checked by New
@@ -170,7 +170,8 @@ func (t *table) insert(n int, leave []bool) string {
 	return b.String()
 }
 
-// conflictAction returns the text after DO. If all columns are keys, there is nothing to update.
+// conflictAction returns the text after ON CONFLICT … DO. If all columns are keys, there is nothing
+// to update.
 func (t *table) conflictAction() string {
 	var sets []string
 	for _, c := range t.columns {

@@ -146,7 +146,7 @@ func TestBadValuesAreTheMessagesFault(t *testing.T) {
 		`{"i":1,"s":"\ud800"}`:         "surrogate",
 		`{"i":1`:                       "not JSON",
 		"{\"i\":1,\"s\":\"\xff\"}":     "UTF-8",
-		`{"i":null}`:                   "", // the database's own message
+		`{"i":null}`:                   "", // the error is the database's own message
 		`{"i":1,"s":"good and plain"}`: "",
 	} {
 		added, err := deliver(t, s, opentest.Message(body))
@@ -204,7 +204,7 @@ func TestCheckSaysWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := target.Check(context.Background()); !errors.Is(err, surgetank.ErrInvalid) {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }
 

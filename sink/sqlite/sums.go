@@ -12,11 +12,11 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// sums adds rows with the same conflict key before they are written, if on_conflict adds. Rows whose
-// keys only SQLite calls equal stay separate: SQLite adds them.
+// sums adds rows with the same conflict key before they are written, if on_conflict adds. If only
+// SQLite treats two keys as equal, their rows stay separate, and SQLite adds them.
 type sums struct {
-	columns []int  // that are added; nil: none
-	keys    []int  // of on_conflict
+	columns []int  // the columns that are added; nil: none
+	keys    []int  // the key columns of on_conflict
 	parts   []part // the rows to write
 	values  []driver.NamedValue
 	byKey   map[string]candidate
@@ -24,18 +24,18 @@ type sums struct {
 	loose   []byte
 }
 
-// candidate is the newest part of all keys that SQLite may call equal. Only rows with exactly its
-// key are added to it, so the last of all rows is written last.
+// candidate is the newest part for a set of keys that SQLite might treat as equal. Only rows with
+// exactly the part's key are added to it, so the last row of the set is written last.
 type candidate struct {
 	part  int
 	exact string
 }
 
-// part is one row to write. It stands for some rows of the batch.
+// part is one row to write: the sum of some rows of the batch.
 type part struct {
 	row
 	first int  // the index of its first row in the batch
-	many  bool // it stands for more than one
+	many  bool // it is the sum of more than one row
 }
 
 func newSums(t *table) (s sums) {
@@ -50,9 +50,9 @@ func newSums(t *table) (s sums) {
 	return s
 }
 
-// key writes a row's key values to exact. To loose it writes a form that is the same for all keys that
-// SQLite may call equal: numbers by value, text without case. It returns false if a key is null, which
-// is equal to nothing.
+// key writes a row's key values to s.exact. To s.loose it writes a form that is the same for all
+// keys that SQLite might treat as equal: numbers by value, text without case. It returns false if a
+// key is null, because null equals no other key.
 func (s *sums) key(values []driver.NamedValue) bool {
 	s.exact, s.loose = s.exact[:0], s.loose[:0]
 	for _, i := range s.keys {
@@ -102,8 +102,8 @@ func add(a, b driver.Value) (driver.Value, bool) {
 	return nil, false
 }
 
-// insertSums adds the rows of each key, and writes the results. Of the other columns the last row's
-// values are written.
+// insertSums adds the rows of each key and writes the results. The other columns get the values of
+// the key's last row.
 func (l *lane) insertSums(ctx context.Context, from, to int) error {
 	s, width := &l.sums, len(l.table.columns)
 	base := l.rows[from].at
@@ -113,7 +113,7 @@ func (l *lane) insertSums(ctx context.Context, from, to int) error {
 		r := l.rows[i]
 		at := r.at - base
 		hasKey := s.key(s.values[at : at+width])
-		if r.leave != nil { // a default may be its key
+		if r.leave != nil { // its key might be a column's default
 			clear(s.byKey)
 		} else if c, ok := s.byKey[string(s.loose)]; hasKey && ok && c.exact == string(s.exact) && s.merge(&s.parts[c.part], at, width) {
 			continue
@@ -123,7 +123,7 @@ func (l *lane) insertSums(ctx context.Context, from, to int) error {
 			s.byKey[string(s.loose)] = candidate{len(s.parts) - 1, string(s.exact)}
 		}
 	}
-	// The writer works on the lane's rows and values, so they are exchanged for the sums meanwhile.
+	// insertRows writes the lane's rows and values, so the sums replace them during the call.
 	rows, values := l.rows, l.values
 	defer func() {
 		l.rows, l.values = rows, values
@@ -138,7 +138,7 @@ func (l *lane) insertSums(ctx context.Context, from, to int) error {
 	var e *sink.Error
 	if errors.As(err, &e) && e.Row >= 0 {
 		if p := s.parts[e.Row]; p.many {
-			e.Row = -1 // any of its rows can be at fault
+			e.Row = -1 // any row of the part can be at fault
 		} else {
 			e.Row = p.first
 		}

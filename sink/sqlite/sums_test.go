@@ -20,8 +20,8 @@ import (
 
 const sumColumns = `"columns":{"id":"$.id","hits":"$.hits","bytes":"$.bytes","last":"$.last"},"on_conflict":{"keys":["id"],"do":"add","add":["hits","bytes"]}`
 
-// TestSums: rows with the same key are added, among each other and to the existing row, whatever
-// form the key is written in. Of the other columns the last value counts.
+// TestSums: the rows of a batch with the same key are added to each other and to the existing row,
+// however the key is spelled. The other columns get the values of the last message.
 func TestSums(t *testing.T) {
 	path := file(t, "CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY, hits INTEGER DEFAULT 1, bytes REAL, last TEXT)",
 		"CREATE TABLE written (n INTEGER)", "CREATE TRIGGER i AFTER INSERT ON t BEGIN INSERT INTO written VALUES (1); END",
@@ -34,8 +34,8 @@ func TestSums(t *testing.T) {
 		bodies = append(bodies, fmt.Sprintf(`{"id":"a","hits":1,"bytes":0.5,"last":"a%d"}`, i), fmt.Sprintf(`{"id":"b","hits":2,"bytes":1.5,"last":"b%d"}`, i))
 	}
 	bodies = append(bodies,
-		`{"id":"A","hits":3,"last":"A"}`, `{"id":"a","hits":4,"last":"after A"}`, // equal for SQLite only
-		`{"id":"b","last":"default"}`, `{"id":"b","hits":null,"last":"null"}`, // 1 by default; nothing
+		`{"id":"A","hits":3,"last":"A"}`, `{"id":"a","hits":4,"last":"after A"}`, // only SQLite treats these keys as equal
+		`{"id":"b","last":"default"}`, `{"id":"b","hits":null,"last":"null"}`, // adds the default 1; null adds nothing
 		`{"id":"c","hits":9223372036854775807,"bytes":1}`, `{"id":"d","hits":-2,"bytes":-0.5}`, `{"id":"d","hits":-3,"bytes":1}`)
 	l.publish(bodies...)
 	l.until("all rows", func(s sink.Status) bool { return s.Applied == uint64(len(bodies)) })
@@ -49,7 +49,7 @@ func TestSums(t *testing.T) {
 	}
 }
 
-// TestAdd: only numbers of one type whose sum fits are added before SQLite sees them.
+// TestAdd: two numbers are added in Go only if they have the same type and their sum fits.
 func TestAdd(t *testing.T) {
 	for _, c := range []struct {
 		a, b, want driver.Value
@@ -66,9 +66,9 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// TestSumsThroughKills: counters are exact although the process of broker and sink is killed again
-// and again. Each child publishes some messages, prints how many it got confirmed, and writes rows
-// until it is killed.
+// TestSumsThroughKills: counters are exact although the process with broker and sink is killed
+// again and again. Each child process publishes some messages, prints the number of confirmed ones,
+// and writes rows until it is killed.
 func TestSumsThroughKills(t *testing.T) {
 	if dir := os.Getenv("SUMS_DIR"); dir != "" {
 		countUp(t, dir)
@@ -115,8 +115,8 @@ func TestSumsThroughKills(t *testing.T) {
 	rows := all(t, path, "SELECT sum(hits), sum(bytes), count(*), (SELECT count(*) FROM written) FROM t")[0]
 	hits, bytes := rows[0].(int64), rows[1].(int64)
 	t.Logf("%d messages confirmed, %d counted, %d rows written, %d kills", confirmed, hits, rows[3], kills)
-	// Each message carries as many bytes as hits times seven. A publish that was cut off may be stored
-	// without its confirm: at most one batch for each kill.
+	// In each message, bytes is seven times hits. A publish that was cut off can be stored without
+	// a confirm, at most one batch per kill.
 	if hits < int64(confirmed) || hits > int64(confirmed+kills*batchSize) || bytes != 7*hits {
 		t.Errorf("%d hits and %d bytes for %d to %d messages", hits, bytes, confirmed, confirmed+kills*batchSize)
 	}
@@ -130,7 +130,8 @@ func TestSumsThroughKills(t *testing.T) {
 
 const batchSize = 200
 
-// published counts the messages that the queue "copy" got together with the counted ones.
+// published counts the messages in the queue "copy" by counter. Each message was published to this
+// queue and to the sink's queue.
 func published(t *testing.T, dir string) map[string]int64 {
 	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{})
 	if err != nil {
@@ -155,7 +156,8 @@ func published(t *testing.T, dir string) map[string]int64 {
 	}
 }
 
-// countUp is the child: it publishes to a queue with a sink, and to a queue that keeps all messages.
+// countUp runs in the child process. It publishes to a queue with a sink, and to a queue that keeps
+// all messages.
 func countUp(t *testing.T, dir string) {
 	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{})
 	if err != nil {

@@ -1,9 +1,8 @@
 // Package sqlite writes the messages of a queue into a table of a SQLite file.
 //
-// A SQLite file has one writer at a time, so all lanes share one connection, and each transaction
-// has the connection to itself. The file is in WAL mode with synchronous=FULL: a committed batch is
-// on disk. More than one lane helps only if turning messages into rows costs more than writing
-// them.
+// A SQLite file has one writer at a time, so all lanes share one connection, and only one lane at a
+// time has a transaction. The file is in WAL mode with synchronous=FULL, so a committed batch is on
+// disk. More than one lane helps only if turning messages into rows costs more than writing them.
 package sqlite
 
 import (
@@ -63,14 +62,14 @@ func (t *Target) Check(ctx context.Context) error {
 	return err
 }
 
-// Open opens the file and takes the progress over.
+// Open opens the file and makes this opening the owner of the progress.
 func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink.Lane, error) {
 	fresh := false
 	if _, err := os.Stat(t.spec.Address); errors.Is(err, fs.ErrNotExist) {
 		if !t.spec.Table.Create {
 			return sink.State{}, nil, refused("sqlite.path", "the SQLite file %s is gone; put it back, or another one with the table", t.spec.Address)
 		}
-		// A new file lacks the rows of the old one. The claim knows whether there were any.
+		// A new file lacks the rows of the old file. The claim knows whether the old file had rows.
 		if _, err := claim.Next(nil); err != nil {
 			return sink.State{}, nil, err
 		}
@@ -87,7 +86,7 @@ func (t *Target) Open(ctx context.Context, claim sink.Claim) (sink.State, []sink
 		return sink.State{}, nil, err
 	}
 	if t.spec.Table.Create {
-		// If the table is missing, it is created if the claim accepts the stored progress.
+		// A missing table is created only if the claim accepts the stored progress.
 		old, err := stored(ctx, d, claim.Instance)
 		if err == nil {
 			_, err = claim.Next(old)

@@ -10,9 +10,9 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// A value keeps its form in every column. SQLite itself converts text to a number in a column with
-// NUMERIC affinity, which declared types such as STRING, UUID and DATETIME have: 01234 would
-// become 1234. Only a BLOB is stored there unchanged. So:
+// A value keeps its form in every column. Declared types such as STRING, UUID and DATETIME have
+// NUMERIC affinity. In such a column SQLite converts text to a number: 01234 would become 1234.
+// Only a BLOB is stored there unchanged. So:
 //
 //	column                 JSON number                              text
 //	TEXT                   its digits                               itself

@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/sink/internal/opentest"
 )
 
-// declared are types that users declare.
+// declared lists column types that users declare.
 var declared = []string{"", "BLOB", "TEXT", "varchar(20)", "clob", "STRING", "UUID", "DATETIME", "date", "BOOLEAN", "MONEY", "decimal(20,2)", "NUMERIC", "NUMBER", "INTEGER", "bigint", "REAL", "double precision", "ANY"}
 
-// Text keeps its characters, whatever the column's type. Only columns of number types convert it to
-// a number or reject it.
+// Text keeps its characters in every column, except that columns of number types convert it to a
+// number or reject it.
 func TestTextKeepsItsCharacters(t *testing.T) {
 	var columns []string
 	for i, d := range declared {

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// TestProxies: before there are users, a server trusts its own machine. Afterwards no client gets
-// in without a password, through any proxy.
+// TestProxies: until a user exists, a server trusts clients on its own machine. As soon as a user
+// exists, a client behind a proxy must not get in without a password.
 func TestProxies(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -25,7 +25,7 @@ func TestProxies(t *testing.T) {
 		for _, op := range httpOps {
 			for _, who := range []role{nobody, guest} {
 				if who.name == "guest" && !withGuest && op.name != "users" {
-					continue // an unknown user costs the server a hash each time
+					continue // each try of an unknown user costs the server a password hash
 				}
 				requests++
 				status, answer, err := send(t.Context(), web, who, op.method, op.path, op.body)
@@ -45,9 +45,9 @@ func TestProxies(t *testing.T) {
 	t.Logf("%d requests without a password were refused", requests)
 }
 
-// TestLockout: attackers guess passwords on both doors, directly and through a proxy. Meanwhile
-// every user gets in with the right password. Each user logs in for the first time, so the server
-// has no cached password.
+// TestLockout: attackers guess passwords over HTTP and AMQP, directly and through a proxy.
+// Meanwhile every user must be able to log in with the right password. Each user logs in for the
+// first time, so the server has no cached password.
 func TestLockout(t *testing.T) {
 	r := newRig(t)
 	web, amqps := r.forward(r.http), r.forward(r.amqp)
@@ -64,7 +64,7 @@ func TestLockout(t *testing.T) {
 	for w := range *attackers {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				name := fmt.Sprint("user", i%(*logins+1)) // one of them does not exist
+				name := fmt.Sprint("user", i%(*logins+1)) // one of these users does not exist
 				if w%2 == 0 {
 					if status, _, err := send(ctx, [...]string{r.http, web}[i%2], role{user: name, pass: fmt.Sprint("guess", i)}, "GET", "/v1/whoami", ""); err == nil && status == 200 {
 						let.Add(1)
@@ -77,7 +77,7 @@ func TestLockout(t *testing.T) {
 			}
 		})
 	}
-	for guesses.Load() < 12 { // until the address has too many failures
+	for guesses.Load() < 12 { // wait until the server counts too many failures of the address
 		runtime.Gosched()
 	}
 	for i, u := range users {
@@ -102,7 +102,8 @@ func TestLockout(t *testing.T) {
 }
 
 // TestReadModifyWrite: operators change a queue's settings, pause and resume it, and change its
-// policies, all at the same time. The last confirmed change of each is in force.
+// policies, all at the same time. Afterwards the last confirmed change of each setting must be in
+// force.
 func TestReadModifyWrite(t *testing.T) {
 	r := newRig(t)
 	r.must("PUT", "/v1/queues/q", `{}`)

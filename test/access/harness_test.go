@@ -42,12 +42,12 @@ func newRig(t *testing.T) *rig {
 // role is a kind of client.
 type role struct {
 	name       string
-	user, pass string // for HTTP and AMQP; no user and no password: no login
+	user, pass string // for HTTP and AMQP; if both are empty, the client does not log in
 	tags       []string
 	perm       *auth.Permission
 }
 
-// plainClient sends the requests.
+// plainClient sends all HTTP requests.
 var plainClient = &http.Client{Timeout: time.Minute}
 
 // ask sends one HTTP request and returns the status and the answer.
@@ -84,10 +84,11 @@ func send(ctx context.Context, address string, who role, method, path, body stri
 	return resp.StatusCode, b.String(), err
 }
 
-// machine is the role of the server's own machine, which logs in with the token.
+// machine returns the role of a program on the server's machine, which logs in with the local
+// token.
 func (r *rig) machine() role { return role{name: "this machine", pass: r.token} }
 
-// must sends a request as the machine, and fails the test if it is refused.
+// must sends a request with the local token, and fails the test if the server refuses the request.
 func (r *rig) must(method, path, body string) string {
 	r.t.Helper()
 	status, answer := r.ask(r.machine(), method, path, body)
@@ -122,7 +123,8 @@ func (r *rig) connect(address, user, pass string) (*amqp.Connection, error) {
 	return client.Connect(address, client.Options{User: user, Password: pass, Patience: time.Minute})
 }
 
-// forward is a proxy that forwards bytes and adds nothing about its clients, like TCP forwarders.
+// forward starts a proxy that forwards bytes and adds nothing about its clients, as TCP forwarders
+// do. It returns the proxy's address.
 func (r *rig) forward(to string) string {
 	r.t.Helper()
 	p, err := proxy.New(func() string { return to }, 1)

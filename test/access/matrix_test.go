@@ -18,7 +18,7 @@ import (
 // for publishing over AMQP.
 var (
 	nobody     = role{name: "nobody"}
-	guest      = role{name: "guest", user: "guest", pass: "guest"} // its password is public
+	guest      = role{name: "guest", user: "guest", pass: "guest"} // a user whose password is public
 	none       = role{name: "none", user: "none", pass: "x"}
 	elsewhere  = role{name: "elsewhere", user: "elsewhere", pass: "x", perm: &auth.Permission{Configure: "other.*", Write: "other.*", Read: "other.*"}}
 	configurer = role{name: "configure", user: "configurer", pass: "x", perm: &auth.Permission{Configure: "q.*"}}
@@ -32,7 +32,7 @@ var (
 // httpOp is one operation over HTTP. {r} in the body is replaced by a receipt of the queue q.
 type httpOp struct {
 	name, method, path, body string
-	may                      []string // the allowed roles, besides this machine
+	may                      []string // the allowed roles; the local token is always allowed
 }
 
 var (
@@ -109,7 +109,7 @@ var amqpOps = []amqpOp{
 		return err
 	}, mayConfigure},
 	{"publish", func(ctx context.Context, ch *amqp.Channel) error {
-		closed := ch.NotifyClose(make(chan *amqp.Error, 1)) // before the operation, because a refusal closes the channel
+		closed := ch.NotifyClose(make(chan *amqp.Error, 1)) // registered before the operation, because a refusal closes the channel
 		d, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", "q", false, false, amqp.Publishing{Body: []byte("x")})
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ var amqpOps = []amqpOp{
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		select { // a closed channel nacks its unconfirmed messages
+		select { // a closed channel also nacks its unconfirmed messages: prefer its error
 		case why := <-closed:
 			if why != nil {
 				return why
@@ -173,7 +173,7 @@ func (r *rig) fresh() (receipt string) {
 	return got.Messages[0].Receipt
 }
 
-// TestMatrix tries every operation at each door with every role.
+// TestMatrix tries every operation over HTTP and AMQP with every role.
 func TestMatrix(t *testing.T) {
 	r := newRig(t)
 	roles := []role{nobody, guest, none, elsewhere, configurer, writer, reader, all, monitor, admin}
@@ -197,13 +197,13 @@ func TestMatrix(t *testing.T) {
 				want = 200
 			}
 			if op.name == "sink to a file of the server's" && who.name == "this machine" {
-				want = 400 // it is allowed, but the directory does not exist
+				want = 400 // the operation is allowed, but the directory does not exist
 			}
 			if got := status; want == 200 && got/100 != 2 || want != 200 && got != want {
 				t.Errorf("HTTP, %s by %s: %d, want %d: %s", op.name, who.name, status, want, answer)
 			}
 		}
-		r.must("PUT", "/v1/users/none", `{"tags":[]}`) // undoes the effect of the operations on users
+		r.must("PUT", "/v1/users/none", `{"tags":[]}`) // removes the tags that an operation on users set
 		if status, _ := r.ask(r.machine(), "DELETE", "/v1/vhosts/%2F/permissions/none", ""); status != 200 && status != 404 {
 			t.Fatal(status)
 		}
@@ -239,8 +239,8 @@ func (r *rig) overAMQP(who role, op amqpOp) error {
 	return op.do(ctx, ch)
 }
 
-// TestExclusive: every role but the owner tries every operation on an exclusive queue. Writing does
-// not depend on ownership: every role with the right to write may write, because replies need that.
+// TestExclusive: every role but the owner tries every operation on an exclusive queue. All must be
+// refused, except publishing: replies need that others can publish to the queue.
 func TestExclusive(t *testing.T) {
 	r := newRig(t)
 	owner, err := r.connect(r.amqp, "guest", "guest")
@@ -265,7 +265,7 @@ func TestExclusive(t *testing.T) {
 		}
 	}
 	publish(2)
-	roles := []role{nobody, r.machine(), {name: "guest", user: "guest", pass: "guest"}} // there are no other users yet, so all of them have every right
+	roles := []role{nobody, r.machine(), {name: "guest", user: "guest", pass: "guest"}} // no other user exists yet, so these roles have every right
 	for _, op := range httpOps {
 		if !strings.HasPrefix(op.path, "/v1/queues/q/") && op.path != "/v1/queues/q" && !strings.HasPrefix(op.path, "/v1/queues/q?") {
 			continue
@@ -275,7 +275,7 @@ func TestExclusive(t *testing.T) {
 		case op.name == "see", op.name == "publish":
 			want = 200
 		case strings.Contains(op.body, "{r}"):
-			continue // no other role can have a receipt of it
+			continue // no other role can have a receipt of this queue
 		}
 		for _, who := range roles {
 			if status, answer := r.ask(who, op.method, op.path, op.body); want == 200 && status/100 != 2 || want != 200 && status != want {
@@ -289,14 +289,14 @@ func TestExclusive(t *testing.T) {
 	for _, op := range amqpOps {
 		switch op.name {
 		case "open", "publish", "declare", "declare with a dead-letter exchange", "declare exchange":
-			continue // not about q, or writing
+			continue // the operation does not use q, or only publishes to it
 		}
 		var e *amqp.Error
 		if err := r.overAMQP(role{name: "another connection", user: "guest", pass: "guest"}, op); !errors.As(err, &e) || e.Code != amqp.ResourceLocked {
 			t.Errorf("AMQP, %s by another connection: %v", op.name, err)
 		}
 	}
-	// A sink reads the queue too.
+	// A sink consumes from the queue, too.
 	status, _ := r.ask(r.machine(), "PUT", "/v1/sinks/s", fmt.Sprintf(`{"queue":"q","sqlite":{"path":%q,"table":"t","create_table":true,"columns":{"b":"body"}}}`, t.TempDir()+"/x.db"))
 	if status/100 == 2 {
 		defer r.must("DELETE", "/v1/sinks/s", "")

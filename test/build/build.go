@@ -1,6 +1,6 @@
-// Package build makes servers and tests from this module's source with changes that only the
-// compiler sees. It is used for builds with a planted defect, and for builds with other constants.
-// It needs Go and the source.
+// Package build builds servers from this module's source with changes that only the compiler sees.
+// Tests use it for builds with a planted defect, and for builds with other constants. It needs Go
+// and the source.
 package build
 
 import (
@@ -40,7 +40,7 @@ func Server(ctx context.Context, dir, name, tags string, changes []Change) (stri
 	}
 	cmd := exec.CommandContext(ctx, "go", append(argv, "./cmd/surgetank")...)
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as released, and so that a virtual machine without libraries can run it
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as in a release; a virtual machine without libraries can run the result
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building surgetank: %w\n%s", err, out)
 	}

@@ -24,7 +24,7 @@ import (
 type options struct {
 	input    string
 	messages int
-	kills    int // of each of the two processes
+	kills    int // number of kills of each of the two processes
 	lanes    int
 	seed     uint64
 	binary   string // the surgetank program; empty: built from this module
@@ -41,12 +41,12 @@ type summary struct {
 	Rows              int64
 	Lost              int64
 	Doubled           int64
-	Damaged           int64 // rows whose bytes differ from the line's
+	Damaged           int64 // rows whose bytes differ from those of their lines
 	OutOfOrder        int64
 	Parked            int64
 	KilledServer      int
 	KilledPostgres    int
-	SentAgain         int64 // batches that publish sent again because their outcome was unknown or they were refused
+	SentAgain         int64 // batches that publish sent again because their outcome was unknown or the server refused them
 	Publish, Complete time.Duration
 }
 
@@ -131,7 +131,7 @@ func (w *world) end() {
 	}
 }
 
-// prepare makes input, program, database and server.
+// prepare writes the input, builds the program, and starts the database and the server.
 func (w *world) prepare(ctx context.Context) (*expected, error) {
 	base := madeUpLines()
 	if w.input != "" {
@@ -233,7 +233,7 @@ func (w *world) killing(ctx context.Context, published chan error) error {
 				break
 			}
 			select {
-			case err := <-published: // an early end matters only if it is an error
+			case err := <-published: // publish may end early, but not with an error
 				if err != nil {
 					return err
 				}

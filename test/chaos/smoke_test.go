@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// TestSmoke is a small run: a few thousand lines and two kills each. `make chaos-main` is the full
-// one.
+// TestSmoke is a small run: a few thousand lines and two kills each. `make chaos-main` starts the
+// full run.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -34,12 +34,12 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// TestVerdict: the summary's verdict must fail for each kind of fault, because a check that cannot
-// fail proves nothing.
+// TestVerdict: the summary's verdict must fail for each kind of broken promise, because a check
+// that cannot fail shows nothing.
 func TestVerdict(t *testing.T) {
 	good := summary{Messages: 5, Rows: 5}
 	if !good.ok() {
-		t.Error("a good run is refused")
+		t.Error("a good run fails")
 	}
 	for name, bad := range map[string]summary{
 		"lost": {Messages: 5, Rows: 5, Lost: 1}, "doubled": {Messages: 5, Rows: 5, Doubled: 1}, "damaged": {Messages: 5, Rows: 5, Damaged: 1},

@@ -43,7 +43,7 @@ func (w *world) verify(ctx context.Context, want *expected) error {
 		if hex.EncodeToString(want.sums[n-1][:]) != sum || want.names[want.groups[n-1]] != group {
 			w.sum.Damaged++
 		}
-		// Lines without a group have no order.
+		// The order of lines without a group is not checked.
 		if group != "" {
 			if n <= last[group] {
 				w.sum.OutOfOrder++

@@ -16,10 +16,10 @@ import (
 	"github.com/surgetank/surgetank/test/kit/load"
 )
 
-// The clients of this file use AMQP 0-9-1 for the same work as those of load.go use HTTP. AMQP
-// reports less, and the journal records only what AMQP reports. There are no message ids. A
-// basic.ack has no answer, so it is certain only after the channel was closed in order. A lease
-// ends with its channel; the journal records this as a nack that may have happened.
+// The clients in this file do the same work over AMQP 0-9-1 as the clients in load.go do over HTTP.
+// AMQP reports less, and the journal records only what AMQP reports. AMQP has no message ids. A
+// basic.ack has no answer, so the ack is certain only after the channel was closed in order. A
+// lease ends with its channel; the journal records this as a nack that may have happened.
 
 // amqpPublisher publishes with confirms until it is stopped. It publishes unconfirmed messages
 // again with the same dedup id.
@@ -123,8 +123,7 @@ func (l *clients) amqpPublish(ctx context.Context, conn *amqp.Connection, i int,
 	return ops, conn
 }
 
-// amqpConsumer consumes on one channel after another, some messages on each, until it is told to
-// quit.
+// amqpConsumer consumes some messages on one channel after another, until l.quit is closed.
 func (l *clients) amqpConsumer(ctx context.Context, i int) {
 	rng := l.rng(4, i)
 	queue := []string{grouped, plain}[i%2]
@@ -184,7 +183,7 @@ func (l *clients) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Conn
 			case k < 96:
 				op.Kind = history.Nack
 				err = d.Nack(false, true)
-			default: // not settled before the channel ends
+			default: // the message is not settled before the channel ends
 				open = append(open, op)
 				continue
 			}
@@ -192,8 +191,8 @@ func (l *clients) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Conn
 			taking = err == nil
 		}
 	}
-	// Close returns nil for a channel that a dead connection has already ended; the reason is then
-	// in ended.
+	// If a dead connection has already ended the channel, Close returns nil, and ended has the
+	// reason.
 	closed := err == nil && ch.Close() == nil && <-ended == nil
 	now := l.journal.Now()
 	for k := range settled {
@@ -208,7 +207,7 @@ func (l *clients) amqpRound(ctx context.Context, rng *rand.Rand, conn *amqp.Conn
 		settled[k].Outcome = history.Info
 		open = append(open, settled[k])
 	}
-	for k := range open { // messages without a certain settlement may have come back when the channel ended
+	for k := range open { // an unsettled message may have returned when the channel ended
 		open[k].Kind, open[k].Outcome, open[k].Return = history.Nack, history.Info, now
 	}
 	l.journal.Add(append(settled, open...)...)
@@ -237,7 +236,7 @@ func (l *clients) amqpChannel(conn *amqp.Connection) (*amqp.Connection, *amqp.Ch
 
 func closeQuietly(conn *amqp.Connection) {
 	if conn != nil {
-		_ = conn.Close() // it may already be closed
+		_ = conn.Close() // the connection may already be closed
 	}
 }
 

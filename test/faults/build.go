@@ -12,18 +12,18 @@ import (
 	"github.com/surgetank/surgetank/test/build"
 )
 
-// change is a change of a source file in a special build.
+// change is a replaced text of a source file in a special build.
 type change = build.Change
 
-// smallLog makes files of 1 MiB and a snapshot per MiB. So a run of seconds creates, trims and
-// snapshots as many files as a run of days.
+// smallLog limits log files to 1 MiB and makes a snapshot per MiB. So a run of seconds creates,
+// trims and snapshots as many files as a run of days.
 var smallLog = []change{
 	{File: "internal/disklog/disklog.go", Old: "DefaultSegmentBytes = 64 << 20", New: "DefaultSegmentBytes = 1 << 20"},
 	{File: "internal/broker/broker.go", Old: "def(&opts.SnapshotBytes, 128<<20)", New: "def(&opts.SnapshotBytes, 3<<19)"},
 	{File: "internal/queue/machine.go", Old: "l.ExtentBytes = 16 << 20", New: "l.ExtentBytes = 1 << 20"},
 }
 
-// canBuild returns what is missing for special builds.
+// canBuild returns an error that names the program that special builds need and this machine lacks.
 func canBuild() error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return fmt.Errorf("needs Go, to build a server of its own: %w", err)

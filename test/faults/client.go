@@ -19,7 +19,7 @@ type caller struct {
 	*client.HTTP
 	number  int
 	journal *history.Journal
-	foreign bool // the server's clock differs from ours: a lease is assumed to last for its time from the request on
+	foreign bool // the server's clock differs from ours, so a lease is counted from the request on
 }
 
 func newCaller(number int, base func() string, j *history.Journal, timeout time.Duration) *caller {
@@ -55,8 +55,8 @@ func (c *caller) publish(ctx context.Context, queue string, msgs []outgoing, siz
 	return ops
 }
 
-// receive leases messages. It also records a lost answer, because that may have leased some. It
-// returns false without an answer.
+// receive leases messages. It also records a lost answer, because the server may have leased
+// messages. If there is no answer, it returns false.
 func (c *caller) receive(ctx context.Context, queue string, most int, wait, lease time.Duration) ([]history.Op, bool) {
 	got, a := c.Receive(ctx, queue, most, wait, lease)
 	if a.Outcome != client.Done {
@@ -80,8 +80,8 @@ func (c *caller) receive(ctx context.Context, queue string, most int, wait, leas
 	return ops, true
 }
 
-// settle acks, nacks, rejects or extends deliveries, all in the same way. members are the members
-// of the request besides the receipts.
+// settle acks, nacks, rejects or extends all the deliveries. members are the further JSON members
+// of the request, after the receipts.
 func (c *caller) settle(ctx context.Context, kind history.Kind, queue string, ds []history.Op, members string, lease time.Duration) []history.Op {
 	if len(ds) == 0 {
 		return nil

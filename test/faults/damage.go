@@ -19,21 +19,21 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// The faults of this file damage a stopped data directory. The server may refuse damage beyond its
-// promises, but it must never deliver wrong bytes or silently skip messages. Each trial starts the
-// server on a damaged copy of one directory. The allowed results are:
+// The faults of this file damage a stopped data directory. If the damage exceeds its promises, the
+// server may refuse to start, but it must never deliver wrong bytes or silently skip messages. Each
+// trial starts the server on a damaged copy of one directory. The allowed results are:
 //
-//	refused   it does not start, or ends when it meets the damage, with an exit code that is not 0, and names the file
-//	reported  it serves, returns an error instead of the damaged message, and names the file in its log
-//	harmless  it starts, everything confirmed is delivered, and no acked message is delivered again
+//	refused   the server does not start, or ends when it reads the damage. Its exit code is not 0, and it names the file
+//	reported  the server runs, returns an error instead of the damaged message, and names the file in its log
+//	harmless  the server starts, everything confirmed is delivered, and no acked message is delivered again
 //
 // All other results are findings.
 
-// sample is a stopped data directory and the calls that made it.
+// sample is the data directory of a stopped server, and the calls that made it.
 type sample struct {
 	dir   string
 	ops   []history.Op
-	files []string // relative
+	files []string // paths relative to the directory
 }
 
 // makeSample makes a directory with a backlog, acked messages, dead letters, several segments and a
@@ -75,8 +75,8 @@ func (l *clients) abandonConsumers() {
 	l.cons.Wait()
 }
 
-// trial starts a server on a damaged copy and returns the result. The finding is empty if the
-// result is allowed.
+// trial starts a server on a damaged copy and returns the result. If the result is allowed, there
+// is no finding.
 func (r *run) trial(ctx context.Context, s *sample, number int, what, file string, damage func(dir string) error) (end string, bad []history.Finding, err error) {
 	dir := filepath.Join(r.dir, fmt.Sprintf("trial-%d", number))
 	if err := copyTree(s.dir, dir); err != nil {
@@ -86,8 +86,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	if err := damage(dir); err != nil {
 		return "", nil, err
 	}
-	// A journal in memory that begins with the calls that made the sample. Its times continue where
-	// theirs end.
+	// This journal is only in memory. Its times continue after the times of the sample's calls.
 	j, err := history.Create("", r.name, 0)
 	if err != nil {
 		return "", nil, err
@@ -126,7 +125,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 	l := newLoad(loadOptions{publishers: 1, limit: 1, honest: true, size: 12000}, j, sv.URL, 1, r.say)
 	l.cons.Go(func() { l.consumer(ctx, 0, grouped) })
 	l.cons.Go(func() { l.consumer(ctx, 1, plain) })
-	go l.giveUpOn(named) // an unreadable message would keep the drain from ending
+	go l.giveUpOn(named) // otherwise an unreadable message makes the drain wait
 	finished := make(chan error, 1)
 	var drained bool
 	finish, stop := context.WithCancel(ctx)
@@ -137,7 +136,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 		finished <- err
 	}()
 	select {
-	case <-sv.Exited(): // it met the damage while reading
+	case <-sv.Exited(): // the server read the damage and ended
 		stop()
 		<-finished
 		switch {
@@ -156,7 +155,7 @@ func (r *run) trial(ctx context.Context, s *sample, number int, what, file strin
 			}
 		}
 	}
-	// The deliveries must be right even if some are missing.
+	// Even if messages are missing, all deliveries must be right.
 	h := &history.History{Ops: append(slices.Clone(s.ops), j.Ops()...), Queues: checked, Drained: drained && end == "harmless"}
 	rep := history.Check(h, time.Minute)
 	if len(rep.Findings) > 0 {
@@ -251,7 +250,7 @@ func damageFiles(kill bool, kinds ...string) func(ctx context.Context, r *run) e
 		if err != nil {
 			return err
 		}
-		r.drained = true // the sample's own calls show nothing; the trials do
+		r.drained = true // the trials judge loss, not the sample's own calls
 		r.beyond = true
 		byExt := map[string][]string{}
 		for _, f := range s.files {

@@ -19,7 +19,7 @@ import (
 )
 
 // failpointServer builds a server that can end at named points of its code, with a log of small
-// files. It returns the names.
+// files. It returns the names of the points.
 func (r *run) failpointServer(ctx context.Context) (names []string, err error) {
 	binary, err := r.variant(ctx, "failpoints", slices.Concat(failpoint.Edits(), smallLog))
 	if err != nil {
@@ -42,7 +42,7 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 	r.server.Kill()
 	r.server.Env = []string{fmt.Sprintf("SURGETANK_FAILPOINT=%s=%d=%s", point, n, action)}
 	defer func() { r.server.Env = nil }()
-	met := func() bool { return r.server.Code() != 0 } // -1 after the kill, 2 after the panic
+	met := func() bool { return r.server.Code() != 0 } // the code is -1 after the kill, 2 after the panic
 	switch err := r.server.Start(ctx); {
 	case errors.Is(err, server.ErrNotReady):
 		if !met() {
@@ -56,7 +56,7 @@ func (r *run) reachPoint(ctx context.Context, point string, n int, action string
 	limit, cancel := context.WithTimeout(ctx, within)
 	_, err := r.server.Wait(limit)
 	cancel()
-	if err != nil { // it is alive: the point may be in the stop
+	if err != nil { // the server is alive: the point may be passed during a stop
 		r.server.Signal(syscall.SIGTERM)
 		if _, err := r.server.Wait(ctx); err != nil {
 			return false, err
@@ -79,7 +79,7 @@ func (r *run) points(ctx context.Context, names []string, within time.Duration) 
 		for k, point := range names {
 			action := []string{"kill", "panic"}[(k+round)%2]
 			n := 1
-			if ofTail(point) { // produces such an end of the log
+			if ofTail(point) { // this kill leaves a written but unmarked end of the log
 				if _, err := r.reachPoint(ctx, "log: a batch is synced", 5+r.rng.IntN(20), "kill", within); err != nil {
 					return err
 				}
@@ -144,7 +144,7 @@ func ofTail(point string) bool {
 	return strings.HasPrefix(point, "open: the") && (strings.Contains(point, "tail") || strings.Contains(point, "cut"))
 }
 
-// endAtPoints is the scenario for the log, the broker and the stop.
+// endAtPoints ends the server at the points of the log, the broker and the stop.
 func endAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {
@@ -197,8 +197,8 @@ func (r *run) endAtCreation(ctx context.Context, point string) error {
 	return nil
 }
 
-// endSinkAtPoints is the scenario for sinks: each row must be written once, after whatever step the
-// process ended.
+// endSinkAtPoints ends the server at the points of sinks. Each row must be written once, whichever
+// step the process ended after.
 func endSinkAtPoints(ctx context.Context, r *run) error {
 	names, err := r.failpointServer(ctx)
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/surgetank/surgetank/test/kit/proxy"
 )
 
-// The faults of this file use the campaign's own network namespace, which has only a loopback.
-// Rules of its packet filter apply to the ports of one server, so parallel runs are not affected.
+// The faults of this file use the campaign's own network namespace, which has only a loopback. Each
+// rule of the packet filter applies to the ports of one server, so a rule affects no parallel run.
 
-// canFilter returns what is missing for rules of a packet filter.
+// canFilter returns an error if this machine cannot set rules of a packet filter.
 var canFilter = sync.OnceValue(func() error {
 	if !namespace.Inside() {
 		return errors.New("needs root and a network namespace of its own")
@@ -33,7 +33,7 @@ var canFilter = sync.OnceValue(func() error {
 // firewall is a table of rules for the ports of a run's server.
 type firewall struct {
 	table string
-	ports string // as a set of nftables
+	ports string // in the syntax of an nftables set
 }
 
 // firewall makes an empty table. Its rules are removed when it is closed, or with the namespace.
@@ -77,8 +77,8 @@ func (f *firewall) clear() error { return f.nft("flush chain inet %s out", f.tab
 func (f *firewall) close() { _ = f.nft("delete table inet %s", f.table) } // the table is removed with the namespace, too
 
 // cuts disconnects the network for a while, in one or both directions, so requests or answers do
-// not arrive. The server must lose nothing, confirm only once, end leases at their deadline, and
-// continue when the network is back.
+// not arrive. The server must lose nothing, store each message once, end leases at their deadline,
+// and continue after the network works again.
 func cuts(directions ...string) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{timeout: 700 * time.Millisecond, amqp: 2, heartbeat: time.Second}); err != nil {
@@ -99,8 +99,8 @@ func cuts(directions ...string) func(ctx context.Context, r *run) error {
 				}
 			}
 			r.inject("cut " + strings.Join(directions, " "))
-			// Some are shorter than TCP's time-outs, and some are longer than those of the clients
-			// and the heartbeats.
+			// Some cuts are shorter than TCP's time-outs. Others are longer than the time-outs of
+			// clients and heartbeats.
 			err := r.sleep(ctx, []time.Duration{200 * time.Millisecond, 1500 * time.Millisecond, 4 * time.Second}[k%3])
 			if err := errors.Join(err, f.clear()); err != nil {
 				return err
@@ -142,8 +142,8 @@ func badNetwork(what string, rules map[string]string, want int64) func(ctx conte
 	}
 }
 
-// slowNetwork delays every piece of data by some random milliseconds in both directions. The order
-// stays, as in TCP.
+// slowNetwork delays every piece of data by some random milliseconds in both directions. The data
+// keeps its order, as in TCP.
 func slowNetwork(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{amqp: 2, timeout: 8 * time.Second}, func(p *proxy.Proxy) { p.Delay.Store(int64(60 * time.Millisecond)) })
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// beginOpen starts a run whose server has AMQP too, and a bystander connection that must not be
-// disturbed.
+// beginOpen starts a run whose server also has AMQP. It opens a bystander, a connection that no
+// attack may disturb.
 func (r *run) beginOpen(ctx context.Context, o loadOptions) (hostile.AMQP, *hostile.Bystander, error) {
 	r.server.Listen("", server.AnyPort)
 	if err := r.begin(ctx, o); err != nil {
@@ -54,7 +54,7 @@ func (r *run) endOpen(ctx context.Context, b *hostile.Bystander) error {
 	return err
 }
 
-// settles checks that descriptors and goroutines return to their earlier numbers.
+// settles checks that the numbers of descriptors and goroutines fall back to their earlier values.
 func (r *run) settles(ctx context.Context, fds, goroutines int) {
 	if !r.until(ctx, 40*time.Second, func() bool { return r.server.FDs() <= fds+30 }) {
 		r.fail("descriptors", "%d descriptors were open before, %d are 40 s afterwards", fds, r.server.FDs())
@@ -82,7 +82,7 @@ type offence struct {
 	run  func() error
 }
 
-// commit runs many offences at a time.
+// commit runs the offences, many at a time.
 func (r *run) commit(ctx context.Context, list []offence) {
 	var (
 		wait  sync.WaitGroup
@@ -108,9 +108,9 @@ func (r *run) commit(ctx context.Context, list []offence) {
 	r.injected += len(list)
 }
 
-// badRequests sends the tables of malformed AMQP and HTTP to the server under the usual load:
-// unchanged, byte by byte, and cut. Each must get its expected answer, none may be stored, and
-// other clients must not be affected.
+// badRequests sends the tables of malformed AMQP and HTTP requests to the server under the usual
+// load: whole, byte by byte, and cut. Each request must get its expected answer and store nothing.
+// Other clients must not be affected.
 func badRequests(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -156,9 +156,9 @@ func badRequests(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// connectStorm opens many connections to both doors that send nothing, or only the beginning of a
-// request, under the usual load. Existing clients must be served, and silent connections must be
-// closed.
+// connectStorm opens many connections to the HTTP and AMQP doors under the usual load. They send
+// nothing, or only the beginning of a request. Existing clients must be served, and silent
+// connections must be closed.
 func connectStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
 	if err != nil {
@@ -182,7 +182,7 @@ func connectStorm(ctx context.Context, r *run) error {
 				for i := range total / 20 {
 					c, err := net.DialTimeout("tcp", address, time.Second)
 					if err != nil {
-						continue // a refusal by a limit is as good as a close
+						continue // a limit refused the connection, which is as good as closing it
 					}
 					_, _ = io.WriteString(c, first[(w+i)%len(first)]) // the server may have closed it
 					mu.Lock()
@@ -202,9 +202,9 @@ func connectStorm(ctx context.Context, r *run) error {
 	if now > memory+int64(len(conns))*64<<10+64<<20 {
 		r.fail("memory", "%d idle connections grew the server from %d to %d MiB", len(conns), memory>>20, now>>20)
 	}
-	// This side closes none of them: the server must close them within its limits (10 s for an
-	// opening and for a body). Connections without a begun request may stay for HTTP's idle time,
-	// so this side closes those first.
+	// The server must close connections with a begun request within its limits: 10 s for the
+	// opening and 10 s for a body. HTTP connections without a request may stay open for the idle
+	// time, so this side closes them first.
 	var put atomic.Int64
 	for _, c := range conns {
 		if c.RemoteAddr().String() == r.server.AMQP() {
@@ -237,11 +237,11 @@ func connectStorm(ctx context.Context, r *run) error {
 	return r.endOpen(ctx, bystander)
 }
 
-// crowd uses all of AMQP's places for connections without a login, from several addresses of this
-// machine, and replaces each one that is closed. A normal client must still be able to log in soon,
-// again and again.
+// crowd opens as many connections without a login as AMQP allows, from several addresses of this
+// machine, and replaces each closed one. Meanwhile a normal client must repeatedly be able to log
+// in soon.
 func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
-	const addresses, each = 16, 80 // the door has 1,024 places
+	const addresses, each = 16, 80 // the door allows 1,024 connections without a login
 	ctx, stop := context.WithCancel(ctx)
 	var (
 		crowd, dialled sync.WaitGroup
@@ -258,7 +258,7 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 				}
 				if err == nil {
 					end := context.AfterFunc(ctx, func() { _ = c.Close() }) // no other code uses the connection any more
-					_, _ = io.Copy(io.Discard, c)                           // until either side closes it
+					_, _ = io.Copy(io.Discard, c)                           // returns when either side closes the connection
 					end()
 					_ = c.Close()
 					lost.Add(1)
@@ -288,7 +288,7 @@ func (r *run) crowd(ctx context.Context, amqp hostile.AMQP) {
 	crowd.Wait()
 }
 
-// loginStorm tries passwords at both doors as fast as possible, while publishers and consumers
+// loginStorm tries passwords over HTTP and AMQP as fast as possible, while publishers and consumers
 // work.
 func loginStorm(ctx context.Context, r *run) error {
 	amqp, bystander, err := r.beginOpen(ctx, loadOptions{})
@@ -308,7 +308,7 @@ func loginStorm(ctx context.Context, r *run) error {
 			c := &http.Client{Timeout: 30 * time.Second}
 			defer c.CloseIdleConnections()
 			for i := 0; storm.Err() == nil; i++ {
-				user := fmt.Sprintf("user-%d-%d", w, i/3) // some names often, all names soon
+				user := fmt.Sprintf("user-%d-%d", w, i/3) // most names are tried three times in a row
 				if i%5 == 0 {
 					user = "guest"
 				}
@@ -360,7 +360,7 @@ func loginStorm(ctx context.Context, r *run) error {
 	if n := other.Load(); n > 0 {
 		r.fail("answered", "%d of %d wrong logins got neither a refusal nor a request to wait", n, tries.Load())
 	}
-	if most > memory+2*19<<20+128<<20 { // two hashes at a time, and the memory of the load itself
+	if most > memory+2*19<<20+128<<20 { // memory of two hashes at a time, and of the load itself
 		r.fail("memory", "the storm grew the server from %d to %d MiB", memory>>20, most>>20)
 	}
 	r.settles(ctx, fds, goroutines)

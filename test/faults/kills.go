@@ -53,10 +53,10 @@ func stopAndContinue(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// terminate asks the server to stop while it is busy. It must exit with 0 and keep everything that
-// it confirmed.
+// terminate asks the server to stop while it is busy. The server must exit with 0 and keep
+// everything that it confirmed.
 func terminate(ctx context.Context, r *run) error {
-	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough data for a snapshot at some of the stops
+	if err := r.begin(ctx, loadOptions{size: 12000, amqp: 2}); err != nil { // enough data for a snapshot before some of the stops
 		return err
 	}
 	for range r.times(4, 100) {

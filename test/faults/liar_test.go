@@ -26,7 +26,7 @@ type liar struct {
 
 	mu     sync.Mutex
 	queues map[string]*lyingQueue
-	count  int // number of events at which it could lie; it lies at some of them
+	count  int // number of events so far at which the server could lie
 }
 
 type lyingQueue struct {
@@ -46,7 +46,7 @@ type lyingMessage struct {
 	deadline  time.Time
 }
 
-// now reports whether to lie at this event.
+// now reports whether to tell this lie at this event: at one event in twenty.
 func (l *liar) now(lie string) bool {
 	if l.lie != lie {
 		return false
@@ -190,7 +190,7 @@ func (l *liar) receive(q *lyingQueue, most int, lease time.Duration) any {
 		}
 		copied := *m
 		q.leased[receipt] = &copied
-		if l.now("leased twice") { // both in one answer: a second answer might come after the first lease was settled or over
+		if l.now("leased twice") { // both leases are in one answer, so the first is certainly still live
 			q.receipts++
 			twice := list[len(list)-1]
 			twice.Receipt = fmt.Sprintf("%d.%d", q.number, q.receipts)

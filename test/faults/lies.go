@@ -30,10 +30,10 @@ func canBuildOnFuse() error { return errors.Join(canFuse(), canBuild()) }
 var entryMagic = []byte("SgE1")
 
 // failingBlocks repeats the fault that made PostgreSQL panic on a failed sync. A block write of
-// ext4 fails once, and so does the fdatasync that waited for it. From then on the page cache has
-// data that the disk lacks and treats the data as clean. Every other time the failing block can be
-// any block, also of ext4's journal. The server must end. Restarted on the same mount, it must not
-// trust the cached data. After the page cache is dropped, everything confirmed must be there.
+// ext4 fails once, and the fdatasync that waited for the write fails. From then on the page cache
+// treats data as clean that the disk lacks. In every second trial any block can fail, also one of
+// ext4's journal. The server must end. After a restart on the same mount, the server must not trust
+// the cached data. After the page cache is dropped, everything confirmed must be there.
 func failingBlocks(ctx context.Context, r *run) error {
 	p, err := r.powerDisk("disk")
 	if err != nil {
@@ -65,7 +65,7 @@ func failingBlocks(ctx context.Context, r *run) error {
 		cancel()
 		p.disk.SetFault(nil)
 		switch {
-		case err != nil: // no sync of the server waited for the block
+		case err != nil: // the server lives: none of its syncs waited for the block
 			missed++
 			r.server.Kill()
 		case code <= 0:
@@ -73,8 +73,8 @@ func failingBlocks(ctx context.Context, r *run) error {
 		default:
 			ends++
 		}
-		// The same mount and page cache. The mount may be read-only, if the block belonged to
-		// ext4's journal.
+		// This start uses the same mount and page cache. If the block belonged to ext4's journal,
+		// the mount may be read-only.
 		if err := r.server.Start(ctx); errors.Is(err, server.ErrNotReady) {
 			aborted++
 		} else if err != nil {
@@ -103,7 +103,7 @@ func (p *powerDisk) remount() error {
 	if err := tool("umount", p.upon); err != nil {
 		return err
 	}
-	// 1: errors were corrected, as after an aborted journal
+	// Exit code 1: fsck corrected errors, for example an aborted journal.
 	if err := tool("sh", "-c", `fsck.ext4 -p "$0"; test $? -le 1`, image); err != nil {
 		return err
 	}
@@ -120,10 +120,11 @@ var lies = []struct {
 	{"syncs of directories", func(k powerfs.Kind) bool { return k == powerfs.SyncName }},
 }
 
-// lyingDisk runs trials with a disk that confirms syncs, stores nothing, and then loses power. Loss
-// is beyond the promises, but it must not stay hidden. The server may refuse, or name the damage.
-// It may also start with everything up to some moment and nothing after it; docs/format.md explains
-// why no file can reveal that case. It must never deliver a byte that was not published.
+// lyingDisk runs trials with a disk that confirms syncs, stores nothing, and then loses power. Such
+// a loss breaks no promise, but the server must not hide it. The server may refuse to start, or
+// name the damage. It may also start with everything up to some moment and nothing later;
+// docs/format.md explains why no file can reveal that case. The server must never deliver a byte
+// that was not published.
 func lyingDisk(ctx context.Context, r *run) error {
 	r.beyond, r.drained = true, true
 	survivals := []powerfs.Survival{powerfs.Some, powerfs.Noise, powerfs.Torn, powerfs.Nothing, powerfs.Names}
@@ -221,7 +222,7 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial, j *history.J
 		t.Totals, _ = history.TotalQueue(&history.History{Ops: j.Ops(), Queues: checked})
 		return nil
 	}
-	// A publisher would publish the same values again, so there is none.
+	// Publishers would publish the same values again, so this load has no publishers.
 	l := newLoad(loadOptions{publishers: -1, consumers: 4, honest: true, size: 12000}, j, sv.URL, 1, r.say)
 	l.start(ctx)
 	go l.giveUpOn(named)
@@ -259,9 +260,9 @@ func (r *run) afterLie(ctx context.Context, p *powerDisk, t *trial, j *history.J
 	return nil
 }
 
-// gap returns the first confirmed of the messages that were never delivered, or nil. what reports a
-// message that was delivered although its publish began after that confirmation. Loss of only the
-// newest messages does not explain such a gap.
+// gap returns the earliest confirmed message that was never delivered, or nil. what is not empty if
+// a later message was delivered: one whose publish began after that confirmation. Such a gap is not
+// explained by a loss of only the newest messages.
 func gap(ops []history.Op) (first *history.Op, what string) {
 	out := map[string]bool{}
 	for _, op := range ops {

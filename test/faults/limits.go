@@ -20,7 +20,7 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// canLimit returns what is missing for control groups of processors and processes.
+// canLimit returns an error if this machine lacks control groups for processors and processes.
 func canLimit() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root for control groups")
@@ -39,7 +39,7 @@ func controlGroup(controller string, settings map[string]string) (dir string, re
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", nil, err
 	}
-	remove = func() { _ = os.Remove(dir) } // empty by then; the kernel owns the directory
+	remove = func() { _ = os.Remove(dir) } // the group is empty by then; the kernel owns the directory
 	for name, value := range settings {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(value), 0o644); err != nil {
 			remove()
@@ -49,8 +49,8 @@ func controlGroup(controller string, settings map[string]string) (dir string, re
 	return dir, remove, nil
 }
 
-// oneProcessor gives the server one processor, one running goroutine at a time, and few threads,
-// and kills it sometimes. The server is slower but must be correct.
+// oneProcessor limits the server to one processor, one running goroutine at a time, and few
+// threads, and kills it sometimes. The server is slower but must be correct.
 func oneProcessor(ctx context.Context, r *run) error {
 	cpus, remove, err := controlGroup("cpuset", map[string]string{"cpuset.cpus": "0", "cpuset.mems": "0"})
 	if err != nil {
@@ -62,7 +62,7 @@ func oneProcessor(ctx context.Context, r *run) error {
 		return err
 	}
 	defer remove()
-	defer r.server.Kill() // before the groups are removed
+	defer r.server.Kill() // the process must end before the groups are removed
 	r.server.Env = []string{"GOMAXPROCS=1"}
 	wrap := func(argv []string) []string {
 		return append([]string{"sh", "-c", `echo $$ >"$0" && echo $$ >"$1" && shift && exec "$@"`, filepath.Join(cpus, "cgroup.procs"), filepath.Join(pids, "cgroup.procs")}, argv...)
@@ -85,13 +85,13 @@ func oneProcessor(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// fileLimit limits the size of files below that of a segment. Writing fails with EFBIG, which is
-// not a full disk and does not pass. The server may end or refuse. After the limit is removed,
-// everything confirmed must be there.
+// fileLimit limits the size of files below that of a segment. A longer write fails with EFBIG,
+// which, unlike a full disk, stays until a restart. The server may end, or refuse publishes. After
+// the limit is removed, everything confirmed must be there.
 func fileLimit(ctx context.Context, r *run) error {
 	for range r.times(2, 20) {
 		r.server.Kill()
-		r.server.Wrap = func(argv []string) []string { // in blocks of 512 bytes, as in Debian's sh
+		r.server.Wrap = func(argv []string) []string { // the limit is in blocks of 512 bytes, as in Debian's sh
 			return append([]string{"sh", "-c", `ulimit -f 40000 && exec "$@"`, "sh"}, argv...)
 		}
 		if r.load == nil {
@@ -125,8 +125,8 @@ func fileLimit(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// manyConnects opens and closes connections of both doors: in order, without a message, or after a
-// request. Goroutines, descriptors and memory must return to their earlier values.
+// manyConnects opens and closes connections over HTTP and AMQP: in order, without a message, or
+// after a request. Goroutines, descriptors and memory must fall back to their earlier values.
 func manyConnects(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{amqp: 1, pause: 20 * time.Millisecond}); err != nil {
 		return err
@@ -144,7 +144,7 @@ func manyConnects(ctx context.Context, r *run) error {
 		}
 		wait.Wait()
 	}
-	storm(400) // lets pools and buffers grow first
+	storm(400) // pools and buffers must have grown before the first measurement
 	r.sleepQuiet(ctx)
 	fds, routines, memory := r.server.FDs(), r.goroutines(), r.server.RSS()
 	storm(total)
@@ -161,7 +161,7 @@ func manyConnects(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// sleepQuiet gives the server time to free the remains of a storm.
+// sleepQuiet waits until the server's number of descriptors no longer changes.
 func (r *run) sleepQuiet(ctx context.Context) {
 	last := -1
 	r.until(ctx, 5*time.Second, func() bool {
@@ -175,7 +175,7 @@ func (r *run) sleepQuiet(ctx context.Context) {
 // connectOnce opens and closes one connection.
 func (r *run) connectOnce(k int) {
 	switch k % 4 {
-	case 0, 1: // AMQP: a full handshake and an orderly close, or a channel left open
+	case 0, 1: // AMQP: a full handshake, then an orderly close, or a close with an open channel
 		conn, err := client.Connect(r.server.AMQP(), client.Options{Patience: 2 * time.Second})
 		if err != nil {
 			return
@@ -190,10 +190,10 @@ func (r *run) connectOnce(k int) {
 			return
 		}
 		_, _ = io.WriteString(c, "GET /v1/queues/plain HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // the connection works
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second)) // limits the wait for an answer
 		_, _ = io.Copy(io.Discard, c)
 		_ = c.Close()
-	default: // a header and a reset
+	default: // a protocol header, then a reset
 		c, err := net.DialTimeout("tcp", []string{r.server.HTTP(), r.server.AMQP()}[k/4%2], 2*time.Second)
 		if err != nil {
 			return
@@ -206,7 +206,7 @@ func (r *run) connectOnce(k int) {
 	}
 }
 
-// canBeOther returns what is missing for a server with another user.
+// canBeOther returns an error if a server cannot run as another user here.
 func canBeOther() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root, to be somebody else")
@@ -244,7 +244,7 @@ func wrongMode(ctx context.Context, r *run) error {
 				return errors.Join(err, os.Chown(path, nobody, nobody))
 			})
 			for up := filepath.Dir(dir); err == nil && strings.HasPrefix(up, r.campaign.dir); up = filepath.Dir(up) {
-				err = os.Chmod(up, 0o711) // the parent directories
+				err = os.Chmod(up, 0o711) // the other user may pass the parent directories
 			}
 			return errors.Join(err, os.Chmod(filepath.Join(dir, file), t.mode))
 		})

@@ -2,7 +2,8 @@
 
 package main
 
-// scenarios is the whole campaign, in order. The numbers are those of the project's list of faults.
+// scenarios is the whole campaign, in order. The numbers are from the list of faults,
+// docs/faults.md.
 var scenarios = append([]scenario{
 	{id: "P1", quick: true, fault: "kill -9 at random moments under load", run: killRandomly},
 	{id: "P2", fault: "kill -9 at the n-th system call", needs: canTrace, run: killAtCall},

@@ -37,7 +37,7 @@ type loadOptions struct {
 	publishers, consumers int
 	batch                 int           // most messages of one publish
 	size                  int           // most bytes of filling
-	groups                int           // of the grouped queue
+	groups                int           // number of groups in the grouped queue
 	pause                 time.Duration // longest pause of a publisher between batches
 	limit                 int           // number of values a publisher sends; 0: until stopped
 	lease                 time.Duration
@@ -47,7 +47,7 @@ type loadOptions struct {
 	poison                func(value string) bool // messages that no consumer can handle
 	foreignClock          bool                    // the server has another clock
 	amqp                  int                     // number of AMQP publishers and of AMQP consumers, besides those of HTTP
-	heartbeat             time.Duration           // of AMQP connections
+	heartbeat             time.Duration           // interval of AMQP heartbeats
 }
 
 func (o loadOptions) withDefaults() loadOptions {
@@ -85,10 +85,10 @@ type clients struct {
 	seed    uint64
 	say     func(format string, args ...any)
 
-	stop     chan struct{} // publishers: finish the current batch
-	drain    atomic.Bool   // consumers: ack everything
-	quit     chan struct{} // consumers: end
-	release  chan struct{} // consumers with hold: begin
+	stop     chan struct{} // closed: publishers finish the current batch and end
+	drain    atomic.Bool   // if true, consumers ack everything
+	quit     chan struct{} // closed: consumers end
+	release  chan struct{} // closed: consumers with hold begin
 	once     sync.Once
 	pubs     sync.WaitGroup
 	cons     sync.WaitGroup
@@ -139,9 +139,9 @@ func (l *clients) client(number int) *caller {
 	return c
 }
 
-// publisher sends values in batches, each until its outcome is known. A batch with a dedup id is
-// sent again; one without is left with an unknown outcome. Three of four publishers use dedup ids;
-// half send to each queue.
+// publisher sends values in batches, each until its outcome is known. If an outcome is unknown, a
+// batch with dedup ids is sent again, and a batch without them stays unknown. Three of four
+// publishers use dedup ids. Half of the publishers send to each queue.
 func (l *clients) publisher(ctx context.Context, i int) {
 	rng := l.rng(1, i)
 	c := l.client(i + 1)
@@ -152,7 +152,7 @@ func (l *clients) publisher(ctx context.Context, i int) {
 	}
 	name := fmt.Sprintf("p%d", i)
 	dedup := i%4 != 3
-	var settled []outgoing // a few, to be sent again on purpose
+	var settled []outgoing // a few confirmed values, to be sent again on purpose
 	for seq := 1; l.limit == 0 || seq <= l.limit; {
 		select {
 		case <-l.stop:
@@ -171,7 +171,7 @@ func (l *clients) publisher(ctx context.Context, i int) {
 				batch[k].group = fmt.Sprintf("g%d", rng.IntN(l.groups))
 			}
 		}
-		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // already stored: must be confirmed and not stored again
+		if dedup && len(settled) > 0 && rng.IntN(40) == 0 { // a stored value must be confirmed and not stored again
 			c.publish(ctx, queue, settled[:1], l.size)
 		}
 		if l.deliver(ctx, c, rng, queue, batch, dedup) && dedup {
@@ -183,8 +183,8 @@ func (l *clients) publisher(ctx context.Context, i int) {
 	}
 }
 
-// deliver sends a batch until every value is confirmed, or left with an unknown outcome. Retries
-// keep the order inside a group, because nothing else is sent meanwhile.
+// deliver sends a batch until every value is confirmed or its outcome stays unknown. Retries keep
+// the order inside a group, because nothing else is sent meanwhile.
 func (l *clients) deliver(ctx context.Context, c *caller, rng *rand.Rand, queue string, batch []outgoing, dedup bool) bool {
 	left := batch
 	for try := 0; ; try++ {
@@ -219,7 +219,8 @@ func (l *clients) deliver(ctx context.Context, c *caller, rng *rand.Rand, queue 
 			}
 			return false
 		}
-		// Even when stopped: a batch is finished before the drain, so its outcome is known.
+		// A stopped publisher also finishes its batch before the drain, so that the outcome is
+		// known.
 		if !load.Sleep(ctx.Done(), time.Duration(1+rng.IntN(min(10*(try+1), 100)))*time.Millisecond) {
 			return false
 		}
@@ -286,7 +287,8 @@ func (l *clients) count(ops []history.Op) {
 	}
 }
 
-// handle settles each delivery at random, equal ones in one call.
+// handle settles each delivery in a random way. Deliveries that are settled in the same way share
+// one call.
 func (l *clients) handle(ctx context.Context, c *caller, rng *rand.Rand, queue string, ds []history.Op) {
 	var ack, back, later, retry, reject, extend []history.Op
 	for _, d := range ds {
@@ -303,10 +305,10 @@ func (l *clients) handle(ctx context.Context, c *caller, rng *rand.Rand, queue s
 			reject = append(reject, d)
 		case k < 99:
 			extend = append(extend, d)
-		} // otherwise never settled: its lease must expire
+		} // in all other cases the message is not settled: its lease must expire
 	}
 	l.count(c.settle(ctx, history.Ack, queue, ack, "", 0))
-	if len(ack) > 0 && rng.IntN(20) == 0 { // a receipt settles once; the second time the lease is lost
+	if len(ack) > 0 && rng.IntN(20) == 0 { // a second settlement must fail, because the lease has ended
 		c.settle(ctx, history.Nack, queue, ack[:1], `,"delay":"0s"`, 0)
 	}
 	c.settle(ctx, history.Nack, queue, back, `,"delay":"0s"`, 0)

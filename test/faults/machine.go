@@ -25,7 +25,7 @@ import (
 // machine, and a kill cuts its power.
 type machine struct {
 	r      *run
-	kind   string // of the guest's file system
+	kind   string // kind of the guest's file system
 	image  string
 	initrd string
 	orders string // address for orders to the guest
@@ -73,7 +73,7 @@ func static(program string) error {
 	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("%s is linked with shared libraries, which the virtual machine has not: build it with CGO_ENABLED=0", program)
+			return fmt.Errorf("%s is linked with shared libraries, which the virtual machine lacks: build it with CGO_ENABLED=0", program)
 		}
 	}
 	return nil
@@ -103,14 +103,14 @@ func (m *machine) boot() error {
 }
 
 // start boots the machine and waits until its server is ready. On a busy host, an emulated machine
-// sometimes fails before its first process, for lack of timer ticks. That does not concern the
-// server, so the machine is booted again.
+// sometimes fails before its first process, for lack of timer ticks. Such a failure says nothing
+// about the server, so the machine is booted again.
 func (m *machine) start(ctx context.Context) error {
 	for try := 1; ; try++ {
 		if err := m.boot(); err != nil {
 			return err
 		}
-		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // it takes ten seconds on an idle host
+		limit, cancel := context.WithTimeout(ctx, 5*time.Minute) // a boot needs ten seconds on an idle host
 		err := m.r.server.Start(limit)
 		cancel()
 		switch {
@@ -151,7 +151,7 @@ func (m *machine) order(ctx context.Context, what string, form url.Values) error
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		b := make([]byte, 300)
-		n, _ := resp.Body.Read(b) // the status is what matters
+		n, _ := resp.Body.Read(b) // the body is only for the error's text
 		return fmt.Errorf("the order %s %s was answered with %s: %s", what, form.Encode(), resp.Status, b[:n])
 	}
 	return nil
@@ -181,8 +181,8 @@ func (m *machine) end(ctx context.Context) error {
 var guestLoad = loadOptions{foreignClock: true, timeout: 10 * time.Second, lease: 3 * time.Second, size: 3000}
 
 // machineCuts cuts the power of a whole machine under load: its memory and the kernel's unwritten
-// data are gone. Every other time the disk also loses everything that was not flushed, in each of
-// the ways of powerfs. After each cut the guest's file system repairs itself, and everything
+// data are lost. Every other time the disk also loses everything that was not flushed, in each of
+// the ways of powerfs. After each cut the guest replays its file system's journal, and everything
 // confirmed must be there.
 func machineCuts(kind string, short, long int) func(context.Context, *run) error {
 	return func(ctx context.Context, r *run) error {

@@ -25,7 +25,7 @@ func guestParts() string {
 		return dir
 	}
 	cache, err := os.UserCacheDir()
-	if err != nil { // no home directory: nothing was unpacked there, and the scenarios report what they need
+	if err != nil { // without a home directory there is no kernel; canBoot reports that
 		cache = os.TempDir()
 	}
 	return filepath.Join(cache, "surgetank-faults", "kernel")
@@ -48,7 +48,7 @@ func kernel() (image, modules string, err error) {
 	return "", "", fmt.Errorf("needs a kernel for a virtual machine, of which none is in %s: run scripts/deps-faults.sh (root on Debian)", guestParts())
 }
 
-// canBoot returns what is missing for a virtual machine.
+// canBoot returns an error if this machine lacks something for a virtual machine.
 func canBoot() error {
 	if err := canFuse(); err != nil {
 		return err
@@ -90,7 +90,7 @@ func neededModules(dir string, names []string) ([]string, error) {
 		order = append(order, file)
 	}
 	for _, n := range names {
-		if file := byName[n]; file != "" { // otherwise it is built into the kernel
+		if file := byName[n]; file != "" { // a module without a file is built into the kernel
 			add(file)
 		}
 	}

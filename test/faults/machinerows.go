@@ -13,7 +13,8 @@ import (
 	"github.com/surgetank/surgetank/test/kit/client"
 )
 
-// canShape returns what is missing for a machine with a bad network.
+// canShape returns an error if this machine lacks something for a virtual machine with a bad
+// network.
 func canShape() error {
 	_, err := exec.LookPath("tc")
 	if err != nil {
@@ -53,16 +54,16 @@ var jumps = []struct {
 	{"back to today", url.Values{}},
 }
 
-// Times that a clock change must not affect. Messages with these times are in separate queues.
+// A change of the clock must not affect these times. Each kind of message has its own queue.
 const (
-	jumpDelay = 6 * time.Second // of delayed messages
+	jumpDelay = 6 * time.Second // delay of delayed messages
 	jumpLate  = 20 * time.Second
 	jumpTTL   = "10m"
 )
 
 // clockJumps sets the clock of a machine under load. Delays and leases must last as long as
-// specified, by a clock that is not set, and nothing may expire early. After a power cut the
-// machine has its right clock again, and everything must be there.
+// specified, measured by the host's clock, and nothing may expire early. After a power cut the
+// machine's clock is right again, and everything must be there.
 func clockJumps(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
@@ -85,7 +86,7 @@ func clockJumps(ctx context.Context, r *run) error {
 		if err := r.oneJump(ctx, m, c, jump.name, jump.form); err != nil {
 			return err
 		}
-		if i%len(jumps) == 1 { // back and forth, many times
+		if i%len(jumps) == 1 { // set the clock forward and back, many times
 			for range 20 {
 				strobe++
 				form := url.Values{"add": {fmt.Sprint(7200 * (1 - 2*(strobe%2)))}}
@@ -139,7 +140,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *caller, name string, f
 		return err
 	}
 	confirmed := r.load.confirmed.Load()
-	// Delayed messages must come at the right time, neither at once nor an hour later.
+	// Delayed messages must be delivered at the right time, not at once and not an hour later.
 	for got := 0; got < n; {
 		ds, err := take(ctx, c, "delayed", n, 60*time.Second)
 		if err != nil {
@@ -161,7 +162,7 @@ func (r *run) oneJump(ctx context.Context, m *machine, c *caller, name string, f
 			return err
 		}
 	}
-	// A message with minutes to live is alive, and its holder still has the lease.
+	// A message with a TTL of minutes must still exist, and a lease must still be live.
 	alive, err := take(ctx, c, "mortal", n, 60*time.Second)
 	if err != nil {
 		return err
@@ -199,7 +200,7 @@ func take(ctx context.Context, c *caller, queue string, most int, lease time.Dur
 	return receipts, nil
 }
 
-// settleAll acks receipts. An error says that one was not accepted.
+// settleAll acks receipts. It returns an error if the server refused one.
 func settleAll(ctx context.Context, c *caller, queue string, receipts []string) error {
 	if len(receipts) == 0 {
 		return nil
@@ -225,8 +226,8 @@ var networks = []string{
 	"netem delay 30ms 25ms loss 8% duplicate 5% reorder 20% corrupt 2%",
 }
 
-// guestNetwork delays, drops, doubles, damages and reorders packets. TCP repairs that; the clients
-// see slow calls and calls without an answer.
+// guestNetwork delays, drops, doubles, damages and reorders packets. TCP corrects these faults. The
+// clients only see slow calls, and calls without an answer.
 func guestNetwork(ctx context.Context, r *run) error {
 	m, err := r.beginMachine(ctx)
 	if err != nil {
@@ -241,7 +242,7 @@ func guestNetwork(ctx context.Context, r *run) error {
 		if !r.progress(ctx, 60, 60*time.Second) {
 			r.fail("progress", "with %s fewer than 60 messages were confirmed in 60 s", as)
 		}
-		for try := 0; ; try++ { // the order itself uses that network
+		for try := 0; ; try++ { // the order itself uses the bad network
 			err := m.order(ctx, "/net", url.Values{"as": {"pfifo_fast"}})
 			if err == nil {
 				break

@@ -26,15 +26,15 @@ import (
 // campaign is the state shared by all runs.
 type campaign struct {
 	binary string
-	dir    string // each run has a directory in it
+	dir    string // parent of the directories of all runs
 	seed   uint64
 	long   bool
 	scale  int // factor for the numbers of the short mode
 	keep   bool
-	limit  time.Duration // of one scenario
+	limit  time.Duration // limit of one scenario's time
 	say    func(format string, args ...any)
 
-	injections *atomic.Int64 // of the running scenario, for the progress display
+	injections *atomic.Int64 // count of the running scenario, for the progress display
 }
 
 func main() {
@@ -123,8 +123,8 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	}, nil
 }
 
-// all runs the chosen scenarios one after another and prints the table. The error says that not all
-// passed.
+// all runs the chosen scenarios one after another and prints the table. It returns an error unless
+// all passed.
 func (c *campaign) all(ctx context.Context, chosen []scenario, out string) error {
 	done, err := c.prepare(ctx)
 	if err != nil {
@@ -200,7 +200,7 @@ func failed(rows []row) error {
 	return nil
 }
 
-// kept begins the note that says where a run's files are.
+// kept is the beginning of the note that says where a run's files are.
 const kept = "kept in "
 
 const tableHead = "" +

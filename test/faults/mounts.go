@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/test/kit/history"
 )
 
-// tmpfs gives the run's data a small file system of its own.
+// tmpfs puts the run's data on a small file system of its own.
 func (r *run) tmpfs(options string) error {
 	at := filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -29,7 +29,7 @@ func (r *run) tmpfs(options string) error {
 	return nil
 }
 
-// ext4 gives the run's data a file system on a loop device.
+// ext4 puts the run's data on a file system on a loop device.
 func (r *run) ext4(size int64) error {
 	image, at := filepath.Join(r.dir, "image"), filepath.Join(r.dir, "disk")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -52,7 +52,7 @@ func (r *run) ext4(size int64) error {
 	return nil
 }
 
-// canLoop returns what is missing for a file system on a loop device.
+// canLoop returns an error if this machine cannot mount a file system on a loop device.
 func canLoop() error {
 	if err := canMount(); err != nil {
 		return err
@@ -68,8 +68,8 @@ func canLoop() error {
 	return nil
 }
 
-// ballast uses all but leave bytes of the free space on the data's file system, in one file, and
-// returns the file's name.
+// ballast fills the data's file system with one file until leave bytes are free, and returns the
+// file's name.
 func (r *run) ballast(leave int64) (string, error) {
 	var s syscall.Statfs_t
 	at := filepath.Dir(r.server.Data)
@@ -88,8 +88,8 @@ func (r *run) ballast(leave int64) (string, error) {
 	return name, errors.Join(err, f.Close())
 }
 
-// fullDisk fills the disk under load. Publishers must be refused with full. Acks must continue
-// until the queues are empty, and publishing must continue by itself when there is room again.
+// fullDisk fills the disk under load. Publishers must be refused with full. Acks must work until
+// the queues are empty. When the disk has room again, publishing must work again without a restart.
 func fullDisk(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=224m"); err != nil {
 		return err
@@ -138,8 +138,8 @@ func fullDisk(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// noInodes makes it impossible to create files. The server may refuse or end, but must lose nothing
-// and serve again when there are inodes.
+// noInodes makes it impossible to create files. The server may refuse requests or end, but must
+// lose nothing. When inodes are free again, it must work again.
 func noInodes(ctx context.Context, r *run) error {
 	if err := r.tmpfs("size=512m,nr_inodes=64"); err != nil {
 		return err
@@ -188,8 +188,8 @@ func noInodes(ctx context.Context, r *run) error {
 }
 
 // readOnlyFlip makes the file system read-only under load, as ext4 does on an error. The server
-// must refuse, or end with an exit code that is not 0. After the disk is repaired, everything
-// confirmed must be there.
+// must refuse publishes, or end with an exit code that is not 0. After the disk is corrected,
+// everything confirmed must be there.
 func readOnlyFlip(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err
@@ -224,7 +224,7 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 		for _, argv := range [][]string{{"umount", at}, {"fsck.ext4", "-p", filepath.Join(r.dir, "image")}, {"mount", "-o", "loop", filepath.Join(r.dir, "image"), at}} {
 			out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput()
 			var e *exec.ExitError
-			if err != nil && !(argv[0] == "fsck.ext4" && errors.As(err, &e) && e.ExitCode() == 1) { // 1: errors were corrected
+			if err != nil && !(argv[0] == "fsck.ext4" && errors.As(err, &e) && e.ExitCode() == 1) { // exit code 1: errors were corrected
 				return fmt.Errorf("%s: %w %s", argv[0], err, out)
 			}
 		}

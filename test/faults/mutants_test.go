@@ -16,18 +16,19 @@ import (
 	"github.com/surgetank/surgetank/test/kit/history"
 )
 
-// gone are the findings of power cuts and failing disks about a server that confirms too early.
+// gone are the findings that reveal a server that confirms too early, under power cuts and failing
+// disks.
 var gone = []string{"lost", "unsettled", "redelivered", "life cycle", "id reused", "queue lost", "start", "counts", "dead letter lost", "stored twice", "order"}
 
 // planted is a server with one defect, the scenarios that must find it, and the accepted findings.
-// The defect is one of package mutant or a change of its own.
+// The defect comes from package mutant, or is a change in this file.
 type planted struct {
 	name      string
 	defect    mutant.Defect
 	change    change
 	scenarios []string
 	findings  []string
-	test      string // instead of scenarios: a package and its test that must fail
+	test      string // used instead of scenarios: a package and its test that must fail
 }
 
 func (p planted) changes() []change {
@@ -69,8 +70,8 @@ var mutants = []planted{
 		change: change{File: "internal/vfs/os_unix.go", Old: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn false, nil", New: "case errors.Is(err, unix.EWOULDBLOCK):\n\t\t\treturn true, nil"}},
 }
 
-// If a defect's text is missing in the source, the mutant has no defect. So every run checks the
-// texts, and those of the campaign's other builds.
+// If a defect's text is missing in the source, the mutant has no defect. So every run checks these
+// texts, and the texts of the campaign's other special builds.
 func TestMutantsFitTheSource(t *testing.T) {
 	root, err := build.Root(t.Context())
 	if err != nil {
@@ -106,7 +107,7 @@ func TestMutantsAreCaught(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer done()
-			defer func() { _ = os.RemoveAll(c.dir) }() // its failures are expected
+			defer func() { _ = os.RemoveAll(c.dir) }() // kept files are not needed: the failures are expected
 			said := ""
 			for try := range 3 {
 				for _, s := range scenarios {
@@ -142,7 +143,7 @@ func mutated(t *testing.T, changes []change) string {
 	return binary
 }
 
-// mustFail runs a test of the project with a defect. That test itself must fail.
+// mustFail runs a test of the project on the source with a defect. The test must fail by name.
 func mustFail(t *testing.T, test string, changes []change) {
 	t.Helper()
 	pkg, name, _ := strings.Cut(test, " ")

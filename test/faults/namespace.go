@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
-// ownNamespace restarts this program in a mount and a network namespace of its own. The network is
-// only a loopback, so the dependencies of special builds are downloaded before.
+// ownNamespace restarts this program in a mount and a network namespace of its own. The new network
+// is only a loopback, so ownNamespace first downloads the dependencies of special builds.
 func ownNamespace() error {
 	if !namespace.Inside() {
 		_ = exec.Command("go", "mod", "download").Run() // a build with missing modules reports them
@@ -39,7 +39,7 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, lo)
 }
 
-// canMount returns what is missing for faults that need a file system of their own.
+// canMount returns an error if this program cannot mount file systems.
 func canMount() error {
 	if !namespace.Inside() {
 		return errors.New("needs root and a mount namespace")

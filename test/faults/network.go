@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// proxies are in front of the doors of a server: one for HTTP, and one for AMQP if the load has
-// AMQP clients.
+// proxies forward to a server's doors: one proxy for HTTP, and one for AMQP if the load has AMQP
+// clients.
 type proxies []*proxy.Proxy
 
 func (ps proxies) close() {
@@ -31,7 +31,7 @@ func (ps proxies) deafen() (n int) {
 	return n
 }
 
-// each applies a function to all of them.
+// each calls a function for every proxy.
 func (ps proxies) each(set func(*proxy.Proxy)) {
 	for _, p := range ps {
 		set(p)
@@ -84,7 +84,7 @@ func resets(ctx context.Context, r *run) error {
 }
 
 // halfOpen makes connections silently dead on both sides: the client waits for an answer that never
-// comes, the server for a missing client. Leases given to that client must end by their deadline.
+// comes, and the server waits for a missing client. The client's leases must end by their deadline.
 func halfOpen(ctx context.Context, r *run) error {
 	p, err := r.behindProxy(ctx, loadOptions{timeout: 600 * time.Millisecond, amqp: 2, heartbeat: time.Second}, func(*proxy.Proxy) {})
 	if err != nil {

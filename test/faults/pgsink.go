@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// canPostgres returns what is missing for the campaign's own PostgreSQL.
+// canPostgres returns an error if this machine cannot run a PostgreSQL for the campaign.
 func canPostgres() error {
 	_, err := pgtest.Find()
 	return err
@@ -23,14 +23,14 @@ type onWire struct {
 	name string
 	// strike causes the fault. It runs inside the proxy, which forwards nothing meanwhile.
 	strike func(r *run, pg *pgtest.Server, p *wireProxy)
-	// after repairs the fault.
+	// after undoes the fault.
 	after func(ctx context.Context, r *run, pg *pgtest.Server, p *wireProxy) error
 }
 
-// wireFaults affect the three sides: the network, the database, the server.
+// wireFaults affect the network, the database and the server.
 var wireFaults = []onWire{
 	{"the connections are reset", func(_ *run, _ *pgtest.Server, p *wireProxy) { p.reset() }, nil},
-	{"PostgreSQL is killed", func(_ *run, pg *pgtest.Server, p *wireProxy) { _ = pg.Kill() }, // only its end matters
+	{"PostgreSQL is killed", func(_ *run, pg *pgtest.Server, p *wireProxy) { _ = pg.Kill() }, // an error does not matter: the server must end
 		func(_ context.Context, _ *run, pg *pgtest.Server, p *wireProxy) error {
 			p.cut()
 			return pg.Start()
@@ -62,7 +62,7 @@ func postgresWalk(ctx context.Context, r *run) error {
 		return err
 	}
 	defer p.close()
-	r.beyond = true // the sinks are the consumers, so the rows are checked instead
+	r.beyond = true // no client consumes: the sinks' rows are checked instead of deliveries
 	if err := r.server.Start(ctx); err != nil {
 		return err
 	}
@@ -90,7 +90,8 @@ func postgresWalk(ctx context.Context, r *run) error {
 	return r.checkPostgres(pg)
 }
 
-// conversations are the points from which the walk counts, and the number of messages.
+// conversations are the points from which the walk counts, and the numbers of messages in the short
+// and the long mode.
 var conversations = []struct {
 	name        string
 	begins      func(w wire, m []byte) bool
@@ -98,8 +99,8 @@ var conversations = []struct {
 }{
 	{"the start of a session", func(w wire, _ []byte) bool { return w.kind == 0 }, 8, 60},
 	// A batch is one transaction in one query: the query, the row of progress, the answer that
-	// starts the COPY, the data and its end, and the answer that it is committed. The counting
-	// continues into the next batch.
+	// starts the COPY, the data and its end, and the answer that confirms the commit. Counting
+	// continues in the next batch.
 	{"a batch", func(w wire, m []byte) bool { return w.toServer && w.kind == 'Q' && bytes.Contains(m, []byte("COPY ")) }, 10, 24},
 }
 
@@ -111,7 +112,7 @@ func (r *run) walkWire(ctx context.Context, pg *pgtest.Server, p *wireProxy) err
 			for _, f := range wireFaults {
 				begins := talk.begins
 				struck := p.arm(n, begins, func(wire) { f.strike(r, pg, p) })
-				if begins(wire{toServer: true}, nil) { // a session starts when the previous one is cut
+				if begins(wire{toServer: true}, nil) { // cutting a session makes the sink start another
 					p.cut()
 				}
 				limit := time.NewTimer(8 * time.Second)

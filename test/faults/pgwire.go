@@ -34,7 +34,7 @@ type wireProxy struct {
 // wire is one message: its direction and type.
 type wire struct {
 	toServer bool
-	kind     byte // 0: the first message of a connection, which has no type
+	kind     byte // 0 for the first message of a connection, which has no type
 }
 
 func (w wire) String() string {
@@ -141,7 +141,7 @@ func (p *wireProxy) pump(to, from net.Conn, toServer bool) {
 	}
 }
 
-// passed counts a message, and runs strike after the chosen one.
+// passed counts a forwarded message, and runs strike after the n-th.
 func (p *wireProxy) passed(w wire, m []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -153,7 +153,7 @@ func (p *wireProxy) passed(w wire, m []byte) {
 	}
 	strike := p.strike
 	p.strike = nil
-	strike(w) // meanwhile the other connections wait for the lock: nothing is forwarded
+	strike(w) // strike runs under the lock, so that nothing is forwarded
 	p.struck <- w
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// canFuse returns what is missing for a file system in user space.
+// canFuse returns an error if this machine cannot mount a FUSE file system.
 func canFuse() error {
 	if err := canMount(); err != nil {
 		return err
@@ -41,8 +41,8 @@ type powerDisk struct {
 	upon    string // mount point of a file system on a loop device whose image is on the disk; empty: none
 }
 
-// powerDisk gives the run's data an empty power-cut disk. The caller must close it before the run
-// is cleaned up.
+// powerDisk puts the run's data on an empty disk whose power can be cut. The caller must close it
+// before the run is cleaned up.
 func (r *run) powerDisk(name string) (*powerDisk, error) {
 	at := filepath.Join(r.dir, name)
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -63,10 +63,10 @@ func (p *powerDisk) close() {
 	p.disk.Release()
 	p.server.Kill()
 	if p.upon != "" {
-		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // as below
+		_ = syscall.Unmount(p.upon, syscall.MNT_DETACH) // after an error the namespace unmounts it
 	}
 	if p.mounted != nil {
-		_ = p.mounted.Unmount() // the namespace unmounts it otherwise
+		_ = p.mounted.Unmount() // after an error the namespace unmounts it
 		p.mounted = nil
 	}
 }
@@ -79,7 +79,7 @@ func (p *powerDisk) powerCut(s powerfs.Survival) error {
 	next := p.disk.After(s, p.r.rng)
 	p.disk.SetFault(nil)
 	if p.server.Alive() {
-		p.server.KillSoon() // it ends when the disk releases it
+		p.server.KillSoon() // the process ends when the disk releases its waiting calls
 	}
 	p.disk.Release()
 	p.server.Kill()
@@ -100,7 +100,7 @@ func (p *powerDisk) powerCut(s powerfs.Survival) error {
 }
 
 // ext4 makes an ext4 file system for the server's data on a loop device whose image is on the disk.
-// Other processes access the disk, for the reason given in powerfs.
+// Only other processes use its files, for the reason at powerfs.Disk.Mount.
 func (p *powerDisk) ext4() error {
 	image, upon := filepath.Join(p.at, "image"), filepath.Join(p.r.dir, "ext4")
 	if err := os.Mkdir(upon, 0o700); err != nil {
@@ -124,8 +124,8 @@ func tool(name string, args ...string) error {
 	return nil
 }
 
-// start starts the server. cut says that the power was cut meanwhile; any other error says why the
-// server did not start.
+// start starts the server. It returns cut if the power was cut meanwhile, and an error if the
+// server did not start for another reason.
 func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -138,7 +138,7 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 		select {
 		case <-disk.Off():
 			cancel()
-			disk.Release() // later actions of the server are lost anyway
+			disk.Release() // the server's later actions have no effect
 		case <-started:
 		}
 	})
@@ -151,8 +151,8 @@ func (p *powerDisk) start(ctx context.Context) (cut bool, err error) {
 	}
 }
 
-// startAgain starts the server after a power cut. In one of three cases one or two more cuts happen
-// during the recovery.
+// startAgain starts the server after a power cut. In one case of three, the power is cut once or
+// twice more during the recovery.
 func (p *powerDisk) startAgain(ctx context.Context, s powerfs.Survival) error {
 	again := max(0, p.r.rng.IntN(6)-3)
 	for range again {
@@ -236,8 +236,8 @@ func powerCuts(of subject, short int, kinds ...powerfs.Survival) func(context.Co
 	}
 }
 
-// queuesThere reports whether the queues exist. Without them the run cannot continue, and each
-// message would be a finding.
+// queuesThere reports whether the queues exist. Without the queues the run ends early; otherwise
+// each message would be a finding.
 func (r *run) queuesThere(ctx context.Context) (bool, error) {
 	c := r.client()
 	c.Timeout = 15 * time.Second
@@ -359,7 +359,7 @@ func stalls(ctx context.Context, r *run) error {
 }
 
 // noneConfirmed checks that no publish that began and ended in a time span was confirmed as newly
-// stored. Confirms already in flight at the beginning of the span are thus excluded.
+// stored. A publish that began before the span is not checked.
 func (r *run) noneConfirmed(from, to time.Duration, when string) {
 	for _, op := range r.journal.Ops() {
 		if op.Kind == "pub" && op.Outcome == "ok" && !op.Duplicate && op.Call > from && op.Return < to {

@@ -18,8 +18,8 @@ import (
 )
 
 // noDescriptors starts the server with few descriptors and uses them up with idle connections,
-// while the load needs new segment files. The server may refuse connections, but must continue by
-// itself when the connections are gone.
+// while the load needs new segment files. The server may refuse connections. After the idle
+// connections are closed, it must work again without a restart.
 func noDescriptors(ctx context.Context, r *run) error {
 	r.server.Wrap = func(argv []string) []string {
 		return append([]string{"sh", "-c", `ulimit -n 64 && exec "$@"`, "sh"}, argv...)
@@ -57,7 +57,7 @@ func noDescriptors(ctx context.Context, r *run) error {
 
 const memoryGroup = "/sys/fs/cgroup/memory"
 
-// canCap returns what is missing for a memory limit.
+// canCap returns an error if this machine lacks control groups for memory.
 func canCap() error {
 	if os.Geteuid() != 0 {
 		return errors.New("needs root for a memory control group")
@@ -68,7 +68,7 @@ func canCap() error {
 	return nil
 }
 
-// memoryCap gives the server a backlog several times as large as its memory limit, which includes
+// memoryCap builds a backlog several times as large as the server's memory limit, which includes
 // the page cache.
 func memoryCap(ctx context.Context, r *run) error {
 	limit := int64(96 << 20)
@@ -78,7 +78,7 @@ func memoryCap(ctx context.Context, r *run) error {
 	}
 	defer func() {
 		r.server.Kill()
-		_ = os.Remove(group) // empty now; the kernel owns the directory
+		_ = os.Remove(group) // the group is empty now; the kernel owns the directory
 	}()
 	if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.FormatInt(limit, 10)), 0o644); err != nil {
 		return err
@@ -103,9 +103,9 @@ func memoryCap(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// poisonMessages has messages that no consumer can handle: they are nacked, or their consumer dies.
-// Each must be tried as often as the queue says, with pauses, and then be dead-lettered. Meanwhile
-// the other messages must flow.
+// poisonMessages publishes some messages that no consumer can handle: they are nacked, or their
+// consumer dies. Each must be tried max_attempts times, with pauses, and then be dead-lettered.
+// Meanwhile the other messages must be delivered.
 func poisonMessages(ctx context.Context, r *run) error {
 	const attempts = 12 // the queues' max_attempts
 	poisonous := func(v string) bool {
@@ -140,13 +140,13 @@ func poisonMessages(ctx context.Context, r *run) error {
 	return err
 }
 
-// readErrors makes reads of old messages fail once with EIO. An unreadable message must be neither
-// delivered nor lost.
+// readErrors makes reads of old messages fail once with EIO. An unreadable message must not be
+// delivered and must not be lost.
 func readErrors(ctx context.Context, r *run) error {
 	if err := r.begin(ctx, loadOptions{size: 40_000, batch: 12, pause: time.Millisecond, hold: true}); err != nil {
 		return err
 	}
-	if !r.progress(ctx, 1200, 30*time.Second) { // more than is cached in memory
+	if !r.progress(ctx, 1200, 30*time.Second) { // more messages than are cached in memory
 		return errors.New("the backlog could not be published")
 	}
 	close(r.load.release)
@@ -183,6 +183,6 @@ func readErrors(ctx context.Context, r *run) error {
 	if missed > 0 {
 		r.note("%d reads did not come in time", missed)
 	}
-	r.server.Signal(syscall.SIGCONT) // if strace was ended between two steps
+	r.server.Signal(syscall.SIGCONT) // strace may have left the server stopped
 	return r.end(ctx)
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/surgetank/surgetank/test/kit/server"
 )
 
-// rotUnderServer flips a bit in a file of a running server that is not being read. The server's
-// scrub, set to every second, must name the file before any consumer starts. A damaged snapshot
-// must be moved away and replaced, so that a kill and restart find the whole state. Then consumers
-// start, and nothing wrong may reach them.
+// rotUnderServer flips a bit in a file that a running server is not reading. The server's scrub,
+// set to every second, must name the file before any consumer starts. A damaged snapshot must be
+// moved away and replaced, so that after a kill and a restart the whole state is there. Then
+// consumers start, and no wrong byte may be delivered.
 func rotUnderServer(ctx context.Context, r *run) error {
 	s, err := r.makeSample(ctx, false)
 	if err != nil {
@@ -96,7 +96,7 @@ func (r *run) rot(ctx context.Context, sv *server.Server, path string) (problem 
 	}
 	slices.Sort(others)
 	if path != others[len(others)-1] {
-		return "", nil // the newest snapshot has everything, and the next one replaces this one
+		return "", nil // an older snapshot is not needed; the next snapshot replaces it
 	}
 	if !r.until(ctx, 20*time.Second, aside) {
 		return "the damaged snapshot was not replaced within 20 s", nil
@@ -105,7 +105,7 @@ func (r *run) rot(ctx context.Context, sv *server.Server, path string) (problem 
 	if _, err := sv.Wait(ctx); err != nil {
 		return "", err
 	}
-	sv.Args = nil // without the scrub, damage is found by reading
+	sv.Args = nil // without the scrub, only reading finds damage
 	if err := sv.Start(ctx); errors.Is(err, server.ErrNotReady) {
 		return "a start after the snapshot was replaced is refused", nil
 	} else if err != nil {
@@ -115,8 +115,8 @@ func (r *run) rot(ctx context.Context, sv *server.Server, path string) (problem 
 }
 
 // meaningful returns the part of a file whose bytes matter. For a segment it excludes the header's
-// unused part and the end, where data may not be durable. It is empty if a segment has no entries
-// yet.
+// unused part and the end, where data may not be durable. The part is empty if a segment has no
+// entries yet.
 func meaningful(name string, b []byte) (from, to int) {
 	to = len(bytes.TrimRight(b, "\x00"))
 	if filepath.Ext(name) == ".seg" {
@@ -133,7 +133,7 @@ func (r *run) flipOne(path string) error {
 	}
 	from, to := meaningful(path, b)
 	if from >= to {
-		return fmt.Errorf("%s holds nothing", path)
+		return fmt.Errorf("%s has no bytes to damage", path)
 	}
 	at := from + r.rng.IntN(to-from)
 	for b[at] == 0 {

@@ -24,9 +24,9 @@ import (
 type scenario struct {
 	id    string
 	fault string
-	quick bool         // takes a few seconds in the short mode, and is part of the tests
-	slow  int          // factor for the usual time limit; 0: 1
-	needs func() error // returns what is missing on this machine; nil: nothing is needed
+	quick bool         // lasts a few seconds in the short mode, and is part of the tests
+	slow  int          // factor for the usual time limit; 0 means 1
+	needs func() error // returns an error if this machine lacks something; nil: nothing is needed
 	// run injects the fault. An error means that the run could not be carried out; wrong behaviour
 	// of the server is a finding.
 	run func(ctx context.Context, r *run) error
@@ -40,17 +40,17 @@ type run struct {
 	rng     *rand.Rand // decides the schedule of faults
 	journal *history.Journal
 	server  *server.Server
-	front   *proxy.Proxy // in front of the server's AMQP door, for network faults; nil: none
+	front   *proxy.Proxy // proxy for the server's AMQP door; nil: clients connect directly
 	load    *clients
 
 	injected  int
 	notes     []string
-	wrong     []history.Finding // broken promises that no call shows
+	wrong     []history.Finding // broken promises that are not visible in the journal
 	drained   bool
 	beyond    bool                         // the run's own calls only prepare trials, which have their own checks
 	traced    int                          // number of strace logs so far
-	patience  time.Duration                // limit of waits for a system call; 0: the usual
-	trialWrap func(argv []string) []string // wraps the servers of trials
+	patience  time.Duration                // limit of waits for a system call; 0: the usual limit
+	trialWrap func(argv []string) []string // changes the command lines of trials' servers
 	trialArgs []string
 	// trialStarted acts on the server of a trial when it is ready, before any client starts.
 	// problem is a finding.
@@ -151,7 +151,7 @@ func (c *campaign) newRun(s scenario) (*run, error) {
 func (r *run) cleanUp() {
 	r.server.Kill()
 	for _, at := range r.unmount {
-		_ = syscall.Unmount(at, syscall.MNT_DETACH) // otherwise the namespace unmounts it
+		_ = syscall.Unmount(at, syscall.MNT_DETACH) // after an error the namespace unmounts it
 	}
 	if !r.keep {
 		_ = os.RemoveAll(r.dir) // a temporary directory; the campaign removes it again
@@ -228,7 +228,7 @@ func (r *run) startLoad(ctx context.Context, o loadOptions, base func() string) 
 	r.load.start(ctx)
 }
 
-// end drains and stops the server in order; its exit code must be 0.
+// end drains the queues and stops the server in order. The server's exit code must be 0.
 func (r *run) end(ctx context.Context) error {
 	drained, err := r.load.finish(ctx, 40*time.Second)
 	r.drained = drained
@@ -252,8 +252,8 @@ func (r *run) sleep(ctx context.Context, d time.Duration) error {
 	return load.Pause(ctx, d)
 }
 
-// progress waits until n more publishes were confirmed, for a limited time. It reports whether they
-// were.
+// progress waits for a limited time until n more publishes are confirmed. It reports whether n were
+// confirmed.
 func (r *run) progress(ctx context.Context, n int64, within time.Duration) bool {
 	from := r.load.confirmed.Load()
 	return r.until(ctx, within, func() bool { return r.load.confirmed.Load() >= from+n })

@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 
 // TestShort runs the quick scenarios of the campaign against a real server, with a few injections
 // each. With SURGETANK_FAULTS=all in the environment it runs every scenario (about three minutes);
-// with -short only the first.
+// with -short it runs only the first.
 func TestShort(t *testing.T) {
 	c := campaign{say: t.Logf}
 	done, err := c.prepare(t.Context())

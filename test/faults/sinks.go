@@ -17,10 +17,10 @@ import (
 )
 
 // withRows creates a SQLite sink for each queue and injects faults while clients publish. Then it
-// drains, stops, and reads the tables: every confirmed message must be one row, in the order of its
-// group.
+// waits until the sinks have written all messages, stops the server, and reads the tables: every
+// confirmed message must be one row, in the order of its group.
 func (r *run) withRows(ctx context.Context, faults func() error) error {
-	r.beyond = true // the sinks are the consumers, so the rows are checked instead
+	r.beyond = true // no client consumes: the sinks' rows are checked instead of deliveries
 	if err := r.server.Start(ctx); err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func sinkAtCall(ctx context.Context, r *run) error {
 		db := filepath.Join(r.dir, "rows.db")
 		files := []string{db, db + "-wal", db + "-shm", db + "-journal"}
 		calls := []string{"pwrite64", "fsync"}
-		r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+		r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 		missed, times := 0, r.times(14, 240)
 		for k := range times {
 			call := calls[k%len(calls)]
@@ -139,8 +139,8 @@ func (r *run) checkRows(ctx context.Context, path string) error {
 	return nil
 }
 
-// compare checks one table's rows: each value once, and in the order of its group. For the order a
-// row counts like a delivery.
+// compare checks one table's rows: each value once, and in the order of its group. The check of
+// order treats a row like a delivery.
 func (r *run) compare(queue string, values []string) {
 	h := &history.History{Queues: checked}
 	parked := map[string]bool{}

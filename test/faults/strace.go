@@ -38,10 +38,10 @@ var (
 	dirCalls   = []string{"fsync", "renameat", "unlinkat", "fallocate", "ftruncate"}
 )
 
-// strace makes the next start run under strace, which injects at the n-th such call of a thread, on
-// the given paths if there are any. Go moves work between threads, so n is not exact, but each
-// injection hits a call of that kind. action is in strace's syntax: signal=SIGKILL, error=EIO,
-// delay_enter=50000.
+// strace makes the next start run under strace. strace injects a fault at the n-th call of this
+// kind in a thread. If paths are given, only calls on them count. Go moves work between threads, so
+// n is not exact, but each injection hits a call of that kind. action is in strace's syntax:
+// signal=SIGKILL, error=EIO, delay_enter=50000.
 func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -63,8 +63,8 @@ func (r *run) strace(call, action string, n int, paths ...string) (log string) {
 	return log
 }
 
-// attach injects into the running server, for calls that happen only under load. The returned
-// function ends the tracing; the server continues if it is alive.
+// attach traces the running server and injects like strace, for calls that happen only under load.
+// detach ends the tracing; a live server continues.
 func (r *run) attach(call, action string, n int) (log string, detach func(), err error) {
 	log = filepath.Join(r.dir, fmt.Sprintf("strace-%d", r.traced))
 	r.traced++
@@ -74,8 +74,8 @@ func (r *run) attach(call, action string, n int) (log string, detach func(), err
 		return "", nil, err
 	}
 	return log, func() {
-		_ = cmd.Process.Signal(os.Interrupt) // it may have ended with the server
-		_ = cmd.Wait()                       // killed by this signal or by the injected one
+		_ = cmd.Process.Signal(os.Interrupt) // strace may have ended with the server
+		_ = cmd.Wait()                       // the error of a process ended by a signal does not matter
 	}, nil
 }
 
@@ -105,16 +105,16 @@ func injection(log string) (at time.Time, on string, ok bool) {
 	return at, "", false
 }
 
-// rare calls happen when segments are made, renamed and removed: at the start, and under load about
-// once per few megabytes.
+// rare are the calls that happen only when segments are created, renamed and removed: at the start,
+// and under load about once per few megabytes.
 var rare = map[string]bool{"fsync": true, "renameat": true, "unlinkat": true, "fallocate": true, "ftruncate": true}
 
-// killAtCall kills the server at the start of the n-th call of each important kind. In every second
-// round calls are counted from the start, otherwise from some moment under load. The process ends
+// killAtCall kills the server at the start of the n-th call of each important kind. Every second
+// round counts calls from the start, the other rounds from some moment under load. The process ends
 // between two steps, which a kill at a random time rarely hits.
 func killAtCall(ctx context.Context, r *run) error {
 	calls := append(append([]string{"write"}, writeCalls...), dirCalls...)
-	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 	if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 		return err
 	}
@@ -144,7 +144,8 @@ func killAtCall(ctx context.Context, r *run) error {
 	return r.end(ctx)
 }
 
-// killOnce kills the server at one call and reports whether the call came in time.
+// killOnce kills the server at one call. It reports whether the call happened before the time
+// limit.
 func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) (bool, error) {
 	within := r.patience
 	if within == 0 {
@@ -178,14 +179,14 @@ func (r *run) killOnce(ctx context.Context, call string, n int, fromStart bool) 
 
 // everyCall kills the server at the start of the n-th call of each kind since its start, including
 // recovery. Then it kills the next recovery at a call of the same kind. The log has small files.
-// With -long it uses every n up to a limit, otherwise a sample.
+// With -long it uses every n up to a limit; otherwise it uses a sample.
 func everyCall(ctx context.Context, r *run) error {
 	binary, err := r.variant(ctx, "small", smallLog)
 	if err != nil {
 		return err
 	}
 	r.server.Binary = binary
-	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so only a few may work
+	r.server.Env = []string{"GOMAXPROCS=1"} // strace counts per thread, so few threads must make the calls
 	if err := r.begin(ctx, loadOptions{size: 16000, pause: time.Millisecond, amqp: 1}); err != nil {
 		return err
 	}
@@ -256,7 +257,7 @@ func killRecovery(ctx context.Context, r *run) error {
 				r.inject("kill at " + call + " in recovery")
 			case err != nil:
 				return err
-			default: // it finished before its n-th call
+			default: // the recovery finished before its n-th call
 				r.inject("kill after recovery")
 				r.server.Kill()
 			}
@@ -269,8 +270,9 @@ func killRecovery(ctx context.Context, r *run) error {
 }
 
 // failingCall makes one call fail with an error once, under load, and lets the next ones succeed,
-// like a disk after a failed write. If the error is fatal, the server must confirm nothing after
-// it, and end with an exit code that is not 0. In any case it must start again and have everything.
+// like a disk after a failed write. If the error is fatal, the server must confirm nothing
+// afterwards, and end with an exit code that is not 0. After any error, a restarted server must
+// have everything that was confirmed.
 func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
 		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
@@ -335,8 +337,8 @@ func (r *run) afterError(ctx context.Context, when time.Time, on string, fatal b
 	}
 }
 
-// mayNotConfirm searches for a confirmed publish or ack that began between the error and the
-// server's end.
+// mayNotConfirm records a finding if a publish or ack that began after the error, and returned
+// before the server's end, was confirmed.
 func (r *run) mayNotConfirm(when time.Time, on string) {
 	from := r.journal.Wall(when) + 2*time.Millisecond
 	until := history.Never

@@ -11,14 +11,14 @@ import (
 	"testing"
 )
 
-// faultNumbers are the numbers of the list: for each letter how many, and the first.
+// faultNumbers are the first and the last number of each letter in the list of faults.
 var faultNumbers = []struct {
 	letter      string
 	first, last int
 }{{"P", 1, 7}, {"D", 8, 18}, {"C", 19, 25}, {"B", 26, 29}, {"T", 30, 30}, {"R", 31, 34}, {"N", 35, 43}, {"K", 44, 49}, {"A", 50, 54}}
 
-// TestFaultTable checks docs/faults.md. Every number of the list has a scenario or test, every
-// named one exists, and every scenario of the campaign is listed.
+// TestFaultTable checks docs/faults.md. Each number of the list must name a scenario or a test that
+// exists. Each scenario of the campaign must be listed.
 func TestFaultTable(t *testing.T) {
 	b, err := os.ReadFile("../../docs/faults.md")
 	if err != nil {

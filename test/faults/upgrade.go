@@ -21,7 +21,7 @@ import (
 // nextFormat makes a server of a later format.
 var nextFormat = []change{{File: "internal/disklog/format.go", Old: "formatVersion = 1", New: "formatVersion = 2"}}
 
-// canUpgrade returns what is missing for builds of other versions.
+// canUpgrade returns an error if this machine cannot build other versions.
 func canUpgrade() error {
 	if err := canBuild(); err != nil {
 		return err
@@ -33,9 +33,9 @@ func canUpgrade() error {
 	return err
 }
 
-// previousVersion names the version before this one: the newest tag that is not this commit. If
-// there is no tag, it is the commit ten before this one, counting merges as one, if it has a
-// server.
+// previousVersion returns the version before this one: the newest tag that is not this commit. If
+// there is no tag, the previous version is the tenth commit before this one (a merge counts as one
+// commit), if that commit has a server.
 func previousVersion(ctx context.Context, root string) (string, error) {
 	for _, argv := range [][]string{{"describe", "--tags", "--abbrev=0", "HEAD~1"}, {"rev-parse", "--verify", "--short", "HEAD~10"}} {
 		cmd := exec.CommandContext(ctx, "git", argv...)
@@ -85,10 +85,10 @@ func (r *run) previousServer(ctx context.Context) (binary, version string, err e
 	return binary, version, os.RemoveAll(source)
 }
 
-// otherVersions changes the server's version while the data stays. This version reads data of the
-// previous one, left by a kill or an orderly stop. The previous version reads data of this one, if
-// the format is the same. A directory of a later format is refused by name and not changed, and a
-// server of a later format refuses this version's directory.
+// otherVersions changes the server's version while the data stays. This version must read data of
+// the previous version, after a kill or an orderly stop. If the format is the same, the previous
+// version must read data of this version. Each server must refuse a directory of another format,
+// say which version it can read, and not change the directory.
 func otherVersions(ctx context.Context, r *run) error {
 	this := r.server.Binary
 	previous, version, err := r.previousServer(ctx)
@@ -122,7 +122,7 @@ func otherVersions(ctx context.Context, r *run) error {
 		r.server.Binary = []string{this, previous}[k%2]
 		r.inject("another version")
 		if err := r.server.Start(ctx); err != nil {
-			return fmt.Errorf("starting on what the other version wrote: %w: %s", err, r.server.Tail(500))
+			return fmt.Errorf("starting on the other version's data: %w: %s", err, r.server.Tail(500))
 		}
 	}
 	if err := r.laterDirectory(ctx, this, later); err != nil {

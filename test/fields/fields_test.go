@@ -59,11 +59,11 @@ func full(t *testing.T) surgetank.Message {
 		}
 	}
 	m.ContentType = "text/x-full"
-	(*door.Opaque(&m))[0] = 0 // belongs to no door: a door would interpret its own data
+	(*door.Opaque(&m))[0] = 0 // 0 is the number of no door, so that no door interprets the data
 	return m
 }
 
-// settings keep all fields of a message.
+// settings are queue settings under which a message keeps all its fields.
 var settings = surgetank.QueueConfig{MaxPriority: surgetank.MaxPriority, DedupWindow: time.Hour, DeadLetter: "dead"}
 
 func must[T any](v T, err error) func(*testing.T) T {
@@ -117,10 +117,10 @@ type plain surgetank.Message
 func same(t *testing.T, want, got surgetank.Message, lost ...string) {
 	t.Helper()
 	if d := cmp.Diff(plain(want), plain(got), cmpopts.IgnoreFields(plain{}, append(lost, "opaque")...)); d != "" {
-		t.Errorf("the message came otherwise (-sent +got):\n%s", d)
+		t.Errorf("the message has changed (-sent +got):\n%s", d)
 	}
 	if sent, came := *door.Opaque(&want), *door.Opaque(&got); !slices.Contains(lost, "opaque") && !bytes.Equal(sent, came) {
-		t.Errorf("the opaque part came otherwise: sent %q, got %q", sent, came)
+		t.Errorf("the opaque part has changed: sent %q, got %q", sent, came)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestThroughTheLog(t *testing.T) {
 	same(t, m, only(t, b, "q").Message)
 
 	killed := filepath.Join(t.TempDir(), "data")
-	for { // if the broker removes files meanwhile, the copy fails and is never wrong
+	for { // if the broker removes a file meanwhile, the copy fails and is repeated
 		if err := os.CopyFS(killed, os.DirFS(dir)); err == nil {
 			break
 		} else if !errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +160,7 @@ func TestThroughADeadLetterAndARedrive(t *testing.T) {
 	}
 	same(t, m, got[0].Message)
 	must(b.Settle(t.Context(), []surgetank.Settlement{{Receipt: got[0].Receipt, Op: surgetank.Reject, Reason: "no"}}))(t)
-	same(t, m, only(t, b, "dead").Message, "TTL") // the TTL of its queue ends with the death
+	same(t, m, only(t, b, "dead").Message, "TTL") // a dead letter does not keep the TTL
 	if r := must(b.Redrive(t.Context(), "dead", surgetank.RedriveOptions{}))(t); r.Moved != 1 {
 		t.Fatalf("%+v", r)
 	}
@@ -198,7 +198,7 @@ func TestThroughHTTPAndTheClient(t *testing.T) {
 	same(t, m, got[0].Message)
 }
 
-// Request headers can express the members of a JSON message.
+// Every member of a JSON message can also be set with a request header.
 func TestRequestHeaders(t *testing.T) {
 	r, m := start(t), full(t)
 	publish(t, r.broker, "other", m)
@@ -209,7 +209,7 @@ func TestRequestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	notInHeaders := map[string]bool{"Body": true, "opaque": true} // the body is the request's; opaque is between programs
+	notInHeaders := map[string]bool{"Body": true, "opaque": true} // the request's body is the message's; opaque is only for programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -238,7 +238,7 @@ func TestRequestHeaders(t *testing.T) {
 		t.Fatalf("%s: %s", res.Status, answer)
 	}
 	got := only(t, r.broker, "q").Message
-	for i := range got.Headers { // HTTP header names ignore case and have no order
+	for i := range got.Headers { // HTTP does not keep the order of headers and the case of their names
 		got.Headers[i].Name = strings.ToLower(got.Headers[i].Name)
 	}
 	for i := range m.Headers {
@@ -266,7 +266,7 @@ func TestCommandLine(t *testing.T) {
 	if err := json.Unmarshal(out, &shown); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "opaque": ""} // opaque is between programs
+	members := map[string]string{"Body": "body_text", "ContentType": "content_type", "DedupID": "dedup_id", "opaque": ""} // opaque is only for programs
 	v := reflect.ValueOf(m)
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -280,7 +280,7 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// A message of another door arrives over AMQP with all fields that AMQP has names for.
+// A message from another door is delivered over AMQP with all fields that AMQP has names for.
 func TestThroughAMQP(t *testing.T) {
 	r, m := start(t), full(t)
 	m.Delay = 0

@@ -17,15 +17,7 @@ import (
 // examples returns the code blocks of one language in a section of docs/flow-control.md.
 func examples(t *testing.T, section, language string) []string {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/flow-control.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(text), "\n## "+section+"\n")
-	if !ok {
-		t.Fatalf("docs/flow-control.md has no section %q", section)
-	}
-	rest, _, _ = strings.Cut(rest, "\n## ")
+	rest := sectionOf(t, section)
 	var blocks []string
 	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(rest, -1) {
 		blocks = append(blocks, m[1])
@@ -34,6 +26,21 @@ func examples(t *testing.T, section, language string) []string {
 		t.Fatalf("section %q has no %s", section, language)
 	}
 	return blocks
+}
+
+// sectionOf returns the text of a section of docs/flow-control.md.
+func sectionOf(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/flow-control.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(text), "\n## "+name+"\n")
+	if !ok {
+		t.Fatalf("docs/flow-control.md has no section %q", name)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	return rest
 }
 
 // serve starts a server with the first YAML example of a section. It returns a client and the

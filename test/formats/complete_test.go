@@ -28,14 +28,14 @@ import (
 
 // known is everything that internal/queue can write, according to its source.
 type known struct {
-	records, frames map[queue.Kind]string // by name
-	flags           []string              // of a message, from the lowest bit
+	records, frames map[queue.Kind]string // the constants' names, by value
+	flags           []string              // names of a message's flags, from the lowest bit
 }
 
 // firstFrame is the lowest kind that only snapshots contain.
 const firstFrame queue.Kind = 32
 
-// readKnown finds the constants of type Kind, and those whose name begins with flag.
+// readKnown reads the constants of type Kind, and the constants whose names begin with "flag".
 func readKnown(t *testing.T) known {
 	t.Helper()
 	k := known{records: map[queue.Kind]string{}, frames: map[queue.Kind]string{}}
@@ -78,7 +78,7 @@ func readKnown(t *testing.T) known {
 			return true
 		})
 	}
-	k.frames[10] = k.records[10] // metadata is in both
+	k.frames[10] = k.records[10] // metadata is a record and a frame
 	if len(k.records) < 15 || len(k.frames) < 13 || len(k.flags) < 10 {
 		t.Fatalf("the source of internal/queue is read wrongly: %v", k)
 	}
@@ -103,7 +103,7 @@ func TestNewestIsComplete(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		records[0] = records[0] || e.Data[at] == 0 // filling before a message
+		records[0] = records[0] || e.Data[at] == 0 // an entry can begin with a filling record
 		return queue.Records(e.Data, func(_ queue.EntryHeader, r *queue.Record) error {
 			records[r.Kind] = true
 			if name := k.records[r.Kind]; name == "kindEnqueued" || name == "kindMoved" {
@@ -151,7 +151,7 @@ func readFrames(t *testing.T, dir string) map[queue.Kind]bool {
 		}
 		return n
 	}
-	for range 2 * number() { // entries in the log
+	for range 2 * number() { // skip the entries of the log, two numbers each
 		number()
 	}
 	frames := map[queue.Kind]bool{}
@@ -193,13 +193,13 @@ func TestNewestHasEverySetting(t *testing.T) {
 		unset("Message", reflect.ValueOf(surgetank.Message{}), messages, missing)
 		closeBroker(t, b)
 	})
-	delete(missing, "QueueConfig.Transient") // such a queue is gone after a restart
+	delete(missing, "QueueConfig.Transient") // a restart deletes a transient queue
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		t.Errorf("nothing in the newest golden directory has a %s of its own; set it in write_test.go and run go test ./test/formats -write, after the steps in docs/format.md", name)
+		t.Errorf("nothing in the newest golden directory has a %s that is not the default; set it in write_test.go and run go test ./test/formats -write, after the steps in docs/format.md", name)
 	}
 }
 
-// unset collects the fields that have their default in all values.
+// unset adds to missing the paths of the fields that have the default in all values.
 func unset(path string, def reflect.Value, values []reflect.Value, missing map[string]bool) {
 	if def.Kind() == reflect.Struct && def.Type() != reflect.TypeFor[time.Time]() {
 		for i := range def.NumField() {

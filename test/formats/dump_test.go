@@ -17,7 +17,7 @@ import (
 	"github.com/surgetank/surgetank/sink"
 )
 
-// opensAfter is the time on the bubble's clock at which a golden directory is opened.
+// opensAfter is the time on the synctest bubble's clock at which a golden directory is opened.
 const opensAfter = 24 * time.Hour
 
 // reader records what a user sees of a data directory.
@@ -120,7 +120,8 @@ func (r *reader) sinks() {
 	r.must(m.Close(ctx))
 }
 
-// repeated publishes earlier messages again, to show dedup ids and publishers' numbers.
+// repeated publishes earlier messages again. The answers show which dedup ids and publishers'
+// numbers are known.
 func (r *reader) repeated() {
 	try := func(p surgetank.Publishing) {
 		res, err := r.b.Publish(ctx, []surgetank.Publishing{p})
@@ -140,8 +141,8 @@ func (r *reader) repeated() {
 	}
 }
 
-// coalesced publishes to queues that coalesce: the keys of stored messages, and the dedup ids of
-// coalesced messages, are known.
+// coalesced publishes to queues that coalesce. The answers show that the queues know the keys of
+// stored messages, and the dedup ids of coalesced messages.
 func (r *reader) coalesced() {
 	for name, p := range map[string]surgetank.Publishing{
 		"newest": {Message: surgetank.Message{Body: []byte("again"), Headers: []surgetank.Header{{Name: "key", Value: "k"}}}},
@@ -163,7 +164,8 @@ func (r *reader) coalesced() {
 	}
 }
 
-// overAMQP reads the message that was published over AMQP, and sends one through each exchange.
+// overAMQP reads the message that was published over AMQP, and publishes one message through each
+// exchange.
 func (r *reader) overAMQP() {
 	dialed(r.t, r.b, func(ch *amqp091.Channel) {
 		d, ok, err := ch.Get("rabbits", true)
@@ -186,7 +188,7 @@ func (r *reader) overAMQP() {
 		}
 		send("", "rabbits", nil)
 		send("directs", "key", nil)
-		send("directs", "another", nil) // routed to the alternate exchange
+		send("directs", "another", nil) // unroutable, so it goes to the alternate exchange
 		send("fans", "", nil)
 		send("topics", "eu.berlin", nil)
 		send("topics", "all.together", nil)

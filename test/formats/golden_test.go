@@ -43,9 +43,9 @@ func TestGoldenDirectories(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(string(want), found); diff != "" {
-				t.Errorf("the directory has other contents than its text says (-text, +directory):\n%s", diff)
+				t.Errorf("the directory's contents differ from its text (-text, +directory):\n%s", diff)
 			}
-			synctest.Test(t, func(t *testing.T) { // everything after the older snapshot is replayed
+			synctest.Test(t, func(t *testing.T) { // without the newest snapshot, all records after the older one are replayed
 				dir := unpack(t, name+".tar.gz")
 				if err := os.Remove(newestSnapshot(t, dir)); err != nil {
 					t.Fatal(err)
@@ -56,7 +56,7 @@ func TestGoldenDirectories(t *testing.T) {
 				found = dump(t, dir)
 			})
 			if diff := cmp.Diff(string(want), found); diff != "" {
-				t.Errorf("without the newest snapshot the directory has other contents than its text says (-text, +directory):\n%s", diff)
+				t.Errorf("without the newest snapshot the directory's contents differ from its text (-text, +directory):\n%s", diff)
 			}
 		})
 	}

@@ -50,7 +50,7 @@ func open(t *testing.T, dir string, o opening) *broker.Broker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = b.Close() }) // if the test fails
+	t.Cleanup(func() { _ = b.Close() }) // closes the broker if the test fails
 	return b
 }
 
@@ -77,8 +77,8 @@ func newestSnapshot(t *testing.T, dir string) string {
 	return names[len(names)-1]
 }
 
-// repaired damages the entry with a text in its body, repairs the directory and returns the
-// repaired one.
+// repaired damages the entry that contains a text, repairs the directory, and returns the path of
+// the repaired copy.
 func repaired(t *testing.T, dir, text string) string {
 	t.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
@@ -128,8 +128,8 @@ func entries(t *testing.T, dir string, f func(e disklog.EntryInfo) error) {
 	}
 }
 
-// appendEntry adds an entry that this build no longer writes to a closed directory. records are the
-// bytes after the entry's header.
+// appendEntry adds an entry to a closed directory. The entry can have records that this build no
+// longer writes. records are the bytes after the entry's header.
 func appendEntry(t *testing.T, dir string, records []byte) {
 	t.Helper()
 	var last queue.EntryHeader
@@ -153,8 +153,8 @@ func appendEntry(t *testing.T, dir string, records []byte) {
 	}
 }
 
-// pack writes a directory's files into an archive. It leaves out the reserve, which has no content
-// and is created again on opening.
+// pack writes a directory's files into an archive. It leaves out the reserve file, which has no
+// content and is created again on opening.
 func pack(t *testing.T, dir, archive string) {
 	t.Helper()
 	names, err := vfs.OS{}.List(dir)

@@ -21,7 +21,7 @@ func show(v any) string {
 
 var hiddenPath = reflect.TypeFor[hidden.Bytes]().PkgPath()
 
-// showHidden shows the value of a hidden field, which is bytes or a number.
+// showHidden writes the value of an unexported field, which is bytes or a number.
 func showHidden(b *strings.Builder, name string, v reflect.Value) {
 	b.WriteString(strings.ToUpper(name[:1]) + name[1:] + ":")
 	if v.Kind() == reflect.Slice {
@@ -47,7 +47,7 @@ func showValue(b *strings.Builder, v reflect.Value) {
 		fmt.Fprintf(b, "%q", x)
 		return
 	case error:
-		fmt.Fprintf(b, "error(%s)", surgetank.CodeOf(x)) // the text may change
+		fmt.Fprintf(b, "error(%s)", surgetank.CodeOf(x)) // only the code, because the text of an error can change
 		return
 	case fmt.Stringer:
 		b.WriteString(x.String())
@@ -65,7 +65,7 @@ func showValue(b *strings.Builder, v reflect.Value) {
 				continue
 			}
 			b.WriteString(sep)
-			if !f.IsExported() { // opaque and floor are shown as the exported fields that they once were
+			if !f.IsExported() { // opaque and floor were exported fields once, and are shown as such
 				showHidden(b, f.Name, v.Field(i).Field(0))
 				sep = " "
 				continue

@@ -33,7 +33,7 @@ const (
 // The kinds of records that the writer uses directly.
 const (
 	recMoved queue.Kind = 2
-	recEpoch            = 11 // current builds write kind 12 instead
+	recEpoch            = 11 // old record of an opening; current builds write kind 12
 )
 
 // writer makes a golden directory. It runs in a synctest bubble, so its clock is simulated.
@@ -56,14 +56,14 @@ func write(t *testing.T) string {
 	w.messages()
 	w.access()
 	w.topology()
-	w.crash() // while leases are open
+	w.crash() // some leases are live
 	w.b = open(t, w.dir, opening{incarnation: 5})
 	w.later()
 	closeBroker(t, w.b)
 	appendEntry(t, w.dir, []byte{recEpoch, 9})
 	w.b = open(t, w.dir, opening{incarnation: 6, closing: true})
 	w.publish("plain", surgetank.Message{Body: []byte("after the old epoch record")})
-	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop records its lease
+	if ds := w.receive("leased", 1); len(ds) != 1 { // the clean stop records this lease
 		t.Fatalf("%d messages are leased, want 1", len(ds))
 	}
 	closeBroker(t, w.b)
@@ -123,7 +123,7 @@ func (w *writer) settle(s surgetank.Settlement, ds ...surgetank.Delivery) {
 	}
 }
 
-// losses makes a directory from which a repair lost something.
+// losses makes a directory that was repaired and has lost a message.
 func (w *writer) losses() {
 	w.b = open(w.t, w.dir, opening{incarnation: 1})
 	w.declare("harmed", surgetank.QueueConfig{})
@@ -134,7 +134,7 @@ func (w *writer) losses() {
 	w.dir = repaired(w.t, w.dir, "the damaged message")
 }
 
-// moves fills the log with dead messages until the broker rewrites the few live ones, and then
+// moves publishes and acks messages until the broker appends the few survivors again, and then
 // crashes.
 func (w *writer) moves() {
 	w.b = open(w.t, w.dir, opening{incarnation: 2, snapshotBytes: 16 << 10})
@@ -154,10 +154,10 @@ func (w *writer) moves() {
 			return
 		}
 	}
-	w.t.Fatal("no message was written again")
+	w.t.Fatal("no survivor was written again")
 }
 
-// moved reports whether there is a moved record after the newest snapshot of a directory.
+// moved reports whether a directory has a record of a moved survivor after its newest snapshot.
 func (w *writer) moved(dir string) (found bool) {
 	newest := newestSnapshot(w.t, dir)
 	entries(w.t, dir, func(e disklog.EntryInfo) error {
@@ -175,10 +175,12 @@ func (w *writer) moved(dir string) (found bool) {
 // settings creates queues with every setting.
 func (w *writer) settings() {
 	w.declare("everything", surgetank.QueueConfig{
-		GroupBy:    "header:tenant",
-		Group:      surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true, Weights: map[string]int{"acme": 3, surgetank.OtherGroups: 2}},
-		Level:      surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9, FreshShare: 0.25, FreshAge: 5 * time.Minute},
-		Retry:      surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25, Budget: 0.5},
+		GroupBy: "header:tenant",
+		Group:   surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true, Weights: map[string]int{"acme": 3, surgetank.OtherGroups: 2}},
+		Level: surgetank.LevelConfig{Rate: 100, Burst: 7, MaxInFlight: 9, FreshShare: 0.25, FreshAge: 5 * time.Minute,
+			Adaptive: surgetank.AdaptiveConfig{On: true, Min: 2, Max: 20, Tolerance: 2}, Breaker: surgetank.BreakerErrors, Target: "billing-db"},
+		Retry: surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25, Budget: 0.5,
+			ByReason: map[string]surgetank.RetryRule{"timeout": {MaxAttempts: 9, Initial: surgetank.NoDelay, Factor: 1.5, Max: time.Hour, Jitter: surgetank.NoJitter}}},
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), PriorityStep: 30 * time.Second,
 	})
@@ -198,7 +200,7 @@ func (w *writer) settings() {
 	w.declare("circle-b", surgetank.QueueConfig{TTL: time.Minute, DeadLetter: "circle-a"})
 }
 
-// messages publishes messages with every field, and brings them into every state.
+// messages publishes messages with every field, and brings messages into every state.
 func (w *writer) messages() {
 	everything := surgetank.Message{
 		Body: []byte(`{"total": 7}`), ContentType: "application/json", Key: "orders.eu", Priority: 3, Delay: 48 * time.Hour, TTL: 72 * time.Hour, DedupID: "order-1",
@@ -337,7 +339,7 @@ func dialed(t *testing.T, b surgetank.Broker, f func(ch *amqp091.Channel)) {
 	f(ch)
 }
 
-// later uses objects from before a restart.
+// later uses queues, messages and users that were made before a restart.
 func (w *writer) later() {
 	if _, err := w.b.Redrive(ctx, "survivors.dead", surgetank.RedriveOptions{Max: 1}); err != nil {
 		w.t.Fatal(err)

@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// raw returns bytes that are the same for every server.
+// raw returns a function for Case.in whose bytes do not depend on the server.
 func raw(b ...[]byte) func(AMQP) []byte { return func(AMQP) []byte { return join(b...) } }
 
 func text(s string) func(AMQP) []byte { return raw([]byte(s)) }
 
-// in logs in, and continues with a hostile client's bytes.
+// in returns the bytes of a login, followed by a hostile client's bytes.
 func in(b ...[]byte) func(AMQP) []byte {
 	return func(s AMQP) []byte {
 		return join(startOk(capable, "PLAIN", plain(s.User, s.Password)), join(b...))

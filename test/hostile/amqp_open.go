@@ -8,32 +8,32 @@ import (
 )
 
 // q is the queue of the cases. It is exclusive, so it is deleted with its connection. Each
-// connection replaces the name by another of the same length.
+// connection replaces the name by a name of its own with the same length.
 const q = "hostile"
 
-// on is bytes that follow channel.open on channel 1.
+// on returns channel.open for channel 1, followed by other bytes.
 func on(b ...[]byte) func(AMQP) []byte { return raw(channelOpen(1), join(b...)) }
 
-// onQ declares the queue, too.
+// onQ is like on, and declares the queue first.
 func onQ(b ...[]byte) func(AMQP) []byte { return on(declareQ, join(b...)) }
 
 var declareQ = declare(1, q, exclusive, nil)
 
-// message publishes to the queue with properties.
+// message returns the frames that publish a message with these properties to the queue.
 func message(properties []byte) []byte { return publish(1, "", q, properties, "m") }
 
 // fullFrame is the largest payload of a frame.
 const fullFrame = frameMax - 8
 
-// manyFields is a table as large as a frame allows, with the smallest possible fields.
+// manyFields returns a table of n fields of the smallest possible size.
 func manyFields(n int) table { return table(bytes.Repeat([]byte("\x00V"), n)) }
 
-// copies is a CC header as large as a frame allows.
+// copies returns a CC header as large as a frame allows, which repeats one queue name.
 func copies(name string) table {
 	return table(nil).with(name, 'A', fields(bytes.Repeat([]byte("S\x00\x00\x00\x00"), (fullFrame-100)/5)))
 }
 
-// longKeys is a table of n names of 255 bytes.
+// longKeys returns a table of n fields with names of 255 bytes.
 func longKeys(n int) table {
 	var t table
 	for i := range n {
@@ -140,7 +140,7 @@ var onOpen = []Case{
 	{84, "secure-ok when all is open", open, raw(method(0, connection, 21, []byte("x"))), closes(504, "unexpected method in connection state running"), nil},
 }
 
-// deepArray is an array inside an array.
+// deepArray returns arrays nested to a depth.
 func deepArray(depth int) []byte {
 	b := fields([]byte(nil))
 	for range depth {

@@ -50,7 +50,7 @@ func playSession(_ AMQP, p *Peer) error {
 			return err
 		}
 	}
-	// Confirms, deliveries and other answers come in any order.
+	// Confirms, deliveries and other answers can come in any order.
 	seen := map[string]bool{}
 	for !seen["60.31"] {
 		r, err := p.next()
@@ -64,11 +64,12 @@ func playSession(_ AMQP, p *Peer) error {
 	if !seen["60.21"] || !seen["60.11"] {
 		return fmt.Errorf("the answers were %v", seen)
 	}
-	// Other tests check what a confirm means; here the connection must have stayed in step.
+	// This case only checks that the connection still answers in order; other tests check what a
+	// confirm means.
 	return p.sync()
 }
 
-// sync closes in order, and skips all other frames in flight.
+// sync closes the connection in order, and skips all frames before the answer.
 func (p *Peer) sync() error {
 	if err := p.send(connectionClose()); err != nil {
 		return err
@@ -108,7 +109,8 @@ func playInterleaved(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// unclosed lets the server close a channel and continues as if nothing had happened.
+// unclosed makes the server close a channel, ignores channel.close, and continues to use the
+// channel.
 var unclosed = join(channelOpen(1), channelOpen(2), method(1, queue, 10, uint16(0), "no-such-queue", uint8(passive), table(nil)),
 	bytes.Repeat(join(declareQ, publish(1, "", q, noProperties, "lost")), 50), channelOpen(1))
 
@@ -125,12 +127,12 @@ func playUnclosed(_ AMQP, p *Peer) error {
 	if err := p.refused(refuses(404, "no queue 'no-such-queue'")); err != nil {
 		return err
 	}
-	// Everything for channel 1 is dropped without an answer; channel 2 works.
+	// The server must ignore all frames for channel 1; channel 2 must work.
 	if err := p.ask(2, declare(2, q, exclusive, nil), queue, 11); err != nil {
 		return err
 	}
 	if err := p.ask(2, method(2, basic, 70, uint16(0), q, uint8(1)), basic, 72); err != nil {
-		return fmt.Errorf("what was published behind a channel's end was stored: %w", err)
+		return fmt.Errorf("a message published after a channel's end was stored: %w", err)
 	}
 	if err := p.works(); err != nil {
 		return err
@@ -138,7 +140,7 @@ func playUnclosed(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// playUnread asks a million times and reads no answer. The server must stop reading, so that
+// playUnread sends a million requests and reads no answer. The server must stop reading, so that
 // sending blocks.
 func playUnread(_ AMQP, p *Peer) error {
 	if err := p.ask(1, channelOpen(1), channel, 11); err != nil {
@@ -155,7 +157,7 @@ func playUnread(_ AMQP, p *Peer) error {
 		if _, err := p.conn.Write(many); err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				if tc, ok := p.conn.(*net.TCPConn); ok {
-					return tc.SetLinger(0) // there is no orderly end for this
+					return tc.SetLinger(0) // this connection cannot be closed in order
 				}
 				return nil
 			}
@@ -192,7 +194,7 @@ func playStorm(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// playOdd checks that legal values pass byte for byte.
+// playOdd checks that unusual legal values are delivered byte for byte.
 func playOdd(_ AMQP, p *Peer) error {
 	if err := p.send(onQ(message(withHeaders(odd)))(AMQP{})); err != nil {
 		return err
@@ -214,8 +216,8 @@ func playOdd(_ AMQP, p *Peer) error {
 
 const forgedKey = "amq.rabbitmq.reply-to.g2dkABByZXBseUBsb2NhbGhvc3QAAAAAAAAAAAAAAAAA.forged"
 
-// forged publishes to an address that no client was given: the message is unroutable and comes
-// back.
+// forged publishes to a reply address that the server assigned to no client. The message is
+// unroutable and must be sent back by basic.return.
 var forged = join(method(1, basic, 40, uint16(0), "", forgedKey, uint8(1)), contentHeader(1, basic, 0, 1, noProperties), body(1, "x"))
 
 func playForged(_ AMQP, p *Peer) error {
@@ -237,8 +239,8 @@ func playForged(_ AMQP, p *Peer) error {
 	return p.goodbye()
 }
 
-// dots publishes a key of 256 empty words to patterns that match it in an astronomical number of
-// ways.
+// dots publishes a routing key of 256 empty words. The bound patterns match the key in an
+// astronomical number of ways.
 var dots = func() []byte {
 	b := join(declareTopic, declareQ)
 	for _, pattern := range []string{strings.Repeat("#.", 127) + "#", strings.Repeat("#.*.", 63) + "#", strings.Repeat("*.#.", 60) + "x", strings.Repeat("#.", 100) + "x"} {

@@ -8,13 +8,13 @@ import (
 )
 
 // Bystander is a normal connection that publishes with confirms and consumes its messages one after
-// the other, while others misbehave. Nothing that they do may disturb it.
+// the other, while hostile clients work. They must not disturb the bystander.
 type Bystander struct {
 	stop chan struct{}
 	done chan error
 	once sync.Once
 
-	messages int // written by its goroutine; read it after done
+	messages int // written by the bystander's goroutine; read it only after done
 }
 
 // Watch starts a bystander.
@@ -55,7 +55,7 @@ func (s AMQP) Watch() (*Bystander, error) {
 	return b, nil
 }
 
-// roundTrip publishes message n, reads its confirm and its delivery, and acks.
+// roundTrip publishes message n, reads its confirm and its delivery, and acks it.
 func (p *Peer) roundTrip(name string, n int) error {
 	want := fmt.Sprint("message ", n)
 	if err := p.send(publish(1, "", name, noProperties, want)); err != nil {

@@ -12,18 +12,18 @@ import (
 // Answer is the required answer to a case.
 type Answer struct {
 	kind kind
-	Code uint16 // of connection.close or channel.close
+	Code uint16 // reply code of connection.close or channel.close
 	Text string // a part of the reply text
 }
 
 type kind uint8
 
 const (
-	onConnection kind = iota // connection.close, then the end
-	onChannel                // channel.close; the connection goes on
+	onConnection kind = iota // connection.close, then the connection ends
+	onChannel                // channel.close; the connection continues
 	silent                   // the connection ends without a close method
-	header                   // the protocol header, then the end
-	goesOn                   // nothing: it is not an offence
+	header                   // the protocol header, then the connection ends
+	goesOn                   // no close: the bytes are no offence
 )
 
 func (a Answer) String() string {
@@ -45,12 +45,12 @@ func refuses(code uint16, text string) Answer { return Answer{onChannel, code, t
 
 // Case is one offence.
 type Case struct {
-	Number int // in the list of 85; several cases can be variants of one number
+	Number int // number in the list of 85; variants share a number
 	Name   string
 	stage  stage
 	in     func(s AMQP) []byte
 	want   Answer
-	talk   func(s AMQP, p *Peer) error // a dialogue that fixed bytes cannot express; in is then only for cuts
+	talk   func(s AMQP, p *Peer) error // if set, plays the case as a dialogue; in is then only used for cuts
 }
 
 // stage is the state of the connection when the offence begins.
@@ -59,7 +59,7 @@ type stage uint8
 const (
 	first stage = iota // nothing was sent
 	early              // the protocol header was sent
-	open               // it is open
+	open               // the connection is open
 )
 
 func (c Case) String() string { return fmt.Sprintf("%02d %s", c.Number, c.Name) }
@@ -71,13 +71,13 @@ func Cases() []Case {
 	return all
 }
 
-// Last is the highest number of the list. 71 (cuts) and 72 (segments) are ways of sending the
-// others.
+// Last is the highest number of the list. Numbers 71 (cuts) and 72 (segments) are ways of sending
+// the other cases.
 const Last = 85
 
-// Stream is everything that the client sends in a case, from the first byte. heartbeat, in seconds,
-// makes the server end an open connection that falls silent. It is nil for a dialogue without fixed
-// bytes.
+// Stream returns everything that the client sends in a case, from the first byte. It returns nil
+// for a dialogue without fixed bytes. heartbeat, in seconds, makes the server end an open
+// connection after which nothing is sent.
 func (c Case) Stream(s AMQP, heartbeat uint16) []byte {
 	if c.in == nil {
 		return nil
@@ -95,7 +95,8 @@ func (c Case) opening(s AMQP, heartbeat uint16) []byte {
 	return s.login(heartbeat)
 }
 
-// Play sends the offence once and compares the answer; with slow, in segments of one byte.
+// Play sends the offence once and compares the answer. If slow is true, it sends segments of one
+// byte.
 func (s AMQP) Play(c Case, slow bool) error {
 	p, err := s.dial()
 	if err != nil {
@@ -115,8 +116,8 @@ func (s AMQP) Play(c Case, slow bool) error {
 	if c.stage == early {
 		in = append([]byte(protocolHeader), in...)
 	}
-	// A slow write may be refused in the middle. The answer counts, which the server sends before
-	// it closes the connection.
+	// The server can close the connection during a slow write, so a reset is no error. Only the
+	// server's answer counts.
 	if err := p.send(in); err != nil && !reset(err) {
 		return err
 	}
@@ -151,13 +152,14 @@ type Ending string
 
 // The ways in which a peer can end.
 const (
-	FIN     Ending = "FIN"     // it closes in order
-	RST     Ending = "RST"     // it resets the connection
-	Silence Ending = "silence" // it sends nothing more and stays connected
+	FIN     Ending = "FIN"     // the peer closes in order
+	RST     Ending = "RST"     // the peer resets the connection
+	Silence Ending = "silence" // the peer sends nothing more and stays connected
 )
 
-// Cut sends the first bytes of a stream and then ends. For every ending the server must close the
-// connection by itself; for silence within its time limit for an opening, or the heartbeat's.
+// Cut sends the first bytes of a stream and then ends in one of the ways. The server must always
+// close the connection by itself. After Silence it must do so within its time limit for an opening,
+// or the heartbeat's.
 func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	p, err := s.dial()
 	if err != nil {
@@ -168,13 +170,13 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 	}
 	stream = p.named(stream)
 	drained := make(chan error, 1)
-	go func() { // at the same time, because a pipe has no buffer
+	go func() { // write and read at the same time, because a pipe has no buffer
 		_, err := io.Copy(io.Discard, p.conn)
 		drained <- err
 	}()
 	_, err = p.conn.Write(stream[:at])
 	if err != nil && reset(err) {
-		err = nil // the server has refused what it received so far
+		err = nil // the server closed during the write, which is allowed
 	}
 	switch tc, isTCP := p.conn.(*net.TCPConn); {
 	case err != nil:
@@ -200,8 +202,9 @@ func (s AMQP) Cut(stream []byte, at int, e Ending) error {
 }
 
 // Places returns the positions at which to cut the stream of a case. A short stream is cut after
-// every byte. A long one is cut after every byte of its beginning and end, and at some positions
-// between; with all, at every one. A beginning that an earlier case shares has been cut already.
+// every byte. A long stream is cut after every byte of its beginning and end, and at some positions
+// between; if all is true, after every byte. The beginning that a stream shares with an earlier
+// case is left out.
 func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	stream := string(c.Stream(s, 0))
 	n, from := len(stream), 0
@@ -221,8 +224,8 @@ func (c Case) Places(s AMQP, before []Case, all bool) []int {
 	return at
 }
 
-// density returns how many cuts the beginning of n bytes gets, and the distance between the later
-// ones.
+// density returns, for a stream of n bytes, the number of bytes at its beginning that are each cut
+// after, and the distance between later cuts.
 func density(n int) (dense, spread int) {
 	if n > 32<<10 {
 		return 16, n / 16
@@ -230,7 +233,7 @@ func density(n int) (dense, spread int) {
 	return 300, 997
 }
 
-// Offence is the bytes of a case on an open connection, or nil for a case before that.
+// Offence returns a case's bytes after the opening, or nil for a case before or without it.
 func (c Case) Offence() []byte {
 	if c.stage != open || c.in == nil {
 		return nil
@@ -238,7 +241,7 @@ func (c Case) Offence() []byte {
 	return c.in(AMQP{})
 }
 
-// Admitted logs in on a new connection and closes it.
+// Admitted checks that a client can log in: it opens a connection and closes it.
 func (s AMQP) Admitted() error {
 	p, err := s.open()
 	if err != nil {
@@ -247,7 +250,7 @@ func (s AMQP) Admitted() error {
 	return p.conn.Close()
 }
 
-// Refused tries to log in and requires a refusal.
+// Refused tries to log in. It returns an error unless the server refuses.
 func (s AMQP) Refused() error {
 	p, err := s.dial()
 	if err != nil {

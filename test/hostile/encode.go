@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2). A server sends it to refuse
-// other protocols.
+// protocolHeader opens an AMQP 0-9-1 connection (specification 4.2.2). A server answers other
+// protocols with it.
 const protocolHeader = "AMQP\x00\x00\x09\x01"
 
 // Frame types (specification 4.2.3).
@@ -30,10 +30,10 @@ const (
 	tx         = 90
 )
 
-// table is a field table without its length.
+// table is an encoded field table without its length.
 type table []byte
 
-// frame is one frame with any payload.
+// frame returns one frame with any payload.
 func frame(typ byte, ch uint16, payload []byte) []byte {
 	b := []byte{typ}
 	b = binary.BigEndian.AppendUint16(b, ch)
@@ -41,8 +41,8 @@ func frame(typ byte, ch uint16, payload []byte) []byte {
 	return append(append(b, payload...), frameEnd)
 }
 
-// method is a method frame. An argument's type decides its encoding: uint8 (also for bits), uint16,
-// uint32, uint64, string (short), []byte (long string), table.
+// method returns a method frame. An argument's type decides its encoding: uint8 (also for bits),
+// uint16, uint32, uint64, string (short), []byte (long string), table.
 func method(ch, class, id uint16, args ...any) []byte {
 	return frame(frameMethod, ch, fields(append([]any{class, id}, args...)...))
 }
@@ -85,7 +85,7 @@ func (t table) long(name string, v int64) table {
 	return t.with(name, 'l', fields(uint64(v)))
 }
 
-// nested is a table of nested tables.
+// nested returns a table of tables nested to a depth.
 func nested(depth int) table {
 	var t table
 	for range depth {
@@ -94,7 +94,7 @@ func nested(depth int) table {
 	return t
 }
 
-// contentHeader is a content header frame.
+// contentHeader returns a content header frame.
 func contentHeader(ch, class, weight uint16, size uint64, properties []byte) []byte {
 	return frame(frameHeader, ch, append(fields(class, weight, size), properties...))
 }
@@ -113,7 +113,7 @@ func withHeaders(t table) []byte { return fields(uint16(hasHeaders), t) }
 
 func body(ch uint16, p string) []byte { return frame(frameBody, ch, []byte(p)) }
 
-// publish is a method, its header and its body in one frame.
+// publish returns the frames of a publish: method, content header, and one body frame.
 func publish(ch uint16, exchange, key string, properties []byte, p string) []byte {
 	out := join(publishMethod(ch, exchange, key), contentHeader(ch, basic, 0, uint64(len(p)), properties))
 	if p != "" {
@@ -156,7 +156,7 @@ func connectionClose() []byte {
 	return method(0, connection, 50, uint16(200), "", uint16(0), uint16(0))
 }
 
-// capable is the capability table of a client that understands refusals.
+// capable is the client-properties table of a client that understands a refused login.
 var capable = table(nil).with("capabilities", 'F', fields(table(nil).
 	with("authentication_failure_close", 't', []byte{1}).with("consumer_cancel_notify", 't', []byte{1}).
 	with("connection.blocked", 't', []byte{1})))

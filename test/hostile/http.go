@@ -24,7 +24,7 @@ type HTTP struct {
 
 // HTTPCase is one bad request.
 type HTTPCase struct {
-	Number  int // in the list of 24; further ones have 25 and up
+	Number  int // number in the list of 24; further cases have 25 and up
 	Name    string
 	request string
 	want    []int // accepted statuses; 0: closed without an answer
@@ -33,7 +33,7 @@ type HTTPCase struct {
 
 func (c HTTPCase) String() string { return fmt.Sprintf("%02d %s", c.Number, c.Name) }
 
-// Request returns the bytes to send; empty for a dialogue.
+// Request returns the bytes to send. For a dialogue it is empty.
 func (c HTTPCase) Request() []byte { return []byte(c.request) }
 
 // LastHTTP is the highest number of the list.
@@ -46,7 +46,7 @@ func HTTPCases() []HTTPCase {
 	return all
 }
 
-// answer is the answer; status 0 if the connection ended without one.
+// answer is an answer to a request. Its status is 0 if the connection ended without an answer.
 type answer struct {
 	status int
 	header http.Header
@@ -64,7 +64,7 @@ func (s HTTP) Prepare() error {
 	return err
 }
 
-// Untouched checks that no refused request stored anything.
+// Untouched checks that the refused requests stored nothing.
 func (s HTTP) Untouched() error {
 	a, err := s.call("GET", "/v1/queues/hostile/messages", "", "")
 	if err != nil {
@@ -90,7 +90,8 @@ func request(method, path, headers, body string) string {
 	return fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n%s", method, path, headers, len(body), body)
 }
 
-// exchange writes a request while it reads the answer, because a server may refuse in the middle.
+// exchange writes a request while it reads the answer, because a server can answer before it has
+// read the whole request.
 func (s HTTP) exchange(conn net.Conn, b []byte, slow bool) (answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(s.Patience)); err != nil {
 		return answer{}, err
@@ -102,7 +103,7 @@ func (s HTTP) exchange(conn net.Conn, b []byte, slow bool) (answer, error) {
 		}
 		for ; len(b) > 0; b = b[step:] {
 			if _, err := conn.Write(b[:step]); err != nil {
-				return // the answer counts
+				return // only the answer counts
 			}
 		}
 	}()
@@ -140,7 +141,8 @@ func readAnswer(br *bufio.Reader) (answer, error) {
 	return a, nil
 }
 
-// Play sends the bad request once and checks the answer; with slow, in segments of one byte.
+// Play sends the bad request once and checks the answer. If slow is true, it sends segments of one
+// byte.
 func (s HTTP) Play(c HTTPCase, slow bool) error {
 	if c.talk != nil {
 		return c.talk(s)
@@ -165,8 +167,8 @@ func (s HTTP) Play(c HTTPCase, slow bool) error {
 	return nil
 }
 
-// Places returns the positions at which to cut a request; see Case.Places. A beginning that an
-// earlier case shares has been cut already.
+// Places returns the positions at which to cut a request; see Case.Places. The beginning that a
+// request shares with an earlier case is left out.
 func (c HTTPCase) Places(before []HTTPCase, all bool) []int {
 	n, from := len(c.request), 0
 	dense, spread := density(n)
@@ -182,7 +184,7 @@ func (c HTTPCase) Places(before []HTTPCase, all bool) []int {
 	return at
 }
 
-// common returns the length of the common beginning of two texts.
+// common returns the length of the longest common prefix of two texts.
 func common(a, b string) int {
 	n := min(len(a), len(b))
 	for i := range n {
@@ -193,8 +195,8 @@ func common(a, b string) int {
 	return n
 }
 
-// Cut sends the beginning of a request and then ends. The server must close the connection by
-// itself, for silence within its time limits.
+// Cut sends the beginning of a request and then ends in one of the ways. The server must close the
+// connection by itself; after Silence, within its time limits.
 func (s HTTP) Cut(c HTTPCase, at int, e Ending) error {
 	// Cuts work the same for every protocol.
 	return AMQP{Dial: s.Dial, Patience: s.Patience}.Cut(c.Request(), at, e)

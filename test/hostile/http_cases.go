@@ -14,12 +14,12 @@ const (
 	queuePath  = "/v1/queues/hostile"
 )
 
-// post begins a publish whose framing is the offence.
+// post is the beginning of a publish request whose framing is the offence.
 const post = "POST /v1/queues/hostile/messages HTTP/1.1\r\nHost: localhost\r\n"
 
 func get(path, headers string) string { return request("GET", path, headers, "") }
 
-// settings, receive and line make requests with a bad JSON text.
+// settings, receive and line return requests with a bad JSON text.
 func settings(text string) string { return request("PUT", queuePath, jsonType, text) }
 
 func receive(text string) string { return request("POST", queuePath+"/receive", jsonType, text) }
@@ -30,7 +30,7 @@ func basicAuth(s string) string {
 	return "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(s)) + "\r\n"
 }
 
-// bomb is 16 MiB of zeros compressed to a few KiB.
+// bomb returns 16 MiB of zeros, compressed to a few KiB.
 func bomb() string {
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
@@ -63,7 +63,7 @@ var (
 	tooMuch    = []int{413}
 )
 
-// badRequests are offences in one request.
+// badRequests are hostile inputs, each of a single request.
 var badRequests = []HTTPCase{
 	{1, "declared body above the limit", post + "Content-Length: 5000000000\r\n\r\n", tooMuch, nil},
 	{1, "declared body above all numbers", post + "Content-Length: 99999999999999999999\r\n\r\n", refused, nil},

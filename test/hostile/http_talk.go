@@ -22,7 +22,7 @@ var httpTalks = []HTTPCase{
 	{29, "every route without credentials", "", nil, everyRoute},
 }
 
-// endlessChunks sends chunks beyond the limit until it is refused.
+// endlessChunks sends chunks beyond the body's limit until the server refuses the request.
 func endlessChunks(s HTTP) error {
 	conn, err := s.Dial()
 	if err != nil {
@@ -39,7 +39,7 @@ func endlessChunks(s HTTP) error {
 		chunk := []byte("10000\r\n" + strings.Repeat("x", 1<<16) + "\r\n")
 		for sent := 0; sent < 2*s.MaxBody+1<<20; sent += 1 << 16 {
 			if _, err := conn.Write(chunk); err != nil {
-				return // it has been refused
+				return // the server has refused the request
 			}
 		}
 	}()
@@ -50,8 +50,8 @@ func endlessChunks(s HTTP) error {
 	return err
 }
 
-// smuggle frames a request in two ways and appends another request. The appended one must not be
-// answered, in whichever way the first was read.
+// smuggle frames a request in two contradictory ways, and appends another request. Whichever
+// framing the server uses, it must not answer the appended request.
 func smuggle(framing string) func(HTTP) error {
 	return func(s HTTP) error {
 		conn, err := s.Dial()
@@ -75,13 +75,14 @@ func smuggle(framing string) func(HTTP) error {
 			return fmt.Errorf("answered with %v, want it refused", a)
 		}
 		if a, err = readAnswer(br); err == nil && a.status != 0 {
-			err = fmt.Errorf("what was smuggled behind was answered with %v", a)
+			err = fmt.Errorf("the appended request was answered with %v", a)
 		}
 		return err
 	}
 }
 
-// dribble keeps a request open with single bytes from time to time. The server must close it.
+// dribble keeps a request open by sending a single byte from time to time. The server must close
+// the connection.
 func dribble(begin, more string) func(HTTP) error {
 	return func(s HTTP) error {
 		conn, err := s.Dial()
@@ -116,7 +117,7 @@ func dribble(begin, more string) func(HTTP) error {
 	}
 }
 
-// own creates a queue for a dialogue and deletes it afterwards.
+// own creates a queue, calls f with the queue's path, and deletes the queue.
 func (s HTTP) own(settings string, f func(path string) error) error {
 	path := fmt.Sprintf("/v1/queues/hostile-%d", peers.Add(1))
 	a, err := s.call("PUT", path, jsonType, settings)
@@ -131,8 +132,8 @@ func (s HTTP) own(settings string, f func(path string) error) error {
 	return errors.Join(err, derr)
 }
 
-// lostPoll waits for messages and disconnects once the server knows of it. Later messages must be
-// free for the next client.
+// lostPoll starts a long poll, and disconnects after the server counts it as a consumer. Later
+// messages must not be leased to the lost client.
 func lostPoll(s HTTP) error {
 	return s.own(`{}`, func(path string) error {
 		const polls = 10
@@ -163,7 +164,7 @@ func lostPoll(s HTTP) error {
 		}
 		a, err := s.call("POST", path+"/receive", jsonType, `{"max":1,"wait":"10s"}`)
 		if err == nil && (a.status != 200 || !strings.Contains(a.body, `"receipt"`)) {
-			err = fmt.Errorf("the message is not to be had: %v", a)
+			err = fmt.Errorf("the next client did not receive the message: %v", a)
 		}
 		return err
 	})
@@ -181,13 +182,13 @@ func (s HTTP) consumers(path string, want int) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the queue does not come to %d consumers: %v", want, a)
+			return fmt.Errorf("the queue must have %d consumers: %v", want, a)
 		}
 	}
 }
 
-// otherBody uses a dedup id twice. The second message must not replace the first or be stored too,
-// and the caller must be told.
+// otherBody publishes two messages with one dedup id and different bodies. The second must not be
+// stored, and its publisher must be told.
 func otherBody(s HTTP) error {
 	return s.own(`{"dedup":{"window":"1m"}}`, func(path string) error {
 		for i, b := range []string{`"one"`, `"two"`} {

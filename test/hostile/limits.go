@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-// Limits are a server's documented limits for clients; 0: not tested.
+// Limits are a server's documented limits for clients. A limit of 0 is not tested.
 type Limits struct {
 	Channels  uint16 // per connection
 	Consumers int    // per channel
 	Exchanges int    // per virtual host
 	Bindings  int    // per exchange
-	Queues    int    // not a limit: how many are declared and deleted
+	Queues    int    // not a limit: number of queues to declare and delete
 }
 
-// Churn creates everything up to its limit and one more, which must be refused with the right code
-// while the others stay. Then it deletes everything. It does not wait for the server's clean-up; a
-// caller that checks the server's figures must wait.
+// Churn creates things of each kind up to their limit, and one more. The server must refuse the
+// last one with the right code and keep the others. Then Churn deletes everything. It does not wait
+// for the server's clean-up: a caller that checks the server's figures must wait.
 func (s AMQP) Churn(l Limits) error {
 	for _, try := range []struct {
 		what string
@@ -91,7 +91,7 @@ func takeConsumers(p *Peer, n int) error {
 	if err := p.ask(1, declareQ, queue, 11); err != nil {
 		return err
 	}
-	for i := range n + 1 { // without answers
+	for i := range n + 1 { // no answer is requested
 		if err := p.send(method(1, basic, 20, uint16(0), q, fmt.Sprint("tag", i), uint8(8), table(nil))); err != nil {
 			return err
 		}
@@ -102,7 +102,7 @@ func takeConsumers(p *Peer, n int) error {
 	return p.reopened()
 }
 
-// takeExchanges fills the virtual host, which may already have some.
+// takeExchanges creates exchanges until the virtual host is full. It may already have some.
 func takeExchanges(p *Peer, n int) error {
 	for i := range n + 1 {
 		if err := p.send(method(1, exchange, 10, uint16(0), fmt.Sprint("hostile-", i), "fanout", uint8(16), table(nil))); err != nil {
@@ -123,7 +123,7 @@ func takeExchanges(p *Peer, n int) error {
 	return p.works()
 }
 
-// takeBindings fills an exchange of its own.
+// takeBindings creates an exchange and binds to it up to the limit.
 func takeBindings(p *Peer, n int) error {
 	if err := p.ask(1, declareQ, queue, 11); err != nil {
 		return err

@@ -12,22 +12,22 @@ import (
 	"time"
 )
 
-// AMQP is a server to run cases against. Its methods are safe for use by many goroutines.
+// AMQP is a server that receives the cases. Its methods are safe for use by many goroutines.
 type AMQP struct {
 	Dial           func() (net.Conn, error)
 	User, Password string
-	// Patience limits the wait for a required answer. It only matters for a failing test.
+	// Patience limits the wait for a required answer. A passing test never waits so long.
 	Patience time.Duration
 }
 
-// Limits that the opening of every case negotiates.
+// Every case negotiates these limits when it opens a connection.
 const (
 	channelMax = 64
 	frameMax   = 131072
 )
 
-// login is the bytes of a normal client up to connection.open. All of them can be sent before the
-// first answer is read.
+// login returns the bytes of a normal client up to connection.open. All of them can be sent before
+// the first answer is read.
 func (s AMQP) login(heartbeat uint16) []byte {
 	return join([]byte(protocolHeader), startOk(capable, "PLAIN", plain(s.User, s.Password)), tuneOk(channelMax, frameMax, heartbeat), connectionOpen("/"))
 }
@@ -36,7 +36,7 @@ func (s AMQP) login(heartbeat uint16) []byte {
 type Peer struct {
 	conn     net.Conn
 	patience time.Duration
-	slow     bool   // writes one byte at a time
+	slow     bool   // if true, send writes one byte at a time
 	own      string // replaces the name of the cases' queue, so connections do not disturb each other
 	buf      []byte
 }
@@ -79,7 +79,7 @@ func (p *Peer) opened() error {
 	return nil
 }
 
-// send writes bytes.
+// send writes bytes to the connection, with the name of its own queue.
 func (p *Peer) send(b []byte) error {
 	if err := p.conn.SetWriteDeadline(time.Now().Add(p.patience)); err != nil {
 		return err
@@ -104,8 +104,8 @@ func (p *Peer) named(b []byte) []byte { return bytes.ReplaceAll(b, []byte(q), []
 type reply struct {
 	typ       byte
 	ch        uint16
-	class, id uint16 // of a method
-	payload   []byte // the bytes after class and id
+	class, id uint16 // class and id of a method
+	payload   []byte // the bytes after class and id, or of another frame
 }
 
 func (r reply) String() string {
@@ -119,7 +119,7 @@ func (r reply) String() string {
 	return s
 }
 
-// closing reads a connection.close or channel.close.
+// closing decodes a connection.close or channel.close. ok is false for another frame.
 func (r reply) closing() (code uint16, text string, ok bool) {
 	if r.typ != frameMethod || !(r.class == connection && r.id == 50) && !(r.class == channel && r.id == 40) || len(r.payload) < 3 {
 		return 0, "", false
@@ -131,7 +131,7 @@ func (r reply) closing() (code uint16, text string, ok bool) {
 	return binary.BigEndian.Uint16(r.payload), string(r.payload[3 : 3+n]), true
 }
 
-// fill reads more.
+// fill reads more bytes into the buffer.
 func (p *Peer) fill() error {
 	if err := p.conn.SetReadDeadline(time.Now().Add(p.patience)); err != nil {
 		return err
@@ -195,7 +195,7 @@ func reset(err error) bool {
 	return errors.As(err, &op) && !op.Timeout() || errors.Is(err, io.ErrClosedPipe)
 }
 
-// expect reads a method and requires this one.
+// expect reads the next method and returns an error if it is another one.
 func (p *Peer) expect(ch, class, id uint16) (reply, error) {
 	r, err := p.next()
 	if err != nil {
@@ -247,7 +247,7 @@ func (p *Peer) get(ch uint16, name string) (properties []byte, text string, err 
 	return p.content()
 }
 
-// works checks that the connection still serves: a channel can be opened and closed.
+// works checks that a channel can still be opened and closed on the connection.
 func (p *Peer) works() error {
 	const ch = 33
 	if err := p.send(channelOpen(ch)); err != nil {
@@ -268,7 +268,7 @@ func (p *Peer) works() error {
 	return p.ask(ch, method(ch, channel, 40, uint16(200), "", uint16(0), uint16(0)), channel, 41)
 }
 
-// goodbye closes in order.
+// goodbye closes the connection in order.
 func (p *Peer) goodbye() error {
 	if err := p.ask(0, connectionClose(), connection, 51); err != nil {
 		return err
@@ -276,7 +276,7 @@ func (p *Peer) goodbye() error {
 	return p.hangUp()
 }
 
-// hangUp ends a connection that was closed in order: the server waits for the client to close
+// hangUp closes the socket after an orderly close, because the server waits until the client closes
 // first.
 func (p *Peer) hangUp() error {
 	if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
@@ -292,7 +292,7 @@ func (p *Peer) closed() error {
 	r, err := p.next()
 	switch {
 	case err == nil:
-		return fmt.Errorf("got %s where the connection ought to be closed", r)
+		return fmt.Errorf("got %s, want a closed connection", r)
 	case errors.Is(err, io.EOF):
 		return nil
 	}

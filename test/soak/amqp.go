@@ -18,7 +18,7 @@ import (
 // link is an AMQP connection with one channel.
 type link struct {
 	*client.AMQP
-	til time.Time // time at which the client opens another one
+	til time.Time // time at which the client replaces the connection
 }
 
 // dial opens a connection and a channel.
@@ -39,11 +39,11 @@ func (k *link) close() {
 	}
 }
 
-// over reports whether a connection has lived long enough: clients come and go.
+// over reports whether it is time to replace the connection, as real clients do.
 func (k *link) over() bool { return time.Now().After(k.til) }
 
-// publishPlain sends batches with confirms. Unanswered messages stay open, because they have no
-// dedup id.
+// publishPlain sends batches with confirms. The messages have no dedup id, so an unanswered message
+// is not repeated and its outcome stays unknown.
 func (d *clients) publishPlain(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	var k *link
@@ -120,7 +120,8 @@ func (d *clients) publishAMQP(ctx context.Context, k *link, queue string, batch 
 	return left, good && !k.Conn.IsClosed()
 }
 
-// publishGroupedAMQP sends batches in groups and repeats each until all of it is confirmed.
+// publishGroupedAMQP sends batches of grouped messages. It repeats each batch until all its
+// messages are confirmed.
 func (d *clients) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	g := newGroupSet(d, rng, grouped, 64)
@@ -159,8 +160,8 @@ func (d *clients) publishGroupedAMQP(ctx context.Context, p *pacer) {
 	}
 }
 
-// consumeAMQP consumes over one connection after another. Acks are certain when a later call on the
-// channel was answered: the declaration of an existing queue goes through the same log.
+// consumeAMQP consumes over one connection after another. Acks are certain after the server
+// answered a later queue.declare on the channel, which passes through the same log.
 func (d *clients) consumeAMQP(ctx context.Context, queue string) {
 	rng := d.rng()
 	for {
@@ -187,7 +188,7 @@ func (d *clients) consumeAMQP(ctx context.Context, queue string) {
 	}
 }
 
-// consumeRound runs one consumer until it ends.
+// consumeRound runs one consumer on a link until the link is over or broken.
 func (d *clients) consumeRound(ctx context.Context, rng *rand.Rand, k *link, queue string) error {
 	after := d.l.Now()
 	if err := k.Ch.Qos([]int{20, 100, 400}[rng.IntN(3)], 0, false); err != nil {

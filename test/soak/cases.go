@@ -18,11 +18,11 @@ import (
 	"github.com/surgetank/surgetank/test/kit/load"
 )
 
-// garbage is the memory that may accumulate between two collections in any case: twice the
-// collector's headroom, because the limit is set once a second.
+// garbage is the memory that can accumulate between two collections in every case. It is twice the
+// collector's headroom, because the server sets the collector's limit only once a second.
 const garbage = 128 * mib
 
-// memoryCases are all cases. Each limit has an explanation of its parts.
+// memoryCases are all cases. A comment at each limit explains its parts.
 var memoryCases = []memoryCase{
 	{name: "a consumer without prefetch that never acks", backlog: true, run: neverAcks},
 	{name: "64 consumers that never read their socket", backlog: true, run: neverReads},
@@ -52,7 +52,8 @@ func (c *caseRun) leased(ctx context.Context) int64 {
 	return q.Leased
 }
 
-// settleDown waits until a number has not changed for a while.
+// settleDown polls a number with the function of. It returns when the number has not changed for
+// the time quiet, or after limit.
 func (c *caseRun) settleDown(ctx context.Context, quiet, limit time.Duration, of func() int64) {
 	last, since := int64(-1), time.Now()
 	for end := time.Now().Add(limit); time.Now().Before(end) && time.Since(since) < quiet; {
@@ -90,18 +91,18 @@ func neverAcks(ctx context.Context, c *caseRun) (int64, error) {
 			return 0, err
 		}
 	}
-	go func() { _, _ = io.Copy(io.Discard, r.nc) }() // until the end
+	go func() { _, _ = io.Copy(io.Discard, r.nc) }() // reads until the connection is closed
 	c.settleDown(ctx, 3*time.Second, 3*time.Minute, func() int64 { return c.leased(ctx) })
 	out := c.leased(ctx)
 	c.note("%d deliveries were out at a time, on 6 channels; at most %.0f bytes of memory each", out, float64(c.peak.Load()-from)/float64(max(out, 1)))
 	return garbage + out*perUnacked, nil
 }
 
-// perUnacked limits the memory for one unacked delivery: its entry in the channel (with spare room
-// of a growing list), its lease, and the index from receipt to message.
+// perUnacked limits the memory for one unacked delivery: its entry in the channel, including spare
+// room of the growing list, its lease, and the index from receipt to message.
 const perUnacked = 400
 
-// neverReads has consumers that do not read their deliveries.
+// neverReads starts consumers that do not read their deliveries.
 func neverReads(ctx context.Context, c *caseRun) (int64, error) {
 	for range 64 {
 		r, err := c.dial()
@@ -130,7 +131,7 @@ const (
 	floodLost
 )
 
-// flood has publishers that send as fast as their sockets allow and do not read their confirms.
+// flood starts publishers that send as fast as their sockets allow and do not read their confirms.
 func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
@@ -147,15 +148,15 @@ func flood(kind floodKind) func(ctx context.Context, c *caseRun) (int64, error) 
 		}
 		sent, err := c.publishFlood(ctx, 8, queue, size)
 		c.note("%d messages of %d bytes were sent in %v", sent, size, c.flood)
-		if kind == floodFull { // a small message takes more memory than it counts in the mailbox
+		if kind == floodFull { // a small message uses more memory than the mailbox counts for it
 			return garbage + 2*floodBound, err
 		}
 		return garbage + floodBound, err
 	}
 }
 
-// floodBound limits the memory for publishes in progress: the broker's mailbox, the commands that
-// the loop took from it, entries in the log, and the buffers and batches of 8 connections.
+// floodBound limits the memory for publishes in progress: the broker's mailbox, the commands of the
+// current turn, entries on their way to the log, and the buffers and batches of 8 connections.
 const floodBound = 32*mib + 32*mib + 8*mib + 8*8*mib
 
 // publishFlood publishes on n connections for the duration of a flood. The connections stay open.
@@ -183,7 +184,7 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 		}
 		g.Go(func() {
 			_ = r.nc.SetWriteDeadline(end)
-			for r.write(piece) == nil { // until the time is over, or the server closes the connection
+			for r.write(piece) == nil { // fails when the time is over or the server closes the connection
 				sent.Add(per)
 			}
 		})
@@ -192,7 +193,7 @@ func (c *caseRun) publishFlood(ctx context.Context, n int, queue string, size in
 	return sent.Load(), ctx.Err()
 }
 
-// floodAlarmed publishes until the disk is full, and continues.
+// floodAlarmed publishes until the disk is full, and keeps sending.
 func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.Close()
@@ -205,7 +206,7 @@ func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	}
 	again, err := c.publishFlood(ctx, 8, "flood", 1024)
 	c.note("%d messages were taken until the disk of 512 MiB was full or the time over, %d by sockets after it", sent, again)
-	r, err := dialRaw(c.p.AMQP(), 0) // checks whether a new client is told
+	r, err := dialRaw(c.p.AMQP(), 0) // checks that a new client is told about the alarm
 	if err != nil {
 		return 0, err
 	}
@@ -225,8 +226,8 @@ func floodAlarmed(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + 2*floodBound, nil
 }
 
-// halfBodies announces bodies of 16 MiB on 64 channels of each connection and sends half of each,
-// all at the same pace.
+// halfBodies announces bodies of 16 MiB on 64 channels of each connection. It sends half of each
+// body, on all channels at the same pace.
 func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		const whole, piece = 16 * mib, 128 << 10
@@ -258,7 +259,7 @@ func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, e
 					}
 				}
 				_ = r.nc.SetReadDeadline(time.Now().Add(2 * time.Second))
-				if err != nil || !errors.Is(r.expect(wire.IDConnectionUnblocked), os.ErrDeadlineExceeded) { // the server does not send it, but it does send its close
+				if err != nil || !errors.Is(r.expect(wire.IDConnectionUnblocked), os.ErrDeadlineExceeded) { // the server sends no connection.unblocked here: only a close ends the wait early
 					closed.Add(1)
 				}
 			})
@@ -274,7 +275,7 @@ func halfBodies(connections int) func(ctx context.Context, c *caseRun) (int64, e
 // and the smaller one becomes garbage.
 const bodiesBound = 2 * 256 * mib
 
-// idleConns opens connections that only send heartbeats. It calls each for every one of them.
+// idleConns opens n connections that only send heartbeats. It calls each for every connection.
 func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawConn) error) error {
 	conns := make([]*rawConn, n)
 	var next atomic.Int64
@@ -318,7 +319,7 @@ func (c *caseRun) idleConns(ctx context.Context, n int, each func(i int, r *rawC
 		beat := wire.AppendHeartbeat(nil)
 		for load.Sleep(stop, 20*time.Second) {
 			for _, r := range conns {
-				_ = r.write(beat) // the count at the end shows closed connections
+				_ = r.write(beat) // a failed write is visible in the count at the end
 			}
 		}
 	}()
@@ -332,8 +333,9 @@ const (
 	perConsumer = 16 << 10
 )
 
-// idle opens connections, optionally with a consumer each, on 100 queues. A working client
-// publishes before and meanwhile.
+// idle opens idle connections. If consumers is true, each has a consumer on one of 100 queues. A
+// worker publishes before and with these connections, and its latency must stay below twice the
+// earlier value.
 func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	return func(ctx context.Context, c *caseRun) (int64, error) {
 		w := newWeb(c.p)
@@ -364,7 +366,7 @@ func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 		each := float64(c.rss()-from) / float64(c.connections)
 		during := worker.p99(ctx)
 		ratio := float64(during) / float64(max(before, 1))
-		for range 2 { // other activity of the machine must not decide
+		for range 2 { // repeat a bad measurement, because other activity can disturb it
 			if ratio >= 2 {
 				during = min(during, worker.p99(ctx))
 				ratio = float64(during) / float64(before)
@@ -382,8 +384,8 @@ func idle(consumers bool) func(ctx context.Context, c *caseRun) (int64, error) {
 	}
 }
 
-// idleServed first delivers a share of the backlog to every idle consumer, so together they have
-// seen every entry of the log.
+// idleServed first delivers a part of the backlog to every idle consumer, so that together the
+// consumers have received messages from every entry of the log.
 func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 	from := c.rss()
 	each := max(c.messages/c.connections, 1)
@@ -410,12 +412,12 @@ func idleServed(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + int64(c.connections)*(perIdle+perConsumer+int64(each)*perUnacked), nil
 }
 
-// strangers opens connections that do not log in; then a client wants to log in.
+// strangers opens many connections that do not log in. Then a client must be able to log in.
 func strangers(ctx context.Context, c *caseRun) (int64, error) {
 	var open []net.Conn
 	c.atEnd(func() {
 		for _, nc := range open {
-			_ = nc.Close() // most are closed
+			_ = nc.Close() // most of these connections are closed
 		}
 	})
 	for i := range c.connections {
@@ -424,7 +426,7 @@ func strangers(ctx context.Context, c *caseRun) (int64, error) {
 			return 0, err
 		}
 		if i%2 == 0 {
-			_, _ = io.WriteString(nc, wire.ProtocolHeader) // it may have been closed at once
+			_, _ = io.WriteString(nc, wire.ProtocolHeader) // the server may have closed the connection at once
 		}
 		open = append(open, nc)
 	}
@@ -457,7 +459,7 @@ func (c *caseRun) web1(head, body string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.atEnd(func() { _ = nc.Close() }) // it may already be closed
+	c.atEnd(func() { _ = nc.Close() }) // the connection may already be closed
 	_, err = fmt.Fprintf(nc, "%s\r\nHost: %s\r\n%s", head, c.p.HTTP(), body)
 	return nc, err
 }
@@ -465,7 +467,7 @@ func (c *caseRun) web1(head, body string) (net.Conn, error) {
 // perPoll limits the memory for a long poll: net/http's buffers and goroutines, and the consumer.
 const perPoll = 64 << 10
 
-// longPolls has many clients that wait for a message that does not come.
+// longPolls starts many clients that wait for a message of an empty queue.
 func longPolls(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.Close()
@@ -491,7 +493,7 @@ const (
 	httpAnswers = 256 * mib
 )
 
-// stalledBodies has many clients that announce bodies of 16 MiB, send 2 MiB, and stop.
+// stalledBodies starts many clients that announce bodies of 16 MiB, send 2 MiB, and stop.
 func stalledBodies(ctx context.Context, c *caseRun) (int64, error) {
 	w := newWeb(c.p)
 	defer w.Close()
@@ -524,7 +526,8 @@ func stalledBodies(ctx context.Context, c *caseRun) (int64, error) {
 	return garbage + httpBodies + int64(c.polls)*perPoll, nil
 }
 
-// unreadAnswers has many clients that ask for a thousand messages each and do not read the answer.
+// unreadAnswers starts many clients that each ask for a thousand messages and do not read the
+// answer.
 func unreadAnswers(ctx context.Context, c *caseRun) (int64, error) {
 	ask := `{"max":1000}`
 	for range c.polls {

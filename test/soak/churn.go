@@ -14,18 +14,19 @@ import (
 	"github.com/surgetank/surgetank/test/kit/ledger"
 )
 
-// visit is one short-lived queue: created, filled, emptied, deleted.
+// visit is one short-lived queue and its clients. The queue is created, filled, emptied and
+// deleted.
 type visit struct {
 	d     *clients
 	rng   *rand.Rand
 	w     *web
-	k     *link // its own connection, if it is created over AMQP
+	k     *link // the queue's own connection, if the queue is created over AMQP
 	queue string
 	s     *ledger.Stream
 }
 
 // churn creates and deletes short-lived queues of every kind, each with its own connections,
-// consumer and messages. Queues whose life a kill interrupts are deleted later.
+// consumer and messages. If a kill interrupts a visit, its queue is deleted later.
 func (d *clients) churn(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -53,7 +54,7 @@ func (d *clients) churn(ctx context.Context, p *pacer) {
 		leftovers = still
 	}
 	for _, q := range leftovers {
-		_ = w.Delete(ctx, q) // remaining queues are visible at the end of the run
+		_ = w.Delete(ctx, q) // the end of the run reports a queue that remains
 	}
 }
 
@@ -106,7 +107,7 @@ func (v *visit) run(ctx context.Context, n int) error {
 	} else if !d.publishHTTP(ctx, v.w, rng, v.queue, batch) {
 		return errSkipped
 	}
-	if rng.IntN(6) > 0 { // sometimes it is deleted with all its messages
+	if rng.IntN(6) > 0 { // otherwise the queue is deleted with all its messages
 		if err := v.takeAll(ctx, n); err != nil {
 			return err
 		}

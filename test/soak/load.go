@@ -20,10 +20,10 @@ import (
 // The queues that live as long as the run. Their dead letters go to the queue of the same name with
 // ".dead".
 const (
-	plain    = "plain"    // over AMQP, as fast as possible
-	grouped  = "grouped"  // in groups, one message of each at a time, with dedup ids
-	mixed    = "mixed"    // delays, retries, dedup ids sent twice
-	expiring = "expiring" // with a TTL, and without consumers
+	plain    = "plain"    // messages over AMQP without delays and groups
+	grouped  = "grouped"  // messages in groups with one lease each at a time, with dedup ids
+	mixed    = "mixed"    // delayed and retried messages, and dedup ids sent twice
+	expiring = "expiring" // messages with a TTL, without consumers
 )
 
 var standing = map[string]string{
@@ -33,14 +33,14 @@ var standing = map[string]string{
 	expiring: `{"ttl":"3s"}`,
 }
 
-// retryFor is how long a publisher repeats unanswered messages. It is shorter than the window of
-// their dedup ids.
+// retryFor is how long a publisher repeats unanswered messages. It is shorter than the queues'
+// dedup window.
 const retryFor = 45 * time.Second
 
-// pacer divides a rate among the publishers of one kind. At most a fifth of a second of unused time
-// is made up for.
+// pacer divides a rate among the publishers of one kind. A publisher that was late can catch up at
+// most a fifth of a second.
 type pacer struct {
-	share float64 // of the load's rate
+	share float64 // this kind's share of the load's rate
 	mu    sync.Mutex
 	rate  float64 // messages a second
 	next  time.Time
@@ -79,18 +79,18 @@ type clients struct {
 	l   *ledger.Ledger
 	rng func() *rand.Rand
 
-	stop  chan struct{} // publishers: finish
-	quit  chan struct{} // consumers: end
-	drain atomic.Bool   // consumers: ack everything
+	stop  chan struct{} // closed: publishers finish
+	quit  chan struct{} // closed: consumers end
+	drain atomic.Bool   // if true, consumers ack everything
 	pubs  sync.WaitGroup
 	cons  sync.WaitGroup
 
 	pace    []*pacer
-	confirm histogram.Shared // from a publish to its confirm, when no kill disturbed it
-	end2end histogram.Shared // from a publish to its first delivery, when no kill disturbed it
-	near    histogram.Shared // from a publish to its confirm, around kills and restarts
+	confirm histogram.Shared // times from publish to confirm that no kill disturbed
+	end2end histogram.Shared // times from publish to first delivery that no kill disturbed
+	near    histogram.Shared // times from publish to confirm around kills and restarts
 
-	connections, channels, consumers, queues, refusals atomic.Int64 // opened so far
+	connections, channels, consumers, queues, refusals atomic.Int64 // numbers of things opened, and of refused publishes, so far
 	mu                                                 sync.Mutex
 	errors                                             map[string]int // errors that clients got while the server was up
 }
@@ -173,8 +173,8 @@ func (d *clients) make(s *ledger.Stream, rng *rand.Rand, m outgoing) outgoing {
 	return m
 }
 
-// timeIt records how long a publish took, separately for publishes during which the server was
-// always up.
+// timeIt records how long a publish took. Publishes during which the server was not always up are
+// recorded separately.
 func (d *clients) timeIt(mark int64, quiet bool, took time.Duration) {
 	if life, still := d.p.undisturbed(); quiet && still && life == mark {
 		d.confirm.Add(took)
@@ -184,8 +184,8 @@ func (d *clients) timeIt(mark int64, quiet bool, took time.Duration) {
 }
 
 // publishHTTP sends a batch until its outcome is known, and records the outcome. With dedup ids it
-// can repeat the batch. Without them, or after retryFor, unanswered messages stay open. It reports
-// whether all were confirmed.
+// can repeat the batch. Without dedup ids, or after retryFor, the outcome of unanswered messages
+// stays unknown. It reports whether all messages were confirmed.
 func (d *clients) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue string, batch []outgoing) bool {
 	began := time.Now()
 	lost := false
@@ -222,8 +222,7 @@ func (d *clients) publishHTTP(ctx context.Context, w *web, rng *rand.Rand, queue
 	}
 }
 
-// groupSet is the groups of one publisher. Each group is used for some messages, then another
-// replaces it.
+// groupSet is the groups of one publisher. After some messages a new group replaces a group.
 type groupSet struct {
 	d      *clients
 	rng    *rand.Rand
@@ -251,7 +250,7 @@ func (g *groupSet) next() *ledger.Stream {
 	return g.groups[g.at]
 }
 
-// renew ends all groups, after an unknown outcome.
+// renew ends all groups. It is called after an unknown outcome.
 func (g *groupSet) renew() { clear(g.left) }
 
 func (g *groupSet) close() {
@@ -290,7 +289,7 @@ func (d *clients) publishGroupedHTTP(ctx context.Context, p *pacer) {
 	}
 }
 
-// publishMixed sends delayed messages, and some dedup ids twice.
+// publishMixed sends delayed messages, and sends some messages twice with the same dedup id.
 func (d *clients) publishMixed(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -324,7 +323,7 @@ func (d *clients) publishMixed(ctx context.Context, p *pacer) {
 	}
 }
 
-// publishExpiring sends messages that have no consumer, so their TTL must remove them.
+// publishExpiring publishes to a queue without consumers, so that the TTL must remove the messages.
 func (d *clients) publishExpiring(ctx context.Context, p *pacer) {
 	rng := d.rng()
 	w := newWeb(d.p)
@@ -387,7 +386,7 @@ func (d *clients) consumeHTTP(ctx context.Context, queue string, dead bool) {
 				later = append(later, m)
 			case k < 995:
 				reject = append(reject, m)
-			} // otherwise never settled: its lease ends
+			} // in all other cases the message is not settled: its lease ends
 		}
 		d.settle(ctx, w, "ack", queue, ack, "")
 		d.settle(ctx, w, "nack", queue, back, `,"delay":"0s"`)
@@ -409,8 +408,9 @@ func (d *clients) arrived(b []byte, queue string) (ledger.Hold, bool) {
 	return h, ok
 }
 
-// reached records how long a message of the plain queue took to its first delivery. In the other
-// queues messages wait on purpose, for their delay or for an earlier message of their group.
+// reached records the time from a message's publish to its first delivery, for the plain queue
+// only. In the other queues messages wait on purpose, for their delay or for an earlier message of
+// their group.
 func (d *clients) reached(h ledger.Hold) {
 	if _, quiet := d.p.undisturbed(); quiet && h.Published > d.p.ready.Load()+int64(settled) {
 		d.end2end.Add(time.Duration(d.l.Now() - h.Published))

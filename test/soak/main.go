@@ -94,12 +94,12 @@ func performMemory(ctx context.Context, o memoryOptions, out, note string) error
 	return err
 }
 
-// heading says what ran where and when, and of which commit.
+// heading returns the report's heading: the run, the machine, the time and the commit.
 func heading(what string, began time.Time, note string) string {
 	h := fmt.Sprintf("%s, %s UTC, commit %s, %s/%s, %d CPUs, %s, load average before %s", what, began.UTC().Format("2006-01-02 15:04"), report.Commit(), runtime.GOOS, runtime.GOARCH,
 		runtime.NumCPU(), runtime.Version(), loadBefore)
 	if n, err := syscall.Getpriority(syscall.PRIO_PROCESS, 0); err == nil && n != 20 {
-		h += fmt.Sprintf(", nice %d", 20-n) // the system call gives 20 minus the niceness
+		h += fmt.Sprintf(", nice %d", 20-n) // the system call returns 20 minus the niceness
 	}
 	if note != "" {
 		h += ". " + note

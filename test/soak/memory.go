@@ -21,13 +21,13 @@ import (
 
 // With -memory the program checks that a server's memory is limited, whatever clients do. Each case
 // starts a server, runs clients that misbehave as fast as they can, and measures the server's
-// memory. The clients are raw (see raw.go): there must be many of them, they must ignore answers,
-// and they must cost less than the memory they cause.
+// memory. The clients are raw (see raw.go): they must be many, ignore answers, and use less memory
+// than they cause in the server.
 
 // memoryOptions configure the cases.
 type memoryOptions struct {
-	messages    int // of the backlog, 1 KiB each
-	connections int // that are idle
+	messages    int // number of messages in the backlog, 1 KiB each
+	connections int // number of idle connections
 	polls       int // number of long polls
 	flood       time.Duration
 	only        string // run cases whose name matches this expression
@@ -38,9 +38,9 @@ type memoryOptions struct {
 // memoryCase is one kind of misbehaviour.
 type memoryCase struct {
 	name    string
-	backlog bool // on a data directory with the backlog
-	full    bool // on a file system small enough to fill
-	// run misbehaves until the memory is highest, and returns while the clients are still
+	backlog bool // the data directory has the backlog
+	full    bool // the file system is small enough to fill
+	// run misbehaves until the server's memory is highest. It returns while the clients are still
 	// connected. bound limits the growth of the server's RSS.
 	run func(ctx context.Context, c *caseRun) (bound int64, err error)
 }
@@ -91,12 +91,12 @@ func (w *memoryRow) verdict() string {
 	return "held"
 }
 
-// comesBack is how much more memory than before a server may use when the clients are gone. It
-// covers the collector's room between two collections, and half-used pages.
+// comesBack is how much more memory than before the case a server may use after the clients have
+// gone. It covers the collector's room between two collections, and half-used pages.
 const comesBack = 96 * mib
 
-// perReturned is the additional memory for a message of the backlog that was delivered and came
-// back: its attempts, and its position in the order.
+// perReturned is the additional memory for a message of the backlog that was leased and returned:
+// its number of attempts, and its position in the order.
 const perReturned = 64
 
 // errSkip says that a case cannot run on this machine.
@@ -201,7 +201,7 @@ func (o memoryOptions) perform(ctx context.Context, k memoryCase, home string) (
 	if k.backlog {
 		w.Back += int64(o.messages) * perReturned
 	}
-	for until := time.Now().Add(150 * time.Second); ; { // an idle Go process collects every two minutes
+	for until := time.Now().Add(150 * time.Second); ; { // an idle Go process collects garbage every two minutes
 		if w.After = c.rss(); w.After <= w.Back || time.Now().After(until) {
 			break
 		}
@@ -228,7 +228,8 @@ func (c *caseRun) calm(ctx context.Context) int64 {
 	return last
 }
 
-// fill makes the backlog once: a queue with the given number of messages of 1 KiB each.
+// fill makes a data directory with the backlog, once for all cases: a queue with the given number
+// of messages of 1 KiB each.
 func (o memoryOptions) fill(ctx context.Context, home string) error {
 	if _, err := os.Stat(home); err == nil {
 		return nil
@@ -282,7 +283,7 @@ func (o memoryOptions) fill(ctx context.Context, home string) error {
 
 const backlogQueue = "backlog"
 
-// onSmallDisk makes a program that runs the server in a mount namespace of its own, with a small
+// onSmallDisk writes a script that runs the server in a mount namespace of its own, with a small
 // file system for its data.
 func onSmallDisk(home, binary string) (string, error) {
 	if os.Getuid() != 0 {

@@ -16,13 +16,13 @@ import (
 )
 
 // process is the server under test, over all its restarts. Clients ask it for addresses before
-// every connection, and for its state to know whether a kill disturbed a measurement.
+// every connection, and for its state, to know whether a kill disturbed a measurement.
 type process struct {
 	server.Server
 	scraper *client.HTTP
 
 	began   time.Time
-	life    atomic.Int64 // number of the process; odd while it is up, even while it is down
+	life    atomic.Int64 // number of starts and ends: odd while the server is up
 	ready   atomic.Int64 // when this process became ready, in nanoseconds since began
 	onDeath func(error)  // the process ended without being killed
 }
@@ -43,7 +43,7 @@ func (p *process) start(ctx context.Context) error {
 	return nil
 }
 
-// Up counts a life.
+// Up counts a start of the server.
 func (p *process) Up(time.Time) {
 	p.ready.Store(int64(time.Since(p.began)))
 	p.life.Add(1)
@@ -76,8 +76,8 @@ func (p *process) undisturbed() (mark int64, ok bool) {
 
 // usage is a process's use of resources at one moment.
 type usage struct {
-	At         time.Duration // since the run began
-	Age        time.Duration // of the process
+	At         time.Duration // time since the run began
+	Age        time.Duration // time since the process started
 	RSS, PSS   int64         // bytes
 	Heap       int64         // bytes of Go objects that are live or not yet collected
 	Live       int64         // bytes that were live at the last collection

@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
-// rawConn is an AMQP connection of plain frames. It has no goroutine and no buffer, and reads only
-// when asked. It is for one goroutine at a time.
+// rawConn is an AMQP connection that sends and receives plain frames. It has no goroutine and no
+// buffer, and reads only inside its methods. It is for one goroutine at a time.
 type rawConn struct {
 	nc net.Conn
 }
@@ -64,7 +64,8 @@ func (r *rawConn) write(b []byte) error {
 	return err
 }
 
-// call sends a method on a channel and reads until its answer comes. It ignores everything before.
+// call sends a method on a channel and reads until its answer comes. It ignores all frames before
+// the answer.
 func (r *rawConn) call(channel uint16, m wire.Method, answer wire.MethodID) error {
 	if err := r.write(wire.AppendMethod(nil, channel, m)); err != nil {
 		return err
@@ -72,7 +73,7 @@ func (r *rawConn) call(channel uint16, m wire.Method, answer wire.MethodID) erro
 	return r.expect(answer)
 }
 
-// expect reads frames until a method comes.
+// expect reads frames until the method want comes.
 func (r *rawConn) expect(want wire.MethodID) error {
 	for {
 		typ, payload, err := r.frame()

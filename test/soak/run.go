@@ -22,14 +22,14 @@ import (
 
 // options are the options of a run. withDefaults sets zero fields.
 type options struct {
-	length   time.Duration // of the load, without warm-up and end
+	length   time.Duration // duration of the load, without warm-up and end
 	warmUp   time.Duration
-	share    float64       // of the capacity
+	share    float64       // the load's share of the capacity
 	rate     float64       // messages a second instead of a share; 0: measure
-	kills    time.Duration // between kills; 0: none
+	kills    time.Duration // time between kills; 0: no kills
 	calm     float64       // share of the length, at its end, without kills
-	settle   time.Duration // how long memory may take to go down
-	tick     time.Duration // between lines of progress
+	settle   time.Duration // longest wait for the memory to fall
+	tick     time.Duration // time between lines of progress
 	binary   string
 	keep     bool
 	seed     uint64
@@ -60,7 +60,7 @@ func (o options) withDefaults() options {
 type minute struct {
 	At                     time.Duration
 	Calm                   bool
-	Confirmed, Acked       float64 // a second
+	Confirmed, Acked       float64 // messages a second
 	Open                   int64
 	ConfirmP50, ConfirmP99 time.Duration
 	E2EP50, E2EP99         time.Duration
@@ -81,7 +81,7 @@ type soak struct {
 	mu       sync.Mutex
 	baseline usage
 	end      usage
-	samples  []usage  // one every few seconds
+	samples  []usage  // one sample every few seconds
 	minutes  []minute // the lines of progress
 	restarts []time.Duration
 	kept     []*histogram.Histogram // two for each line of the report: confirm latency, then latency to delivery
@@ -90,8 +90,8 @@ type soak struct {
 	ownRSS   int64 // highest memory use of this program
 }
 
-// run carries out a whole run. The error says that it could not be carried out; broken promises are
-// in the verdict.
+// run carries out a whole run. The error says why the run could not be carried out; broken promises
+// are in the verdict.
 func run(ctx context.Context, o options) (_ *soak, err error) {
 	s := &soak{options: o.withDefaults(), began: time.Now()}
 	if s.dir, err = os.MkdirTemp("", "surgetank-soak-"); err != nil {
@@ -121,7 +121,7 @@ func run(ctx context.Context, o options) (_ *soak, err error) {
 		s.l.Report("%v: %s", err, s.p.Tail(600))
 		cancel(err)
 	}
-	s.p.began = s.l.Began() // one clock for all
+	s.p.began = s.l.Began() // the process and the ledger use one clock
 	if err := s.p.start(ctx); err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func run(ctx context.Context, o options) (_ *soak, err error) {
 	}()
 	if err := s.phases(ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil && s.l.Totals().Broken() > 0 {
-			return s, nil // the death of the server is a finding, and the verdict reports it
+			return s, nil // the server ended by itself: the verdict reports the finding
 		}
 		return s, err
 	}
@@ -169,8 +169,9 @@ func (s *soak) phases(ctx context.Context) error {
 	return nil
 }
 
-// measure finds the capacity. It raises the rate of the same mix of clients until the acks fall
-// behind. The best second half of a step is the rate that the server can handle.
+// measure finds the capacity. It raises the rate in steps, with the same mix of clients, until the
+// acks fall behind. The first third of each step is not measured. The best result of a step is the
+// capacity.
 func (s *soak) measure(ctx context.Context) error {
 	d := newLoad(s.p, s.l, s.seed)
 	rate := 1000.0
@@ -190,7 +191,7 @@ func (s *soak) measure(ctx context.Context) error {
 		}
 		after, took := s.l.Totals(), time.Since(from).Seconds()
 		got := min(float64(after.Acked-before.Acked), float64(after.Confirmed-before.Confirmed)) / took
-		if open, _ := s.l.Pending(); open < int64(got)*4+2000 { // with a backlog, acks can be ahead for a while
+		if open, _ := s.l.Pending(); open < int64(got)*4+2000 { // while a backlog shrinks, acks can exceed the capacity
 			s.capacity = max(s.capacity, got)
 		}
 		if got > 0.85*rate {
@@ -207,7 +208,7 @@ func (s *soak) measure(ctx context.Context) error {
 	return s.finish(ctx, d)
 }
 
-// hold runs the load for its time, with kills and lines of progress.
+// hold runs the load for the length of the run, with kills and lines of progress.
 func (s *soak) hold(ctx context.Context) error {
 	d := newLoad(s.p, s.l, s.seed+1)
 	if err := d.start(ctx, s.target); err != nil {
@@ -245,7 +246,7 @@ func (s *soak) hold(ctx context.Context) error {
 		}
 		u, err := s.p.look(ctx)
 		if err != nil {
-			continue // it was killed meanwhile, or is very busy: wait for the next sample
+			continue // the server was killed, or is very busy: wait for the next sample
 		}
 		s.samples = append(s.samples, u)
 		s.ownRSS = max(s.ownRSS, proc.RSS(os.Getpid()))

@@ -11,9 +11,9 @@ import (
 	"github.com/surgetank/surgetank/test/kit/ledger"
 )
 
-// TestSmoke is a small run with kills. `make soak` is the full one. Its times are too short to
-// judge memory, and other activity on the machine must not fail the test, so only the promises are
-// checked.
+// TestSmoke is a small run with kills. `make soak` starts the full run. The small run is too short
+// to judge memory, and other activity on the machine must not fail the test. So only the promises
+// are checked.
 func TestSmoke(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a run of real processes; not under -short")
@@ -33,7 +33,8 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// TestVerdict: resources that do not come back, and promises that were not tested, must fail a run.
+// TestVerdict: a run must fail if resources stay above the baseline, or if a promise was not
+// tested.
 func TestVerdict(t *testing.T) {
 	base := usage{RSS: 100 * mib, Heap: 50 * mib, Goroutines: 20, FDs: 20, Disk: 200 * mib, At: time.Second}
 	good := func() *soak {
@@ -44,7 +45,7 @@ func TestVerdict(t *testing.T) {
 		return s
 	}
 	if s := good(); !s.ok() {
-		t.Error("a good run is refused:", s.broken())
+		t.Error("a good run fails:", s.broken())
 	}
 	for name, spoil := range map[string]func(*soak){
 		"memory": func(s *soak) { s.end.RSS *= 2 }, "heap": func(s *soak) { s.end.Heap *= 3 }, "goroutines": func(s *soak) { s.end.Goroutines += 6 },

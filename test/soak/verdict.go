@@ -13,10 +13,10 @@ import (
 
 const mib = 1 << 20
 
-// bounds returns the most that the end may use, given the baseline. Memory: garbage accumulates
-// between collections, and Go's scavenger decides what the system gets back. Disk: the log keeps
-// its active segment, the next one and two to recycle, of 64 MiB each, and two snapshots. How many
-// exist at the end is random.
+// bounds returns the most resources that the server may use at the end, given the baseline. Memory
+// can be higher because garbage accumulates between collections, and Go's scavenger decides how
+// much memory the system gets back. Disk use varies: the log can keep its active segment, the next
+// one and two for reuse, of 64 MiB each, and two snapshots.
 func bounds(b usage) usage {
 	return usage{
 		RSS:        b.RSS*5/4 + 32*mib,
@@ -28,7 +28,7 @@ func bounds(b usage) usage {
 	}
 }
 
-// exceeds lists the resources of which an idle server uses more than it should.
+// exceeds lists the resources that an idle server uses beyond their bounds.
 func exceeds(u, baseline usage) (what []string) {
 	b := bounds(baseline)
 	for _, c := range []struct {
@@ -65,8 +65,8 @@ func (s *soak) broken() []string {
 
 func (s *soak) ok() bool { return len(s.broken()) == 0 }
 
-// flat compares the p99 of the last third of some lines with that of their first third, over all
-// measurements in them.
+// flat compares the p99 of the last third of some lines with the p99 of their first third. Each p99
+// is over all measurements of its third.
 func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio float64) {
 	third := len(lines) / 3
 	if third == 0 {
@@ -90,7 +90,8 @@ func (s *soak) flat(lines []int, e2e bool) (first, last time.Duration, ratio flo
 	return first, last, ratio
 }
 
-// lines returns the indexes of the lines with kills, or of those without.
+// lines returns the indexes of the lines with kills or, if calm is true, of the lines without
+// kills.
 func (s *soak) lines(calm bool) (list []int) {
 	for i, m := range s.minutes {
 		if m.Calm == calm {
@@ -100,8 +101,8 @@ func (s *soak) lines(calm bool) (list []int) {
 	return list
 }
 
-// drift returns the slope of a figure over time, per hour, by least squares. The samples must be of
-// one kind.
+// drift returns the slope of a figure over time, per hour, by least squares. The samples must be
+// comparable; see alike.
 func drift(list []usage, of func(usage) int64) float64 {
 	if len(list) < 8 {
 		return 0
@@ -117,8 +118,8 @@ func drift(list []usage, of func(usage) int64) float64 {
 	return 0
 }
 
-// alike selects comparable samples: while kills go on, of processes of the same age; in the calm
-// part, of the last process after its first quarter.
+// alike selects comparable samples. While kills happen, they are of processes of about the same
+// age. In the calm part, they are of the last process, after the first quarter of its life.
 func (s *soak) alike() (killed, calm []usage) {
 	if len(s.samples) == 0 {
 		return nil, nil
@@ -144,7 +145,7 @@ func (u usage) String() string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d.Microseconds())/1000) }
 
-// String is a line of progress.
+// String returns the minute as a line of progress.
 func (m minute) String() string {
 	return fmt.Sprintf("%5s  %6.0f confirmed/s %6.0f acked/s  %6d open  confirm p50/p99 %s/%s ms  end to end %s/%s ms  kills %d  %s",
 		m.At.Round(time.Second), m.Confirmed, m.Acked, m.Open, ms(m.ConfirmP50), ms(m.ConfirmP99), ms(m.E2EP50), ms(m.E2EP99), m.Kills, m.Use)

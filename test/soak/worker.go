@@ -14,8 +14,8 @@ import (
 	"github.com/surgetank/surgetank/test/kit/histogram"
 )
 
-// worker is a normal client that works while others misbehave: it publishes 1 KiB with a confirm,
-// again and again.
+// worker is a normal client that works while other clients misbehave: it publishes 1 KiB with a
+// confirm, again and again.
 type worker struct {
 	*client.AMQP
 }
@@ -36,8 +36,8 @@ func newWorker(ctx context.Context, c *caseRun) (*worker, error) {
 	return &worker{k}, nil
 }
 
-// p99 measures in windows for a while, and returns the median of their p99, so a single disturbance
-// affects only one window.
+// p99 measures in seven periods of 1.5 s and returns the median of their p99, so that a single
+// disturbance affects only one period.
 func (w *worker) p99(ctx context.Context) time.Duration {
 	body := []byte(strings.Repeat("w", 1024))
 	var windows []time.Duration
@@ -53,7 +53,7 @@ func (w *worker) p99(ctx context.Context) time.Duration {
 				return time.Hour
 			}
 			h.Add(time.Since(began))
-			time.Sleep(2 * time.Millisecond) // a client with other work in between
+			time.Sleep(2 * time.Millisecond) // a client that has other work between its publishes
 		}
 		windows = append(windows, h.Quantile(0.99))
 	}

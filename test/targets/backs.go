@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// backs are actions that put one side back in time. Each saves a moment, lets messages flow, and
-// restores the moment.
+// backs are actions that put the target or the data directory back in time, or start a copy of the
+// directory. Each saves a moment, lets messages flow, and restores the moment.
 var backs = []*action{
 	{name: "restore dump", side: target, run: func(w *world) error { return w.targetBack("dump") }},
 	{name: "restore files", side: target, run: func(w *world) error { return w.targetBack("files") }},
@@ -58,7 +58,7 @@ func (w *world) targetBack(how string) error {
 	w.say("  saved: %s", how)
 	w.advance(20 + w.plan.rng.IntN(120))
 	if w.plan.rng.IntN(2) == 0 {
-		_ = w.quiet(5 * time.Second) // a moment that is not quiet is a good test, too
+		_ = w.quiet(5 * time.Second) // if messages still wait, the test is valid, too
 		w.first().pub.release()
 	}
 	w.causes |= judge.TargetBack
@@ -72,7 +72,7 @@ func (w *world) targetBack(how string) error {
 	if err := w.revived(); err != nil {
 		return err
 	}
-	if w.upto != s.upto { // create again the partitions made since
+	if w.upto != s.upto { // create the partitions again that were made since the saved moment
 		from := s.upto
 		to := w.upto
 		w.upto = from
@@ -101,7 +101,7 @@ func (w *world) directoryBack(hot bool) error {
 	}
 	w.say("  saved: the directory, hot %v", hot)
 	w.advance(20 + w.plan.rng.IntN(120))
-	if w.plan.rng.IntN(3) == 0 { // with the sink stopped, the target does not change
+	if w.plan.rng.IntN(3) == 0 { // with a paused sink, the target does not change
 		_ = n.cli("sink", "pause", "rows")
 		w.advance(20)
 		w.mend = append(w.mend, func() error { return n.cli("sink", "resume", "rows") })
@@ -119,8 +119,8 @@ func (w *world) directoryBack(hot bool) error {
 		if !hot {
 			return err
 		}
-		// A copy of a directory in use can be inconsistent. Then it is refused, and the user keeps
-		// the current directory.
+		// A copy of a directory in use can be inconsistent. Then the server refuses the copy, and
+		// the user keeps the current directory.
 		w.notes = append(w.notes, "a hot copy was refused: "+n.Tail(200))
 		if err := os.RemoveAll(n.Data); err != nil {
 			return err
@@ -153,7 +153,8 @@ func (n *node) snapshot(to string, hot bool) (*savedDirectory, error) {
 	return s, n.start()
 }
 
-// beside starts a copy of the data directory besides the original, with publishers on both.
+// beside starts a second server on a copy of the data directory, while the first one runs. Both
+// have publishers.
 func (w *world) beside(hot bool) error {
 	if len(w.nodes) > 1 {
 		return nil

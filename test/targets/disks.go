@@ -21,8 +21,8 @@ func smallDisk(at string, mib int) (unmount func(), err error) {
 	return func() { _ = syscall.Unmount(at, syscall.MNT_DETACH) }, nil
 }
 
-// fill uses all but leave bytes of a small disk while other programs write to it. free returns the
-// space.
+// fill uses all but leave bytes of a small disk while other programs write to it. free makes the
+// space available again.
 func fill(disk string, leave int64) (free func() error, err error) {
 	name := filepath.Join(disk, "ballast")
 	f, err := os.Create(name)
@@ -43,7 +43,7 @@ func fill(disk string, leave int64) (free func() error, err error) {
 		switch {
 		case err == nil:
 			taken += size
-		case errors.Is(err, syscall.ENOSPC): // another program used some space; check again how much is left
+		case errors.Is(err, syscall.ENOSPC): // another program used space meanwhile: check the free space again
 			err = nil
 		}
 	}

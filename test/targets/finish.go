@@ -17,11 +17,11 @@ type result struct {
 	plan      *plan
 	err       error // the round could not be run or read
 	findings  []judge.Finding
-	report    judge.Report // before a sink was resumed
-	way       string       // the way that the sink was resumed
+	report    judge.Report // the verdict before a sink was resumed
+	way       string       // the way in which the sink was resumed
 	notes     []string
 	log       []string
-	dir       string // the directory, if it is kept
+	dir       string // the round's directory, if it is kept
 	took      time.Duration
 	published int
 }
@@ -76,8 +76,8 @@ func (w *world) count() int {
 	return w.next
 }
 
-// settle repairs all faults and publishes a last batch, which makes each sink check its target.
-// Then it waits until all is written or sinks have stopped. The judge examines what still waits.
+// settle undoes all faults and publishes a last batch, which makes each sink check its target. Then
+// it waits until everything is written or the sinks have stopped.
 func (w *world) settle() error {
 	w.say("the end: mend and drain")
 	for _, f := range w.mend {
@@ -109,7 +109,7 @@ func (w *world) collect() (*judge.History, error) {
 			return nil, err
 		}
 		s.State, s.Reason = state.State, state.Reason
-		if state.Refusal != nil && w.compared { // earlier numbers count fewer messages
+		if state.Refusal != nil && w.compared { // otherwise the numbers are older than the last messages
 			s.Numbers = &state.Refusal.Numbers
 		}
 		waiting, err := n.peek("q")

@@ -9,9 +9,10 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// goOn acts like a user with stopped sinks. Of two copies one is chosen and the other is stopped.
-// The sink compares again, so that its numbers are current. One of the offered ways is chosen. Then
-// everything must be written, and only the messages that the way gave up may be missing or doubled.
+// goOn acts like a user whose sinks have stopped. If two copies of a directory run, it stops one of
+// them. The remaining sink compares again, so that its numbers are current. goOn chooses one of the
+// offered ways. Then everything must be written; only messages that the way announced may be
+// missing or doubled.
 func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	if w.causes&judge.Copied != 0 && len(w.nodes) > 1 {
 		keep := w.plan.rng.IntN(2)
@@ -38,7 +39,7 @@ func (w *world) goOn() (way string, _ []judge.Finding, _ error) {
 	}
 	w.compared = true
 	if last == nil {
-		return "none needed", nil, nil // the one that had stopped was removed
+		return "none needed", nil, nil // the stopped sink was on the removed server
 	}
 	_ = w.drained(20 * time.Second)
 	s, err := last.sink()

@@ -55,14 +55,14 @@ func (l *lite) create(*world) error {
 		"CREATE TABLE rows_t (" + strings.Join(liteColumns, ", ") + ");" + l.index() + liteTrigger)
 }
 
-// rebuild returns SQLite's usual statements for changing a table: create a new one, copy the rows,
-// rename it.
+// rebuild returns SQLite's usual statements for changing a table: create a new table, copy the
+// rows, rename the new table.
 func (l *lite) rebuild(columns []string) string {
 	return "BEGIN IMMEDIATE; CREATE TABLE rows_new (" + strings.Join(columns, ", ") + "); INSERT INTO rows_new SELECT * FROM rows_t;" +
 		"DROP TABLE rows_t; ALTER TABLE rows_new RENAME TO rows_t;" + l.index() + liteTrigger + "COMMIT;"
 }
 
-// open opens the file as another program would. Only create makes a new file.
+// open opens the file as another program would. Only the mode for creation makes a new file.
 func (l *lite) open(mode string) (*sql.DB, error) {
 	db, err := sql.Open("sqlite", "file:"+l.path+"?mode="+mode+"&_pragma=busy_timeout(20000)&_pragma=synchronous(off)")
 	if err == nil {
@@ -169,7 +169,8 @@ func (l *lite) remove() error {
 	return nil
 }
 
-// restore replaces the file by a copy: a dump while the server runs, files while it does not.
+// restore replaces the database by a copy. A dump is restored while the server runs, files while it
+// does not.
 func (l *lite) restore(s *savedTarget) error {
 	if s.how == "dump" {
 		beside := l.path + ".restored"

@@ -23,10 +23,10 @@ import (
 type campaign struct {
 	binary   string
 	pgBin    string
-	template string // of a PostgreSQL data directory
+	template string // a PostgreSQL data directory that each round copies
 	dir      string
 	keep     bool
-	limit    time.Duration // of one round
+	limit    time.Duration // limit of one round's time
 }
 
 func main() {
@@ -77,7 +77,7 @@ func main() {
 	}
 }
 
-// plans draws plans, from consecutive seeds.
+// plans draws a plan for each of consecutive seeds.
 func plans(first uint64, rounds int, with string) (list []*plan) {
 	if first == 0 {
 		first = 1 + rand.Uint64N(1<<40)
@@ -90,7 +90,8 @@ func plans(first uint64, rounds int, with string) (list []*plan) {
 	return list
 }
 
-// prepare builds the needs of all rounds. The returned function removes them.
+// prepare makes the server and the directories that all rounds use. The returned function removes
+// them.
 func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	var err error
 	if c.dir, err = os.MkdirTemp("", "surgetank-targets-"); err != nil {
@@ -117,7 +118,7 @@ func (c *campaign) prepare(ctx context.Context) (func(), error) {
 	return func() {
 		_ = os.RemoveAll(c.template)
 		_ = os.Remove(filepath.Join(c.dir, "surgetank"))
-		_ = os.Remove(c.dir) // not empty if a failed round was kept
+		_ = os.Remove(c.dir) // fails if a failed round's directory was kept
 	}, nil
 }
 

@@ -61,8 +61,8 @@ var migrations = []*action{
 		}
 		return w.alter("filled", "ALTER TABLE rows_t ADD filled int NOT NULL DEFAULT 1", nil)
 	}},
-	// A column without a value that allows no null: every row is rejected until a user changes the
-	// table.
+	// The new column is NOT NULL and no message has a value for it. The table rejects every row
+	// until a user changes the table.
 	{name: "migrate column not null", on: "postgres", run: func(w *world) error {
 		if w.done["strict"] {
 			return nil

@@ -13,9 +13,9 @@ import (
 )
 
 // mutants are servers with one defect each, with the actions whose rounds must show the defect, and
-// the accepted findings. Some defects show only between two steps of a commit, such as ids that are
-// dropped early, or a batch number that is compared only at the opening. They are tested by
-// test/timelines, which ends processes at those steps.
+// the accepted findings. Some defects have an effect only between two steps of a commit, for
+// example ids that are dropped early. Package test/timelines tests these defects, because it ends
+// processes at those steps.
 var mutants = []struct {
 	name   string
 	with   []string

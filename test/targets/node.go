@@ -57,7 +57,7 @@ func (n *node) call(method, path, body string, out any) error {
 	return nil
 }
 
-// setUp creates queue and sink.
+// setUp creates the queue and the sink.
 func (n *node) setUp() error {
 	settings := `{"dedup":{"window":"2h"},"retry":{"initial":"50ms","max":"200ms"}}`
 	if n.w.plan.grouped {
@@ -144,8 +144,8 @@ type savedDirectory struct {
 	holds map[int]judge.Presence
 }
 
-// save copies the data directory. While the server runs, the copy may or may not contain messages
-// published meanwhile.
+// save copies the data directory. If the server runs, messages that are published meanwhile can be
+// in the copy or not.
 func (n *node) save(to string) (*savedDirectory, error) {
 	n.w.mu.Lock()
 	before := maps.Clone(n.holds)

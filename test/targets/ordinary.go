@@ -15,19 +15,19 @@ import (
 // actions are all possible events of a round.
 var actions []*action
 
-func init() { actions = slices.Concat(ordinary, migrations, backs) } // they read plans, which are drawn from them
+func init() { actions = slices.Concat(ordinary, migrations, backs) } // set in init, because actions refer to plans and plans to actions
 
 func (w *world) pg() *postgres { return w.db.(*postgres) }
 func (w *world) lite() *lite   { return w.db.(*lite) }
 
-// pause lets a fault last. It waits in real time, because a real fault has no event to wait for.
+// pause keeps a fault for a random real time, because there is no event to wait for.
 func (w *world) pause(atMost time.Duration) {
 	load.Sleep(w.ctx.Done(), time.Duration(w.plan.rng.Int64N(int64(atMost))))
 }
 
 func onlyPartitioned(p *plan) bool { return p.partitioned }
 
-// ordinary are everyday faults. After none of them may a sink refuse.
+// ordinary are everyday faults. After such a fault, a sink that refuses its target is a bug.
 var ordinary = []*action{
 	{name: "kill server", run: func(w *world) error {
 		w.first().Kill()
@@ -67,14 +67,14 @@ var ordinary = []*action{
 		return w.first().cli("sink", "resume", "rows")
 	}},
 	{name: "sink set anew", run: func(w *world) error {
-		// A deleted sink forgets which messages it has written, so it is deleted only when all are
-		// written and acked.
+		// Deleting a sink deletes its record of written messages. So the sink is deleted only when
+		// all messages are written and acked.
 		defer w.first().pub.release()
 		if err := w.quiet(15 * time.Second); err != nil {
 			return fmt.Errorf("before the sink is deleted: %w", err)
 		}
 		if s, err := w.first().sink(); err != nil || stopped(s.State) {
-			return err // the end of the round reports more
+			return err // the judge reports a stopped sink at the end of the round
 		}
 		if err := w.first().cli("sink", "rm", "rows"); err != nil {
 			return err
@@ -104,8 +104,8 @@ var ordinary = []*action{
 		return w.pg().cut()
 	}},
 	{name: "statements time out", on: "postgres", run: func(w *world) error {
-		// A batch of more than about fifty rows exceeds the time-out. A smaller one fits, so rows
-		// must arrive.
+		// A batch of more than about fifty rows exceeds the time-out. The sink must try smaller
+		// batches, so rows must arrive.
 		if err := w.db.exec(slowTrigger); err != nil {
 			return err
 		}
@@ -148,8 +148,8 @@ var ordinary = []*action{
 		return w.db.exec("ALTER TABLE rows_away RENAME TO rows_t")
 	}},
 	{name: "partition missing", on: "postgres", with: onlyPartitioned, run: func(w *world) error {
-		// There are no partitions beyond upto. Publishers go beyond it; then the partitions are
-		// created.
+		// Messages with numbers of upto and above have no partition. Publishers first publish such
+		// messages, and then the partitions are created.
 		w.mu.Lock()
 		past := w.upto - w.next
 		w.mu.Unlock()
@@ -224,7 +224,7 @@ func (w *world) partitionsAhead() error {
 	return nil
 }
 
-// empty runs statements that record the table's rows in gone_t and delete them.
+// empty runs statements that first record the table's rows in gone_t and then delete the rows.
 func (w *world) empty(sql string) error {
 	w.mu.Lock()
 	w.emptied = true
@@ -251,7 +251,7 @@ func (w *world) reviveTarget() error {
 	if err := w.db.exec("SELECT 1"); err == nil {
 		return nil
 	} else if w.pg().s.Running() && !strings.Contains(err.Error(), "refused") {
-		// It recovers from the full disk by itself.
+		// PostgreSQL recovers from the full disk by itself.
 		return w.until(20*time.Second, func() (bool, error) { return w.db.exec("SELECT 1") == nil, nil })
 	}
 	if err := w.db.kill(); err != nil {
@@ -284,7 +284,7 @@ func (w *world) until(limit time.Duration, done func() (bool, error)) error {
 		select {
 		case <-retry.C:
 		case <-end.C:
-			return fmt.Errorf("it did not come within %v", limit)
+			return fmt.Errorf("the awaited state did not come within %v", limit)
 		case <-w.ctx.Done():
 			return w.ctx.Err()
 		}

@@ -46,13 +46,13 @@ func (p *postgres) close() {
 
 func (p *postgres) spec(*world) map[string]any { return map[string]any{"dsn": p.s.DSN("d")} }
 
-// audit makes the table of writes and the trigger that fills it in the writes' transactions, before
-// conflicts are checked.
+// audit creates the table of writes, and the trigger that fills this table. The trigger runs in the
+// transaction of the write, before conflicts are checked.
 const audit = `CREATE TABLE audit_t (at bigserial PRIMARY KEY, n bigint);
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); RETURN NEW; END $$;
 CREATE TRIGGER note BEFORE INSERT ON rows_t FOR EACH ROW EXECUTE FUNCTION note();`
 
-// calm and slow are bodies of the trigger; slow makes statements take long.
+// calm and slow are bodies of the trigger. With slow, each row makes its statement longer.
 const (
 	calmTrigger = `CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); RETURN NEW; END $$`
 	slowTrigger = `CREATE OR REPLACE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO audit_t (n) VALUES (NEW.n); PERFORM pg_sleep(0.003); RETURN NEW; END $$`
@@ -96,7 +96,7 @@ func (p *postgres) in(database, sql string) error {
 		return err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	for _, s := range []string{"SET statement_timeout = 0", "SET lock_timeout = 0", sql} { // the round's time-outs are only for the sink
+	for _, s := range []string{"SET statement_timeout = 0", "SET lock_timeout = 0", sql} { // only the sink must have the round's time-outs
 		if _, err := conn.Exec(ctx, s).ReadAll(); err != nil {
 			return fmt.Errorf("%.60s: %w", s, err)
 		}
@@ -205,7 +205,7 @@ func (p *postgres) restore(s *savedTarget) error {
 		if err := p.program("pg_restore", "-d", "d2", s.path); err != nil {
 			return err
 		}
-		// If a new connection comes before the renaming, the renaming fails; then try again.
+		// If a client connects before the renaming, the renaming fails and is tried again.
 		for try := 0; ; try++ {
 			err := p.admin("DROP DATABASE IF EXISTS d WITH (FORCE)")
 			if err == nil {
@@ -232,7 +232,7 @@ func (p *postgres) restore(s *savedTarget) error {
 	return err
 }
 
-// cutLast splits an address into host and port.
+// cutLast splits an address at its last colon into host and port.
 func cutLast(addr string) (host, port string, ok bool) {
 	for i := len(addr) - 1; i >= 0; i-- {
 		if addr[i] == ':' {

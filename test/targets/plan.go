@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// plan is everything that a seed draws for a round.
+// plan is the random content of a round, which depends only on the seed.
 type plan struct {
 	seed        uint64
 	kind        string // postgres or sqlite
@@ -22,7 +22,7 @@ type plan struct {
 	lanes       int
 	batch       int
 	wait        string
-	poison      bool // some messages can never be written
+	poison      bool // the table always rejects some messages
 	actions     []*action
 	rng         *rand.Rand // random numbers for actions while they run
 }
@@ -31,19 +31,19 @@ type plan struct {
 type side uint8
 
 const (
-	neither   side = iota // an ordinary fault: no sink may refuse
-	target                // the target goes back
-	directory             // the data directory goes back
-	both                  // two directories with a common past
+	neither   side = iota // an ordinary fault, after which a sink that refuses its target is a bug
+	target                // the target is put back in time
+	directory             // the data directory is put back in time
+	both                  // a copy of the directory runs, too: two directories with a common past
 )
 
 // action is an event of a round.
 type action struct {
 	name string
 	side side
-	on   string // postgres, sqlite, or empty for both
+	on   string // "postgres" or "sqlite"; empty: both kinds
 	disk bool   // needs a small disk
-	// with reports whether a plan can have the action; nil: every plan.
+	// with reports whether a plan can have the action. If with is nil, every plan can have it.
 	with func(p *plan) bool
 	run  func(w *world) error
 }
@@ -97,9 +97,9 @@ func draw(seed uint64, with string) *plan {
 }
 
 // sensible removes actions that conflict. A table restored to a time before a migration cannot
-// accept messages made for the migrated table. A second directory during a restore has no single
-// expected result. Deleting a sink also deletes the progress of its copies and of earlier moments
-// of the queue.
+// accept messages made for the migrated table. If a second directory runs during a restore, there
+// is no single expected result. Deleting a sink also deletes the progress that its copies and
+// earlier moments of the queue need.
 func (p *plan) sensible() {
 	seen, sides := map[string]bool{}, map[side]bool{}
 	for _, a := range p.actions {

@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
-// TestPlans: a seed always draws the same plan, and every action occurs.
+// TestPlans: a seed must always draw the same plan, and every action must occur.
 func TestPlans(t *testing.T) {
-	t.Setenv(namespace.Mark, "1") // as if small disks could be mounted
+	t.Setenv(namespace.Mark, "1") // plans then also contain actions with small disks
 	rounds := map[string]int{}
 	for seed := range uint64(3000) {
 		p, again := draw(seed, ""), draw(seed, "")
@@ -27,12 +27,12 @@ func TestPlans(t *testing.T) {
 			}
 		}
 		if sides[both] > 0 && sides[target]+sides[directory] > 0 || sides[both] > 1 {
-			t.Errorf("seed %d: a copy beside something else that goes back: %s", seed, p)
+			t.Errorf("seed %d: a copy runs while another action puts a side back: %s", seed, p)
 		}
 	}
 	for _, a := range actions {
 		if rounds[a.name] < 30 {
-			t.Errorf("%s came in %d of 3000 rounds", a.name, rounds[a.name])
+			t.Errorf("%s is in %d of 3000 rounds", a.name, rounds[a.name])
 		}
 	}
 	if list := plans(1, 20, "failover"); len(list) != 20 {

@@ -12,16 +12,16 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// most is how many messages one server gets in a round, and last how many more at its end. One call
-// of peek must be able to list all of them.
+// most is the largest number of messages that one server gets in a round, and last the number of
+// further messages at its end. One call of peek must be able to list all these messages.
 const (
 	most = 900
 	last = 40
 )
 
 // publisher sends messages to one server, one request after the other. It repeats each request with
-// the same dedup ids until it is answered. So the outcome of a message is unknown only after
-// abandon.
+// the same dedup ids until the server answers. So the outcome of a message stays unknown only if
+// the request is abandoned.
 type publisher struct {
 	n      *node
 	ctx    context.Context
@@ -32,15 +32,15 @@ type publisher struct {
 	changed *sync.Cond
 	held    bool
 	busy    bool
-	ending  bool               // the last messages may be sent
-	most    int                // number of messages before them
+	ending  bool               // only the last messages are still sent
+	most    int                // number of messages before the last ones
 	drop    context.CancelFunc // cancels the current request
 	sent    int                // number of numbered messages
 	sure    int                // number of confirmed messages
 }
 
 func newPublisher(n *node) *publisher {
-	// Messages in a copied directory count, too: one call of peek must list the whole queue.
+	// The copied messages count, too, because one call of peek must list the whole queue.
 	p := &publisher{n: n, ended: make(chan struct{}), most: max(last, most-len(n.holds))}
 	p.changed = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -82,7 +82,7 @@ func (p *publisher) run() {
 	}
 }
 
-// insist sends a request until it is answered. It returns false if ctx ended first.
+// insist repeats a request until the server answers. It returns false if ctx ended first.
 func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
 	batch := make([]client.Message, len(list))
 	for i, m := range list {
@@ -104,8 +104,8 @@ func (p *publisher) insist(ctx context.Context, list []*judge.Message) bool {
 	}
 }
 
-// hold stops the publisher between two requests. A request that is not answered soon is abandoned,
-// so its outcome is unknown.
+// hold stops the publisher between two requests. If a request is not answered soon, it is abandoned
+// and its outcome stays unknown.
 func (p *publisher) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -129,8 +129,8 @@ func (p *publisher) release() {
 	p.held = false
 }
 
-// advance waits until n more messages are confirmed, no more can come, or the server does not
-// answer for too long.
+// advance waits until n more messages are confirmed. It stops early if the publisher sends no more
+// messages, or if the limit has passed.
 func (p *publisher) advance(n int, limit time.Duration) {
 	late := time.AfterFunc(limit, func() { p.mu.Lock(); p.changed.Broadcast(); p.mu.Unlock() })
 	defer late.Stop()

@@ -13,12 +13,12 @@ import (
 
 // TestMain runs the tests in a mount namespace if possible.
 func TestMain(m *testing.M) {
-	_ = namespace.Own(0) // without one no disk is filled
+	_ = namespace.Own(0) // without a namespace no disk is filled
 	os.Exit(m.Run())
 }
 
-// shortRows are the rounds of go test: for each kind of event the first seeds that draw it. The
-// campaign draws its own seeds.
+// shortRows are the actions whose rounds go test runs, each with the first seed that draws the
+// action. The campaign uses other seeds.
 var shortRows = []string{"failover", "restore dump", "restore directory", "stopped copy beside", "file deleted", "migrate numeric",
 	"partition missing", "statements time out", "second server"}
 

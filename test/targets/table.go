@@ -9,18 +9,19 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// table is what the table accepts now. Publishers send only acceptable messages, so a good message
-// is never bad on arrival: a migration first widens the table, then the messages grow.
+// table says which values the target's table accepts now. A migration first widens the table, and
+// then publishers send the new values. So the table accepts every message that is not poison.
 type table struct {
-	exact bool // v keeps every digit
-	long  bool // s accepts more than 12 characters
-	big   bool // i accepts more than 32 bits
-	null  bool // u may be null
-	text  bool // j is text, not JSON
-	dflt  int  // the number in d's default
+	exact bool // column v keeps every digit
+	long  bool // column s accepts more than 12 characters
+	big   bool // column i accepts more than 32 bits
+	null  bool // column u accepts null
+	text  bool // column j is text, not JSON
+	dflt  int  // the number in the default of column d
 }
 
-// compose makes the next messages of a server and the values that the table may show for each.
+// compose makes the next messages of a server and the values that the table may show for each
+// message.
 func (w *world) compose(n *node, count int) []*judge.Message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,20 +36,20 @@ func (w *world) compose(n *node, count int) []*judge.Message {
 	return list
 }
 
-// message composes message number n. Call with mu held.
+// message composes message number n. The caller must have locked mu.
 func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	t := w.table
 	m := &judge.Message{N: n, Key: fmt.Sprintf("k%d", n), Cells: map[string][]string{}}
 	if w.plan.mode == judge.Update {
 		m.Key = fmt.Sprintf("k%d", n%37)
-		if len(w.nodes) > 1 { // two publishers have no common order
+		if len(w.nodes) > 1 { // the messages of two publishers have no common order
 			m.Key = from.name + m.Key
 		}
 	}
 	if w.plan.grouped {
 		m.Group = fmt.Sprintf("%s-g%d", from.name, n%7)
 		if w.plan.mode == judge.Update {
-			m.Group = from.name + "-" + m.Key // the newest message of a key is the last one only inside a group
+			m.Group = from.name + "-" + m.Key // a key's newest message is written last only inside a group
 		}
 	}
 	v, s, i, u := fmt.Sprintf("%d.%04d", n, 1+n*7%9999), fmt.Sprintf("s%d", n), n, `"u"`
@@ -75,7 +76,7 @@ func (w *world) message(from *node, n int) (*judge.Message, []byte) {
 	} else {
 		m.Cells["j"] = []string{fmt.Sprintf("%q", fmt.Sprintf("j%d", n)), fmt.Sprintf("j%d", n)}
 	}
-	for d := t.dflt; d <= 3; d++ { // a message may arrive after later changes of the default
+	for d := t.dflt; d <= 3; d++ { // the row can be written after later changes of the default
 		m.Cells["d"] = append(m.Cells["d"], fmt.Sprintf("d%d", d))
 	}
 	return m, fmt.Appendf(nil, `{"n":%d,"k":%q,"v":%s,"s":%q,"i":%d,"j":"j%d","u":%s}`, n, m.Key, v, s, i, n, u)

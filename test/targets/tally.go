@@ -21,15 +21,15 @@ type tally struct {
 	mu       sync.Mutex
 	rounds   int
 	failed   int
-	rows     map[string]*line // by action, and "all"
+	rows     map[string]*line // lines by name of action; "all" counts all rounds
 	failures []string
-	refusals map[string]int // ways that were chosen
+	refusals map[string]int // number of rounds by chosen way
 }
 
 // line is one row of the result table: the rounds with one action.
 type line struct {
 	rounds, published, confirmed, applied, parked, refused, failed int
-	kinds                                                          map[string]int // rounds with a finding of this kind
+	kinds                                                          map[string]int // number of rounds by kind of finding
 }
 
 func newTally(disks bool) *tally {

@@ -32,14 +32,14 @@ type world struct {
 	// are any.
 	serverDisk, targetDisk string
 	unmount                []func()
-	// mend repairs, at the end of the round, what actions left broken.
+	// mend undoes, at the end of the round, the faults that actions left.
 	mend []func() error
 
 	causes   judge.Cause
-	compared bool // the sinks have compared again since the last message
+	compared bool // the sinks have compared their numbers again after the last message
 	notes    []string
-	findings []judge.Finding // found during the round
-	columns  []string        // of SQLite's table
+	findings []judge.Finding // findings made during the round
+	columns  []string        // columns of SQLite's table
 	copies   int             // counter for new paths: see fresh
 
 	mu       sync.Mutex // guards fields that publishers use, too
@@ -48,12 +48,12 @@ type world struct {
 	owner    map[int]*node
 	next     int
 	table    table           // what the table accepts now
-	emptied  bool            // the user deleted rows, and recorded them in gone_t
-	upto     int             // partitions: the first number without one
-	done     map[string]bool // migrations done
+	emptied  bool            // a user deleted rows, and recorded these rows in gone_t
+	upto     int             // first message number without a partition
+	done     map[string]bool // names of the migrations done
 }
 
-// database is the target with its ordinary faults. A method returns when the fault is over.
+// database is the target with its ordinary faults. Each method returns when its fault is over.
 type database interface {
 	spec(w *world) map[string]any // the target's part of the sink's settings
 	create(w *world) error        // creates the tables
@@ -62,8 +62,8 @@ type database interface {
 	rows(w *world) ([]judge.Row, error)
 	gone() ([]int, error) // the rows that the user deleted
 	kill() error          // kills the database's processes; does nothing for SQLite
-	start() error         // starts it after kill or stop
-	restart() error       // restarts it in order
+	start() error         // starts the database after kill or stop
+	restart() error       // restarts the database in order
 	save(to string, how string) (*savedTarget, error)
 	restore(s *savedTarget) error
 	close()
@@ -82,7 +82,7 @@ func newWorld(ctx context.Context, c *campaign, p *plan, dir string) *world {
 		owner: map[int]*node{}, done: map[string]bool{}, upto: 300, columns: liteColumns}
 }
 
-// fail records a broken promise that is visible only now.
+// fail records a broken promise that the judge cannot see later.
 func (w *world) fail(kind, format string, args ...any) {
 	w.findings = append(w.findings, judge.Finding{Kind: kind, Text: fmt.Sprintf(format, args...)})
 }
@@ -93,7 +93,7 @@ func (w *world) say(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf("%5.2fs %s", time.Since(w.born).Seconds(), fmt.Sprintf(format, args...)))
 }
 
-// first is the server that exists in every round.
+// first returns the server that exists in every round.
 func (w *world) first() *node { return w.nodes[0] }
 
 // build starts everything: the database, the first server with its sink, and the publisher.
@@ -183,8 +183,8 @@ func (p *plan) lanesOf() int {
 // advance waits until the first server has confirmed n more messages.
 func (w *world) advance(n int) { w.first().pub.advance(n, 2*time.Second) }
 
-// drained waits until the queues are empty or sinks have stopped. The error says that neither
-// happened.
+// drained waits until the queues are empty or sinks have stopped. It returns an error if neither
+// happens in time.
 func (w *world) drained(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(w.ctx, limit)
 	defer cancel()
@@ -217,7 +217,7 @@ func (w *world) drained(limit time.Duration) error {
 
 func stopped(state string) bool { return state == "refused" || state == "fenced" }
 
-// holds records what a publisher knows after a request.
+// holds records which messages a server must have after a publish request.
 func (w *world) holds(n *node, list []*judge.Message, answered bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -8,12 +8,12 @@ import (
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
 
-// gate has all connections between one process and the database. An ended process reaches nothing,
-// and cut connections end their sessions.
+// gate simulates all connections between one process and the database. After sever the process
+// reaches nothing. After cut every existing connection is lost.
 type gate struct {
 	faults *sinktest.Faults
 	dead   atomic.Bool
-	cuts   atomic.Int64 // connections older than the newest cut are lost
+	cuts   atomic.Int64 // number of cuts; connections from before the newest cut are lost
 }
 
 func (g *gate) sever() { g.dead.Store(true) }
@@ -69,7 +69,7 @@ func (l *gatedLane) Commit(ctx context.Context, p sink.Progress) error {
 	}
 	err := l.Lane.Commit(ctx, p)
 	if gone := l.reach(); gone != nil {
-		return gone // committed or not: the answer does not arrive
+		return gone // the answer is lost, after a successful commit or not
 	}
 	return err
 }

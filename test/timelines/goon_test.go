@@ -8,9 +8,10 @@ import (
 	"github.com/surgetank/surgetank/test/targets/judge"
 )
 
-// goOn acts like a user with stopped sinks. Of two copies one is chosen and the other is stopped.
-// The sink compares again, so that its numbers are current, and one of its ways is chosen. Then
-// everything must be written, and only the messages that the way gave up may be missing or doubled.
+// goOn acts like a user whose sinks have stopped. If two copies of a directory run, it stops one of
+// them. The remaining sink compares again, so that its numbers are current. goOn chooses one of the
+// offered ways. Then everything must be written; only messages that the way announced may be
+// missing or doubled.
 func (w *world) goOn(done *counts) []judge.Finding {
 	if len(w.dirs) > 1 {
 		keep := w.rng.IntN(2)

@@ -10,13 +10,13 @@ import (
 	"github.com/surgetank/surgetank/test/build"
 )
 
-// mutants are sinks with one defect each, and the kinds of findings of which the simulation must
-// report one.
+// mutants are sinks with one defect each. The simulation must report at least one of the listed
+// kinds of findings.
 var mutants = []struct {
 	name   string
 	kinds  []string
 	change build.Change
-	seeds  string // "": 2000
+	seeds  string // number of seeds; "": 2000
 }{
 	{"a target's incarnation is not compared", []string{"lost", "doubled"},
 		build.Change{File: "sink/refusal.go", Old: "case !contains(h, old.position()), old.Queue == h.Queue", New: "case old.Queue == h.Queue"}, ""},
@@ -67,7 +67,7 @@ func TestMutantsAreCaught(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-overlay", list, "-run", "^TestTwoHistories$", ".", "-seeds", cmp.Or(m.seeds, "2000"), "-all", "-v")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
-				t.Fatalf("%v\n%s", err, out) // with -all it only counts
+				t.Fatalf("%v\n%s", err, out) // with -all, findings do not fail the test
 			}
 			for _, k := range m.kinds {
 				if strings.Contains(string(out), "- "+k+": ") {
@@ -75,7 +75,7 @@ func TestMutantsAreCaught(t *testing.T) {
 					return
 				}
 			}
-			t.Fatalf("the seeds did not call it %v:\n%s", m.kinds, out)
+			t.Fatalf("no seed reported a finding of the kinds %v:\n%s", m.kinds, out)
 		})
 	}
 }

@@ -23,9 +23,9 @@ var (
 	allFlag   = flag.Bool("all", false, "go on after failures, and count them by kind")
 )
 
-// TestTwoHistories: whatever happens to either side, each message is written once, or the sink
-// refuses and names the missing ones. Then a way to continue loses and doubles only what it
-// announces.
+// TestTwoHistories: whatever happens to the directory and the database, each message must be
+// written once, or the sink must refuse its target and name the number of missing messages. Then
+// the chosen way to continue may lose and double only the messages that it announces.
 func TestTwoHistories(t *testing.T) {
 	first, last := *firstFlag, *firstFlag+uint64(*seedsFlag)-1
 	if testing.Short() {
@@ -80,10 +80,10 @@ func run(t *testing.T, seed uint64, done *counts) {
 	w.faults.Stop()
 	for _, d := range w.dirs {
 		w.publish(d, 2)
-		_ = d.m.Resume(context.Background(), "s", "") // a sink that is not paused is no error
+		_ = d.m.Resume(context.Background(), "s", "") // the error of a sink that is not paused does not matter
 	}
 	w.drain()
-	w.pass(time.Second) // lets acks in flight finish
+	w.pass(time.Second) // acks in flight arrive meanwhile
 	h := w.collect()
 	r := judge.Check(h)
 	list := r.Findings
@@ -121,7 +121,7 @@ func text(list []judge.Finding) string {
 	return b.String()
 }
 
-// operation is an event. Weight is its frequency.
+// operation is an event. weight is its relative frequency.
 type operation struct {
 	name   string
 	weight int
@@ -155,8 +155,9 @@ var operations = []operation{
 		}
 		w.targetBack()
 	}},
-	// Dropping the progress removes one side's memory. If the other side lost its memory too, or
-	// does not know the newest commits, the loss cannot be detected.
+	// Dropping the progress removes the database's knowledge of written messages. If the directory
+	// has also lost its knowledge, or does not know the newest commits, no sink could detect the
+	// loss.
 	{"drop the progress", 1, func(w *world) bool { return rarely(w) && w.causes&(judge.DirectoryBack|judge.Copied) == 0 }, func(w *world) {
 		_ = w.dirs[0].m.Resume(context.Background(), "s", "")
 		w.drain()
@@ -183,7 +184,8 @@ var operations = []operation{
 	}},
 }
 
-// unrefused keeps a user from resuming a stopped sink before the end of the run.
+// unrefused reports whether no sink has stopped. A stopped sink must not be resumed before the end
+// of the run.
 func unrefused(w *world) bool {
 	for _, d := range w.dirs {
 		if stopped(w.state(d).State) {

@@ -32,7 +32,7 @@ type world struct {
 
 	messages map[int]*judge.Message
 	next     int
-	erased   []int // written, and later deleted by the user
+	erased   []int // messages that were written and whose rows the user deleted
 	causes   judge.Cause
 	lanes    int
 	grouped  bool
@@ -67,7 +67,7 @@ func (w *world) say(format string, args ...any) {
 	w.log = append(w.log, fmt.Sprintf(format, args...))
 }
 
-// spec returns the sink's settings. An in-memory database ignores the address.
+// spec returns the sink's settings. The in-memory database ignores the address in the settings.
 func (w *world) spec() []byte {
 	return fmt.Appendf(nil, `{"queue":"q","sqlite":{"path":"x.db","table":"t","columns":{"id":"message.id","grp":"message.group","v":"$.v"}},"lanes":%d,"batch":{"max":%d,"wait":"2ms"}}`,
 		w.lanes, 1+w.rng.IntN(6))
@@ -90,8 +90,8 @@ func (w *world) open(d *directory) {
 		target, err := w.db.Target(s)
 		return d.gate.wrap(w.faults.Wrap(target)), err
 	}
-	// Each process draws its own random numbers. Two processes with the same numbers would mistake
-	// each other for themselves.
+	// Each process has its own random numbers, because processes recognize themselves by random
+	// ids.
 	seed := rand.New(rand.NewPCG(w.rng.Uint64(), w.rng.Uint64()))
 	var mu sync.Mutex
 	random := func() uint64 { mu.Lock(); defer mu.Unlock(); return seed.Uint64() }
@@ -119,8 +119,8 @@ func (w *world) shut(d *directory) {
 	}
 }
 
-// crash ends a process at this instant. The durable part of its log stays, and so do its commits in
-// the database. The log ends before or after the connections, so some commits lose their acks.
+// crash ends a process at this instant. The durable part of its log and its commits in the database
+// remain. The log ends before or after the connections, so some committed messages lose their acks.
 func (w *world) crash(d *directory) {
 	var left *memlog.Store
 	if w.rng.IntN(2) == 0 {
@@ -130,7 +130,7 @@ func (w *world) crash(d *directory) {
 		d.gate.sever()
 		left = d.store.Copy()
 	}
-	w.shut(d) // its actions from here on reach neither side
+	w.shut(d) // the process's later actions reach neither the log nor the database
 	d.store = left
 }
 
@@ -152,7 +152,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	return w
 }
 
-// publish publishes messages to a directory. All are confirmed when it returns.
+// publish publishes messages to a directory. All messages are confirmed when it returns.
 func (w *world) publish(d *directory, count int) {
 	var list []surgetank.Publishing
 	var sent []int
@@ -183,7 +183,7 @@ func (w *world) publish(d *directory, count int) {
 	}
 }
 
-// pass lets time pass, in which everything else runs.
+// pass waits on the simulated clock while all other goroutines run.
 func (w *world) pass(d time.Duration) { <-time.After(d) }
 
 // state returns the sink's status.
@@ -201,7 +201,7 @@ func (w *world) state(d *directory) (s sink.Status) {
 func stopped(s sink.RunState) bool { return s == sink.StateRefused || s == sink.StateFenced }
 
 // drain waits until every queue is empty or its sink has stopped. It returns false if neither
-// happens.
+// happens in time.
 func (w *world) drain() bool {
 	for range 2000 {
 		over := true

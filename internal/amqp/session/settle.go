@@ -1,7 +1,10 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 )
 
@@ -39,6 +42,7 @@ func appendSettlements(to []surgetank.Settlement, removed []unacked, s wire.Sett
 	if to == nil {
 		to = make([]surgetank.Settlement, 0, max(len(removed), 16))
 	}
+	var reported []*topology.Queue
 	for i := range removed {
 		st := surgetank.Settlement{Receipt: removed[i].receipt}
 		switch {
@@ -49,6 +53,13 @@ func appendSettlements(to []surgetank.Settlement, removed []unacked, s wire.Sett
 			st.Op = surgetank.Nack
 			if removed[i].q.Attrs().Backoff {
 				st.Delay = surgetank.RetryBackoff
+			}
+			if q := removed[i].q; s.Recover {
+				st.Uncounted = true
+				if q.Attrs().Breaker && !slices.Contains(reported, q) {
+					st.Target = surgetank.TargetDown
+					reported = append(reported, q)
+				}
 			}
 		}
 		to = append(to, st)
@@ -100,10 +111,12 @@ func (ch *channel) follow() {
 	ch.due = ch.due[:0]
 }
 
-// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then.
+// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then. The
+// attempts do not count. For each queue with level.breaker, it is one report that the target is
+// down.
 func (ch *channel) recover(requeue bool) error {
 	if !requeue {
 		return wire.Errorf(wire.CodeNotImplemented, "requeue=false")
 	}
-	return ch.settle(wire.Settle{Multiple: true, Requeue: true})
+	return ch.settle(wire.Settle{Multiple: true, Requeue: true, Recover: true})
 }

@@ -25,6 +25,7 @@ func (vh *Vhost) under(name string, a translate.QueueAttrs) translate.QueueAttrs
 		a.HasDLK, a.DLK = true, d.DeadLetterKey
 	}
 	a.Backoff = a.Backoff || d.Backoff
+	a.Breaker = a.Breaker || d.Breaker
 	if d.Overflow != "" && a.Overflow == "" {
 		a.Overflow = d.Overflow
 	}

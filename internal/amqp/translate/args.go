@@ -65,6 +65,7 @@ type QueueAttrs struct {
 	maxPriority   uint8
 	Foreign       bool // another door declared the queue; the broker's settings apply
 	Backoff       bool // a foreign queue that has a retry policy
+	Breaker       bool // level.breaker is set, and not off
 }
 
 // ParseQueueArgs checks and parses the arguments of a new queue. where names the queue in error

@@ -64,7 +64,8 @@ func (a QueueAttrs) RefusesAll() bool {
 
 // AttrsOf describes another door's queue in AMQP's words, as far as AMQP has words for it.
 func AttrsOf(c surgetank.QueueConfig) QueueAttrs {
-	a := QueueAttrs{Durable: !c.Transient, deliveryLimit: -1, ttl: -1, maxLength: -1, maxBytes: -1, Backoff: c.Retry.Initial >= 0}
+	a := QueueAttrs{Durable: !c.Transient, deliveryLimit: -1, ttl: -1, maxLength: -1, maxBytes: -1, Backoff: c.Retry.Initial >= 0,
+		Breaker: c.Level.Breaker != "" && c.Level.Breaker != surgetank.BreakerOff}
 	if c.TTL > 0 {
 		a.Args = a.Args.AddInt(argMessageTTL, c.TTL.Milliseconds())
 	}

@@ -217,6 +217,7 @@ type Settle struct {
 	Tag               uint64
 	Ack               bool // basic.ack; otherwise basic.nack or basic.reject
 	Multiple, Requeue bool
+	Recover           bool // basic.recover, with Multiple and Requeue
 }
 
 // ParseSettle parses the payload of a method frame whose id is IDBasicAck, IDBasicNack or

@@ -69,8 +69,13 @@ func (q *Queue) endBackOffs() {
 		}
 		return 0
 	}) {
-		if x.attempts > 0 && x.state != surgetank.StateDamaged && !q.payRetry() {
+		if x.attempts > 0 && x.state != surgetank.StateDamaged && !x.parking && !q.payRetry() {
 			break
+		}
+		parks := x.parking
+		x.parking = false
+		if most := q.Config.Retry.MaxAttempts; parks && x.state != surgetank.StateDamaged && most > 0 && x.attempts >= most && q.sendToDeadLetter(x, surgetank.ReasonAttempts) {
+			continue
 		}
 		if x.backsOff = false; x.state == surgetank.StateDelayed {
 			q.place(x, 0)

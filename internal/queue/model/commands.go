@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/adapt"
+	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -17,7 +19,9 @@ import (
 func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 	q := m.Queues[name]
 	if q == nil {
-		m.mark(m.make(name, cfg))
+		q = m.make(name, cfg)
+		q.recontrol()
+		m.mark(q)
 		return
 	}
 	if cfg = settings.WithDefaults(cfg); !settings.Equal(q.Config, cfg) {
@@ -26,12 +30,19 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 		if cfg.Group.Fair != was.Group.Fair || (cfg.Level.FreshShare > 0) != (was.Level.FreshShare > 0) || !cfg.Group.Fair && cfg.PriorityStep != was.PriorityStep {
 			q.forgetOrder()
 		}
+		q.recontrol()
+		if was.Paused && !cfg.Paused {
+			q.resumed()
+		}
 		m.mark(q)
 	}
 }
 
 // Pause stops or resumes a queue's hand-outs. A pause for a positive time ends by itself.
 func (m *Model) Pause(q *Queue, paused bool, d time.Duration) {
+	if q.Config.Paused && !paused {
+		defer q.resumed()
+	}
 	q.Config.Paused, q.Config.PausedUntil = paused, time.Time{}
 	if paused && d > 0 {
 		q.Config.PausedUntil = time.Unix(0, m.Now+int64(d)).UTC()
@@ -232,6 +243,9 @@ func (m *Model) Attach(name string, id uint64, opts door.SubscribeOptions, once,
 			return nil, surgetank.CodeExists
 		}
 	}
+	if opts.NoAck && q.Control != nil && q.Control.Limit != nil {
+		return nil, surgetank.CodeInvalid
+	}
 	m.turns++
 	c := &Consumer{id: id, q: q, opts: opts, credit: opts.Credit, once: once, now: now, turn: m.turns}
 	if once || now {
@@ -274,13 +288,13 @@ func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	}
 	for _, seq := range back {
 		if x := q.Find(seq); x != nil && x.consumer == c {
-			q.giveUp(x, 0, false, "")
+			q.giveUp(x, 0, false, "", End{outcome: breaker.Returned})
 		}
 	}
 	if all {
 		for _, x := range slices.Clone(q.msgs) {
 			if x.consumer == c {
-				q.giveUp(x, 0, true, "its consumer went away without an ack")
+				q.giveUp(x, 0, true, "its consumer went away without an ack", End{outcome: breaker.Returned})
 			}
 		}
 	}
@@ -314,23 +328,57 @@ func (l Lease) Holds(c *Consumer) bool { return l.x.consumer == c }
 // Seq returns the message's number.
 func (l Lease) Seq() uint64 { return l.x.seq }
 
-// Settle makes one settlement of a lease that has not ended.
-func (l Lease) Settle(s *surgetank.Settlement) {
+// Settle makes one settlement of a lease that has not ended. at is when it arrived; 0: now.
+func (l Lease) Settle(s *surgetank.Settlement, at int64) {
 	q, x := l.q, l.x
+	end := End{at: at, elapsed: int64(s.Elapsed)}
 	switch s.Op {
 	case surgetank.Ack:
-		q.unlease(x)
+		q.unlease(x, end)
 		q.remove(x)
 	case surgetank.Nack:
-		q.giveUp(x, s.Delay, !s.Uncounted, s.Reason)
+		end.retryAfter = int64(s.RetryAfter)
+		delay, counted := s.Delay, !s.Uncounted
+		switch {
+		case s.Target == surgetank.TargetDown:
+			end.outcome = breaker.Down
+		case s.Target == surgetank.TargetBusy:
+			end.outcome, counted = breaker.Throttle, false
+			if delay >= 0 {
+				delay = max(delay, s.RetryAfter)
+			}
+		case counted:
+			end.outcome = breaker.Failed
+		default:
+			end.outcome = breaker.Returned
+		}
+		q.giveUp(x, delay, counted, s.Reason, end)
 	case surgetank.Reject:
-		q.unlease(x)
+		end.outcome = breaker.BadMessage
+		q.unlease(x, end)
 		x.attempts++
 		if !q.sendToDeadLetter(x, surgetank.ReasonRejected) {
 			q.putBack(x)
 		}
 	case surgetank.Extend:
 		x.deadline = q.m.Now + int64(s.Lease)
+		if c := q.Control; c != nil {
+			was := c.state()
+			if c.Limit != nil && !x.consumer.opts.OwnLevel {
+				c.Limit.Extended(q.m.Now)
+			}
+			if c.Breaker != nil {
+				c.Breaker.Extended(q.m.Now, q.outside(x))
+			}
+			c.changed(was)
+		}
+	}
+}
+
+// resumed follows the end of a pause.
+func (q *Queue) resumed() {
+	if c := q.Control; c != nil && c.Limit != nil {
+		c.Limit.Reset(q.m.Now, adapt.Resumed)
 	}
 }
 
@@ -348,6 +396,14 @@ func (m *Model) Purge(q *Queue, from, below uint64) (n int64) {
 // Delete removes a queue and returns the number of its messages that were not leased.
 func (m *Model) Delete(q *Queue) (n int64) {
 	n = int64(len(q.msgs) - q.count(surgetank.StateLeased, "")) // damaged messages are counted
+	if q.Control != nil {
+		for _, x := range slices.Clone(q.msgs) {
+			if x.state == surgetank.StateLeased {
+				q.unlease(x, End{outcome: breaker.Returned})
+			}
+		}
+		q.leaveControl()
+	}
 	for len(q.consumers) > 0 {
 		m.end(q.consumers[0])
 	}
@@ -408,7 +464,12 @@ func (m *Model) Crash(now int64) {
 	m.rested = false
 	m.order, m.once, m.Outs, m.Ended, m.Full = nil, nil, nil, nil, false
 	clear(m.pools)
-	for _, name := range m.Names() {
+	all := m.Names()
+	slices.SortFunc(all, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
+	for _, name := range all {
+		m.Queues[name].Control = nil
+	}
+	for _, name := range all {
 		q := m.Queues[name]
 		if q.Config.Transient {
 			delete(m.Queues, name)
@@ -420,11 +481,16 @@ func (m *Model) Crash(now int64) {
 		}
 		q.groups = map[string]*flow{plainLine: {}}
 		for _, x := range q.msgs {
-			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil = nil, 0, false, false, 0, 0
+			x.consumer, x.deadline, x.lapsed, x.suspect, x.retry, x.fullUntil, x.parking = nil, 0, false, false, 0, 0, false
 			if x.chain.id != "" && !x.again {
 				x.notBefore = x.chain.due
 			}
 			q.place(x, x.notBefore)
+		}
+	}
+	for _, name := range all {
+		if q := m.Queues[name]; q != nil {
+			q.recontrol()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // Messages whose bodies cannot be read. A message that was handed out, or that is the first of its
@@ -31,7 +32,7 @@ func (m *Model) Quarantine(queue string, seq uint64, l Lease, retry time.Duratio
 		if l.x != x || !m.Lives(l) {
 			return false
 		}
-		q.unlease(x)
+		q.unlease(x, End{outcome: breaker.Returned})
 		q.hold(x, at)
 	case x.state == surgetank.StateReady && q.front(x.key()) == x:
 		q.hold(x, at)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -30,11 +31,14 @@ type Model struct {
 	// Publishers has the confirmed numbers of each publisher.
 	Publishers map[string]*Publisher
 
-	order  []string // queues to serve at the end of the turn, the oldest first
-	made   int      // number of queues ever created
-	once   []*Consumer
-	pools  map[uint64]int // limits
-	turns  int            // number of attaches, and of hand-outs to members of pools
+	order      []string // queues to serve at the end of the turn, the oldest first
+	made       int      // number of queues ever created
+	once       []*Consumer
+	pools      map[uint64]int // limits
+	groupNames []string       // for breakers
+	TurnNo     uint64         // number of the machine's turn, for Released
+
+	turns  int // number of attaches, and of hand-outs to members of pools
 	leases uint64
 	rested bool // it stopped cleanly and was not opened again yet
 }
@@ -61,8 +65,10 @@ type Queue struct {
 	tat       int64
 	accepted  []accepted // all publishes since the opening, with accept.rate
 	order
-	budget account
-	fresh  uint64 // lower messages existed before the broker opened
+	budget  account
+	Control *Control
+	member  uint64
+	fresh   uint64 // lower messages existed before the broker opened
 }
 
 type knownID struct {
@@ -101,6 +107,10 @@ type Message struct {
 	retry        int64    // of a held message: when to read it again; 0: never
 	suspectUntil int64    // of a suspect message: retry, once the message is held
 	lease        uint64   // number of the hand-out, counted by the model
+	handed       int64    // when it was leased
+	released     int64    // when the hand-out left the broker; 0: not known
+	turn         uint64   // of the hand-out
+	parking      bool     // it is parked when its back-off ends
 	backlog      bool     // without a group: in the line for messages that are not fresh
 	chain        chained
 }
@@ -210,6 +220,9 @@ func (q *Queue) due() {
 	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
 		q.m.Pause(q, false, 0)
 	}
+	if c := q.Control; c != nil && c.members()[0] == q {
+		c.tick()
+	}
 	q.age()
 	for _, x := range q.at(func(x *Message) int64 {
 		switch x.state {
@@ -223,7 +236,7 @@ func (q *Queue) due() {
 		if x.state == surgetank.StateDamaged {
 			q.retry(x)
 		} else {
-			q.giveUp(x, -1, true, "the lease ended without an ack")
+			q.giveUp(x, -1, true, "the lease ended without an ack", End{outcome: breaker.Timeout})
 		}
 	}
 	for _, x := range q.at(func(x *Message) int64 {
@@ -365,13 +378,19 @@ func (q *Queue) front(key string) *Message {
 func (q *Queue) mayGo() bool {
 	l := q.Config.Level
 	return !q.Config.Paused && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight) &&
-		!(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now)
+		!(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now) && !q.full()
 }
 
 // waitsForRate tells whether only the queue's rate stops hand-outs.
 func (q *Queue) waitsForRate() bool {
 	l := q.Config.Level
-	return !q.Config.Paused && l.Rate > 0 && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
+	return !q.Config.Paused && !q.shut() && l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
+}
+
+// waitsForLevel tells whether only the limit of the target stops hand-outs.
+func (q *Queue) waitsForLevel() bool {
+	l := q.Config.Level
+	return !q.Config.Paused && !q.shut() && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight) && !(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now) && q.full()
 }
 
 func (q *Queue) groupMayGo(key string) bool {
@@ -401,39 +420,6 @@ func (q *Queue) groupLimit(key string) int {
 
 // willing tells whether the consumer wants a message.
 func (c *Consumer) willing() bool { return c.credit > 0 && !c.stop }
-
-// kept tells whether the limit of its pool stops hand-outs to a consumer.
-func (c *Consumer) kept() bool {
-	limit, held := c.q.m.pools[c.opts.Pool], 0
-	if c.opts.Pool == 0 || limit == 0 {
-		return false
-	}
-	for _, q := range c.q.m.Queues {
-		for _, x := range q.msgs {
-			if x.state == surgetank.StateLeased && x.consumer.opts.Pool == c.opts.Pool {
-				held++
-			}
-		}
-	}
-	return held >= limit
-}
-
-// forgetPool removes the limit of a pool without members.
-func (m *Model) forgetPool(id uint64) {
-	for _, q := range m.Queues {
-		for _, c := range q.consumers {
-			if c.opts.Pool == id {
-				return
-			}
-		}
-		for _, x := range q.msgs {
-			if x.state == surgetank.StateLeased && x.consumer.opts.Pool == id {
-				return
-			}
-		}
-	}
-	delete(m.pools, id)
-}
 
 func (c *Consumer) active() bool {
 	if c.opts.Single {
@@ -473,14 +459,28 @@ func (q *Queue) nextConsumer() *Consumer {
 }
 
 func (q *Queue) dispatch() {
+	if c := q.Control; c != nil {
+		defer c.wakeGated()
+	}
 	q.settle()
 	for {
 		if !q.any() {
 			q.dropEmpty()
 			return
 		}
+		if q.waitsForLevel() {
+			q.gate()
+		}
 		if !q.mayGo() && !q.waitsForRate() {
 			return // a consumer leaves the line only when there is a message to hand out
+		}
+		if q.mayGo() {
+			if o := q.gatedFirst(); o != q {
+				o.serve(o.nextConsumer())
+				q.m.mark(o)
+				q.settle()
+				continue
+			}
 		}
 		c := q.nextConsumer()
 		if c == nil || !q.mayGo() {
@@ -501,7 +501,7 @@ func (q *Queue) dispatch() {
 // serve hands a queue's next message to a consumer that is first in line.
 func (q *Queue) serve(c *Consumer) {
 	q.settle()
-	x := q.front(q.nextGroup())
+	x := q.probe(q.front(q.nextGroup()))
 	if x.suspect && (x.suspectUntil == 0 || x.suspectUntil > q.m.Now) {
 		q.hold(x, x.suspectUntil)
 		return
@@ -520,31 +520,6 @@ func (q *Queue) serve(c *Consumer) {
 		q.m.turns++
 		c.turn = q.m.turns
 	}
-}
-
-// turnOf returns the member of c's pool whose turn it is: of those that their queues would serve
-// now, the one served longest ago. c is one of them.
-func (m *Model) turnOf(c *Consumer) *Consumer {
-	for _, o := range m.members(c.opts.Pool) {
-		if o == c || slices.Contains(o.q.line, o) && o.q.any() && o.q.mayGo() && o.q.nextConsumer() == o {
-			return o
-		}
-	}
-	return c
-}
-
-// members returns the consumers of a pool in the order of their turns.
-func (m *Model) members(pool uint64) []*Consumer {
-	var list []*Consumer
-	for _, q := range m.Queues {
-		for _, c := range q.consumers {
-			if c.opts.Pool == pool {
-				list = append(list, c)
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b *Consumer) int { return a.turn - b.turn })
-	return list
 }
 
 func (q *Queue) handOut(c *Consumer, x *Message) {
@@ -567,6 +542,7 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	out := Out{Queue: q.Name, Consumer: c.id, Seq: x.seq, Group: x.group, Attempt: x.attempts + 1,
 		Redelivered: x.again || x.seq < q.fresh, Leased: !c.opts.NoAck, Deaths: x.deaths}
 	if c.opts.NoAck {
+		q.handed(x, true)
 		if !c.opts.ManualCredit {
 			c.credit++
 		}
@@ -579,15 +555,19 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 			x.deadline = now + int64(lease)
 		}
 		out.Deadline = x.deadline
+		x.handed, x.released, x.turn = now, 0, q.m.TurnNo
+		q.handed(x, false)
 		c.held++
 	}
 	q.m.Outs = append(q.m.Outs, out)
 }
 
-// unlease ends a lease and returns the credit.
-func (q *Queue) unlease(x *Message) {
+// unlease ends a lease and returns the credit. It returns whether a failure costs no attempt, and
+// attempts to return.
+func (q *Queue) unlease(x *Message, end End) (uncounted bool, refunds []breaker.Failure) {
 	c := x.consumer
 	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
+	uncounted, refunds = q.answered(x, c.opts.OwnLevel, end)
 	c.held--
 	if c.opts.Pool != 0 { // the other members of its pool come first
 		for _, o := range q.m.members(c.opts.Pool) {
@@ -600,16 +580,30 @@ func (q *Queue) unlease(x *Message) {
 		c.q.offer(c)
 	}
 	q.m.mark(q)
+	return uncounted, refunds
 }
 
-func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string) {
-	q.unlease(x)
+func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string, end End) {
+	uncounted, refunds := q.unlease(x, end)
+	if c := q.Control; c != nil {
+		defer func() { c.refund(refunds) }()
+	}
 	if q.superseded(x) {
 		return
 	}
+	if uncounted {
+		counted, delay = false, max(0, delay)
+	}
 	if counted {
 		x.attempts++
-		if x.attempts >= q.Config.Retry.MaxAttempts && q.Config.Retry.MaxAttempts > 0 {
+		if r := q.schedule(why); x.attempts >= r.MaxAttempts && r.MaxAttempts > 0 {
+			if c := q.Control; c != nil && c.Breaker != nil && !x.lapsed {
+				if wait := c.Breaker.ParkDelay(q.m.Now); wait > 0 {
+					x.again, x.failure, x.parking = true, why, true
+					q.place(x, q.m.Now+wait)
+					return
+				}
+			}
 			if !q.sendToDeadLetter(x, surgetank.ReasonAttempts) {
 				q.putBack(x)
 			}
@@ -627,7 +621,7 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 		x.failure = why
 	}
 	if delay < 0 {
-		delay = q.backoff(x)
+		delay = q.backoff(x, why)
 	}
 	switch {
 	case delay > 0:
@@ -639,8 +633,8 @@ func (q *Queue) giveUp(x *Message, delay time.Duration, counted bool, why string
 	}
 }
 
-func (q *Queue) backoff(x *Message) time.Duration {
-	r := q.Config.Retry
+func (q *Queue) backoff(x *Message, why string) time.Duration {
+	r := q.schedule(why)
 	if r.Initial <= 0 {
 		return 0
 	}
@@ -653,7 +647,7 @@ func (q *Queue) putBack(x *Message) {
 	if x.lapsed {
 		x.fullUntil = q.m.Now + int64(time.Second)
 	}
-	q.place(x, q.m.Now+int64(max(q.backoff(x), time.Second)))
+	q.place(x, q.m.Now+int64(max(q.backoff(x, "it was given up, and its dead-letter queue had no room"), time.Second)))
 }
 
 // expire gives up an expired message. It returns false if the dead-letter queue is full.

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/breaker"
 )
 
 // Why returns the word of the verdict on a queue's next message.
@@ -24,6 +25,8 @@ func (q *Queue) Why() string {
 		return "empty"
 	case q.Config.Paused:
 		return "paused"
+	case q.shut():
+		return q.whyShut()
 	case len(q.consumers) == 0:
 		return "no_consumer"
 	case q.any():
@@ -65,6 +68,8 @@ func (q *Queue) WhyMessage(seq uint64) string {
 		return "leased"
 	case q.Config.Paused:
 		return "paused"
+	case q.shut():
+		return q.whyShut()
 	case len(q.consumers) == 0:
 		return "no_consumer"
 	case q.stuck(x):
@@ -111,14 +116,24 @@ func (q *Queue) WhyMessage(seq uint64) string {
 	return q.whyLevel()
 }
 
+// whyShut returns the word of a breaker that stops hand-outs.
+func (q *Queue) whyShut() string {
+	if q.Control.state() == breaker.Probing {
+		return "probing"
+	}
+	return "breaker_open"
+}
+
 // whyLevel returns the queue's reason why a message waits whose group may go.
 func (q *Queue) whyLevel() string {
 	l := q.Config.Level
 	switch {
 	case l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight:
 		return "level_in_flight"
-	case !q.mayGo():
+	case l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now:
 		return "level_rate"
+	case q.full():
+		return "level_adaptive"
 	}
 	for _, c := range q.line {
 		if c.willing() && c.active() && !c.kept() {

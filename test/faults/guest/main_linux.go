@@ -3,11 +3,11 @@
 // configures the network, mounts the disk, and starts the server. Then it forwards connections,
 // because by default the server listens on the loopback address alone.
 //
-// The kernel's command line has its parameters: guest.fs (ext4 or xfs), guest.http (the address in
-// the ready line) and guest.pid (the machine's process on the host). The ready line goes to the
-// second serial port, all other output to the console. A second TCP port accepts orders over HTTP.
-// /clock?set=UNIX or ?add=SECONDS sets the clock. /net?… shapes the network with arguments of tc.
-// /stop stops the server in order and switches the machine off.
+// The kernel's command line has the parameters of this program: guest.fs (ext4 or xfs), guest.http
+// (the address in the ready line) and guest.pid (the machine's process on the host). The ready line
+// goes to the second serial port, all other output to the console. A second TCP port accepts orders
+// over HTTP. /clock?set=UNIX or ?add=SECONDS sets the clock. /net?… shapes the network with
+// arguments of tc. /stop stops the server in order and switches the machine off.
 package main
 
 import (
@@ -45,7 +45,7 @@ func main() {
 	select {}
 }
 
-// run does everything. It returns when the server has ended.
+// run does all steps of the package comment. It returns when the server has ended.
 func run() error {
 	for _, m := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
 		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
@@ -96,8 +96,7 @@ func modules() error {
 	return nil
 }
 
-// up gives an interface an address with a mask of 24 bits, once the kernel has found the
-// interface.
+// up waits until the kernel has found an interface, and sets its address with a mask of 24 bits.
 func up(name, ip string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
@@ -134,8 +133,8 @@ func up(name, ip string) error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r)
 }
 
-// disk mounts the device, once the kernel has found it. The file system repairs itself from its
-// journal.
+// disk waits until the kernel has found the device, and mounts it. The mount replays the file
+// system's journal.
 func disk(device, kind string) (err error) {
 	for range 200 {
 		if err = unix.Mount(device, "/disk", kind, 0, ""); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENXIO) {
@@ -190,7 +189,7 @@ func serve(args map[string]string) error {
 	return cmd.Wait()
 }
 
-// forward forwards every connection.
+// forward accepts connections on one address and forwards each to the other.
 func forward(from, to string) error {
 	l, err := net.Listen("tcp", from)
 	if err != nil {
@@ -209,8 +208,8 @@ func forward(from, to string) error {
 	return nil
 }
 
-// pass copies in both directions until both are at their end. If one side breaks, it closes the
-// other.
+// pass copies between two connections in both directions until both directions have ended. If one
+// connection breaks, it closes the other.
 func pass(c net.Conn, to string) {
 	defer c.Close()
 	s, err := net.Dial("tcp", to)

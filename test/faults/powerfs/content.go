@@ -22,7 +22,8 @@ func newContent() content { return content{pages: map[int64]*page{}} }
 
 func (c *content) clone() content { return content{c.size, maps.Clone(c.pages)} }
 
-// own returns a page to write to: a new one if there is none, a copy if other has the same page.
+// own returns a page that may be written: a new page if there is none, or a copy if other shares
+// the page.
 func (c *content) own(i int64, other *content) *page {
 	p := c.pages[i]
 	switch {

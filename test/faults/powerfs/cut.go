@@ -8,21 +8,21 @@ import (
 	"slices"
 )
 
-// Survival says what is left of unsynced changes.
+// Survival says which unsynced changes survive a power cut.
 type Survival int
 
 // The kinds of power cut.
 const (
-	// Nothing keeps no unsynced change.
+	// Nothing loses every unsynced change.
 	Nothing Survival = iota
-	// Some keeps some of the changes in no order: each sector of a write, each size and each name
-	// separately.
+	// Some keeps a random part of the changes. Each sector of a write, each size and each name
+	// survives or not by itself.
 	Some
 	// Torn keeps all changes before some moment, a part of the write at that moment, and no later
 	// change. The part may end inside a sector.
 	Torn
-	// Noise gives files their new size. Of the written bytes a part is there, a part is zeros and
-	// a part is noise, also in reserved room. Other bytes stay unchanged.
+	// Noise gives files their new size. Of the written bytes, a part survives, a part becomes zeros
+	// and a part becomes noise. Reserved room can become noise, too. Other bytes stay unchanged.
 	Noise
 	// Bytes keeps written bytes and loses changes of names.
 	Bytes
@@ -34,8 +34,8 @@ func (s Survival) String() string {
 	return [...]string{"nothing unsynced left", "some of the unsynced left", "torn", "noise", "names lost", "bytes lost"}[s]
 }
 
-// After returns the disk as it is after a power cut now: everything on it is durable, and its power
-// is on. The power of the old disk stays off, and its callers wait until Release.
+// After cuts the power and returns the disk as it is afterwards: everything on the new disk is
+// durable, and its power is on. The old disk's power stays off, and its callers wait until Release.
 func (d *Disk) After(s Survival, rng *rand.Rand) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -70,10 +70,10 @@ func (d *Disk) oldest() int64 {
 		if len(n.pending) > 0 {
 			oldest = min(oldest, n.pending[0].step)
 		}
-		for _, e := range n.entries { // unordered: a minimum does not depend on the order
+		for _, e := range n.entries { // the order of the map does not affect a minimum
 			walk(e)
 		}
-		for _, e := range n.keptEntries { // unordered: as above
+		for _, e := range n.keptEntries { // the order does not matter here either
 			walk(e)
 		}
 	}
@@ -85,12 +85,13 @@ func (d *Disk) oldest() int64 {
 type cutter struct {
 	survival Survival
 	rng      *rand.Rand
-	moment   int64 // of a torn cut
+	moment   int64 // step of a torn cut: later changes are lost
 	next     *Disk
-	names    map[*node]map[string]*node // of directories, after the cut
+	names    map[*node]map[string]*node // names in each directory after the cut
 }
 
-// entries returns a directory's durable names; surviving changes are applied to them.
+// entries returns a directory's names on the next disk. The caller applies surviving changes to
+// them.
 func (c *cutter) entries(dir *node) map[string]*node {
 	if c.names[dir] == nil {
 		c.names[dir] = maps.Clone(dir.keptEntries)
@@ -177,17 +178,17 @@ func (c *cutter) resize(left, kept *content, ch change) {
 		return
 	}
 	for at := (was + pageSize - 1) / pageSize * pageSize; at+pageSize <= ch.off; at += pageSize {
-		if c.rng.IntN(32) == 0 { // new room reads as old data of the disk
+		if c.rng.IntN(32) == 0 { // the new room contains old data of the disk
 			left.write(c.noise(pageSize), at, kept)
 		}
 	}
 }
 
-// scatter writes a change sector by sector. Each sector survives or not; with noise it may also be
-// something else.
+// scatter writes a change sector by sector. Each sector survives or is lost; with Noise it can also
+// become zeros or noise.
 func (c *cutter) scatter(left, kept *content, ch change) {
 	b, off := ch.data, ch.off
-	keep := 1 + c.rng.IntN(9) // of ten; some writes survive almost whole, some hardly
+	keep := 1 + c.rng.IntN(9) // this many of ten sectors survive, on average
 	if c.survival == Noise {
 		left.size = max(left.size, off+int64(len(b)))
 	}

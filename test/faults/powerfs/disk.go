@@ -22,16 +22,16 @@ const (
 // Op is an operation passed to a Fault.
 type Op struct {
 	Kind Kind
-	Data []byte // of a write; do not keep or change it
+	Data []byte // bytes of a write; do not keep or change them
 }
 
 // Outcome is a Fault's decision about an operation. The zero value lets the operation happen.
 type Outcome struct {
-	// Err is returned instead of carrying the operation out. A failed sync leaves the file as Linux
-	// does: the written data can still be read, counts as clean, and no later sync writes it to the
-	// disk.
+	// If Err is set, the operation is not carried out and returns Err. A failed sync leaves the
+	// file as on Linux: the written data can still be read and counts as clean, but no later sync
+	// writes the data to the disk.
 	Err syscall.Errno
-	// Short, if above 0, is how many bytes a write accepts at most.
+	// Short, if above 0, is the most bytes that a write accepts.
 	Short int
 	// Lie makes a sync succeed without effect.
 	Lie bool
@@ -41,12 +41,12 @@ type Outcome struct {
 // use by many goroutines.
 type Fault func(Op) Outcome
 
-// Disk is an in-memory file system that knows which part of it would survive. Its methods are safe
-// for use by many goroutines.
+// Disk is an in-memory file system that knows which of its data a power cut would lose. Its methods
+// are safe for use by many goroutines.
 type Disk struct {
 	mu      sync.Mutex
 	root    *node
-	nodes   uint64 // inode numbers given so far
+	nodes   uint64 // inode numbers used so far
 	steps   int64  // operations carried out
 	names   []nameChange
 	fault   Fault
@@ -64,9 +64,9 @@ type node struct {
 	mode   uint32 // including the type
 
 	live, kept content
-	pending    []change // since the last sync, oldest first
+	pending    []change // changes since the last sync, oldest first
 
-	entries, keptEntries map[string]*node // of a directory; nil in a file
+	entries, keptEntries map[string]*node // names in a directory; nil in a file
 }
 
 func (n *node) dir() bool { return n.entries != nil }
@@ -74,17 +74,17 @@ func (n *node) dir() bool { return n.entries != nil }
 // change is an unsynced change of a file: bytes at an offset, or, without bytes, a new size.
 type change struct {
 	step  int64
-	off   int64 // or the new size
+	off   int64 // offset, or the new size
 	data  []byte
 	grows bool // a size reserved with fallocate: it never shrinks a file
 }
 
-// nameChange is an unsynced change of directories: the node gets the name to, loses the name from,
-// or both.
+// nameChange is an unsynced change of directories: the node gets a name in directory to, loses a
+// name in directory from, or both.
 type nameChange struct {
 	step     int64
 	node     *node
-	from, to *node // directories; nil: there is none
+	from, to *node // directories; nil: no name is lost or gained
 	old, new string
 }
 
@@ -105,7 +105,8 @@ func (d *Disk) newFile(perm uint32) *node {
 	return &node{number: d.nodes, mode: syscall.S_IFREG | perm, live: newContent(), kept: newContent()}
 }
 
-// SetFault sets the function that decides about later operations; nil: all are carried out.
+// SetFault sets the function that decides about later operations; nil: all operations are carried
+// out.
 func (d *Disk) SetFault(f Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -118,7 +118,7 @@ func TestEveryMixSurvives(t *testing.T) {
 				return "?"
 			}
 			if got[0] != 'o' || got[sectorSize/2-1] != 'o' || got[3*sectorSize-1] != 'o' {
-				t.Fatalf("%v, seed %d: bytes that nobody wrote have changed", s, seed)
+				t.Fatalf("%v, seed %d: bytes that were not written have changed", s, seed)
 			}
 			seen["first "+kind(got[sectorSize/2])] = true
 			seen["last "+kind(got[2*sectorSize+sectorSize/2-1])] = true
@@ -135,19 +135,19 @@ func TestEveryMixSurvives(t *testing.T) {
 		default:
 			want = append(want, "not grown")
 			if seen["first ?"] || seen["last ?"] || seen["first 0"] {
-				t.Errorf("%v: noise that nobody asked for", s)
+				t.Errorf("%v: noise although the survival is not Noise", s)
 			}
 		}
 		for _, w := range want {
 			if !seen[w] {
-				t.Errorf("%v: in 200 cuts never %s", s, w)
+				t.Errorf("%v: none of 200 cuts left %s", s, w)
 			}
 		}
 	}
 }
 
-// TestTornIsAPrefix: of numbered writes to two files, and names between them, a first part survives
-// and nothing after it.
+// TestTornIsAPrefix writes numbered records to two files, with names between them. After a torn
+// cut, only the operations before some moment survive.
 func TestTornIsAPrefix(t *testing.T) {
 	most := 0
 	for seed := range uint64(100) {
@@ -168,7 +168,7 @@ func TestTornIsAPrefix(t *testing.T) {
 		most = max(most, inB)
 	}
 	if most < 8 {
-		t.Errorf("no cut came late: at most %d of 10", most)
+		t.Errorf("no cut kept almost all writes: at most %d of 10", most)
 	}
 }
 
@@ -187,9 +187,9 @@ func TestFailedSyncForgets(t *testing.T) {
 		return o
 	})
 	if errno := d.sync(f); errno != syscall.EIO {
-		t.Fatalf("the failing sync gave %v", errno)
+		t.Fatalf("the failing sync returned %v", errno)
 	}
-	must(t, d.sync(f)) // like Linux: there is nothing to write
+	must(t, d.sync(f)) // as on Linux, the data counts as clean: nothing is written
 	if got := text(t, d, "f"); got != "new" {
 		t.Errorf("the page cache says %q, want new", got)
 	}
@@ -204,11 +204,11 @@ func TestLyingAndShortWrites(t *testing.T) {
 	must(t, d.syncDir(d.root))
 	d.SetFault(func(Op) Outcome { return Outcome{Short: 2, Lie: true} })
 	if n, errno := d.write(f, []byte("abc"), 0); n != 2 || errno != 0 {
-		t.Errorf("a short write took %d: %v", n, errno)
+		t.Errorf("a short write accepted %d bytes: %v", n, errno)
 	}
 	must(t, d.sync(f))
 	if got := text(t, d.After(Nothing, seeded(1)), "f"); got != "" {
-		t.Errorf("after a sync that was a lie there is %q", got)
+		t.Errorf("after a sync without effect the file has %q", got)
 	}
 }
 
@@ -224,13 +224,13 @@ func TestCutStopsEverything(t *testing.T) {
 	after := d.After(Nothing, seeded(1))
 	d.Release()
 	if errno := <-ended; errno != syscall.EIO {
-		t.Errorf("the sync that met the cut gave %v", errno)
+		t.Errorf("the sync during the cut returned %v", errno)
 	}
 	if got := text(t, after, "f"); got != "" {
-		t.Errorf("the sync that met the cut was carried out: %q", got)
+		t.Errorf("the sync during the cut was carried out: %q", got)
 	}
 	if _, errno := d.write(f, []byte("b"), 0); errno != syscall.EIO {
-		t.Errorf("a write after the cut gave %v", errno)
+		t.Errorf("a write after the cut returned %v", errno)
 	}
 }
 

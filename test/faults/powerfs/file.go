@@ -64,11 +64,11 @@ func (d *Disk) sync(n *node) syscall.Errno {
 	case o.Lie:
 		return 0
 	case o.Err != 0:
-		n.pending = nil // clean, although not on the disk
+		n.pending = nil // the data counts as clean although the disk lacks it
 		return o.Err
 	}
 	for _, c := range n.pending {
-		if c.data == nil { // sizes are rare
+		if c.data == nil { // a new size, which is rare
 			n.kept = n.live.clone()
 			n.pending = nil
 			return 0

@@ -95,7 +95,7 @@ func (i *inode) Lookup(ctx context.Context, name string, out *fuse.EntryOut) (*f
 	return i.child(ctx, n, out), 0
 }
 
-// Create makes and opens a file.
+// Create creates and opens a file.
 func (i *inode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
 	n, errno := i.disk.enter(i.node, name, syscall.S_IFREG|mode&0o7777)
 	if errno != 0 {
@@ -123,7 +123,8 @@ func (i *inode) Rmdir(_ context.Context, name string) syscall.Errno {
 	return i.disk.remove(i.node, name, true)
 }
 
-// Rename renames. It does not support exchanging, or refusing to replace.
+// Rename renames a file or directory. It does not support the flags RENAME_EXCHANGE and
+// RENAME_NOREPLACE.
 func (i *inode) Rename(_ context.Context, name string, to fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
 	dir, ok := to.(*inode)
 	if !ok || flags != 0 {
@@ -149,7 +150,7 @@ func (i *inode) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 // openFlags keep the kernel from caching contents, which may be stale after the disk has changed.
 const openFlags = fuse.FOPEN_DIRECT_IO
 
-// Open opens a file without a handle, because the node has all state.
+// Open opens a file. It returns no handle, because the node has all state.
 func (i *inode) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	return nil, openFlags, 0
 }

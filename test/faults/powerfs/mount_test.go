@@ -14,9 +14,9 @@ import (
 	"github.com/surgetank/surgetank/test/kit/namespace"
 )
 
-// The test program starts itself again: first in a mount namespace of its own, where it may mount.
-// There it starts the program that uses the file system, in a process of its own for the reason
-// given at Mount.
+// The test program restarts itself in a mount namespace of its own, where it can mount. There it
+// starts itself once more, as the program that uses the file system. That program needs a separate
+// process, for the reason at Mount.
 const asProgram = "SURGETANK_POWERFS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -27,12 +27,12 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	_ = namespace.Own(0) // tests that need one are skipped without it
+	_ = namespace.Own(0) // tests that need a namespace are skipped without one
 	os.Exit(m.Run())
 }
 
-// program writes a file, prints a confirmation, and replaces the file by a longer one. With syncs
-// it does this correctly; without, it leaves out the syncs.
+// program writes a file, prints a confirmation, and replaces the file by a longer one. If syncs is
+// false, it leaves out the syncs.
 func program(dir string, syncs bool) error {
 	sync := func(f *os.File) error {
 		if !syncs {
@@ -99,7 +99,7 @@ func TestAProgramThatForgetsToSync(t *testing.T) {
 		if err := m.Unmount(); err != nil {
 			t.Fatal(err)
 		}
-		m, err = after.Mount(at) // it can be mounted again
+		m, err = after.Mount(at) // the disk after the cut
 		if err != nil {
 			t.Fatal(err)
 		}

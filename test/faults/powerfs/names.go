@@ -54,7 +54,7 @@ func (d *Disk) remove(dir *node, name string, isDir bool) syscall.Errno {
 	return 0
 }
 
-// move renames a node and replaces a node with the new name.
+// move renames a node. A node that already has the new name is replaced.
 func (d *Disk) move(from *node, old string, to *node, name string) syscall.Errno {
 	o, errno := d.begin(Op{Kind: Name})
 	if errno != 0 {
@@ -87,8 +87,8 @@ func (d *Disk) rename(c nameChange) {
 	d.names = append(d.names, c)
 }
 
-// apply makes the change in the entries returned by of. A name that now belongs to another node is
-// not removed.
+// apply makes the change in each directory's names, which the function of returns. A name that now
+// belongs to another node is not removed.
 func (c *nameChange) apply(of func(*node) map[string]*node) {
 	if c.from != nil && of(c.from)[c.old] == c.node {
 		delete(of(c.from), c.old)

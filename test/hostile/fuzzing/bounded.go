@@ -1,4 +1,4 @@
-// Package fuzzing is shared by fuzz tests.
+// Package fuzzing has a check for fuzz tests.
 package fuzzing
 
 import (
@@ -6,19 +6,18 @@ import (
 	"testing"
 )
 
-// slack is the allowed allocation for any input: the runtime counts by spans, and other goroutines
-// allocate, too.
+// slack is the allocation that is allowed for any input, because the runtime counts whole spans,
+// and other goroutines allocate, too.
 const slack = 8 << 20
 
-// Bounded runs f and fails if it allocated more than perByte bytes for each of n bytes of input,
-// plus 8 MiB. Code must not allocate for a length that was only declared, or faster than in
-// proportion to the input.
+// Bounded runs f. It fails the test if f allocated more than n*perByte bytes plus 8 MiB, where n is
+// the length of the input. So a length that is only declared must not cause an allocation.
 func Bounded(t testing.TB, n, perByte int, f func()) {
 	t.Helper()
 	before := allocated()
 	f()
 	if used := allocated() - before; used > slack+uint64(n)*uint64(perByte) {
-		t.Errorf("%d bytes of input made %d bytes", n, used)
+		t.Errorf("%d bytes of input made the code allocate %d bytes", n, used)
 	}
 }
 

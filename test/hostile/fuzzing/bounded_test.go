@@ -18,6 +18,6 @@ func TestBounded(t *testing.T) {
 	Bounded(&good, 100, 100, func() { sink = make([]byte, 1000) })
 	Bounded(&bad, 100, 100, func() { sink = make([]byte, 64<<20) })
 	if good.failed || !bad.failed {
-		t.Errorf("1,000 bytes fail %v, 64 MiB fail %v", good.failed, bad.failed)
+		t.Errorf("an allocation of 1,000 bytes fails: %v, of 64 MiB: %v", good.failed, bad.failed)
 	}
 }

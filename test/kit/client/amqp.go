@@ -20,7 +20,7 @@ type Options struct {
 	User, Password string
 	Heartbeat      time.Duration
 	Patience       time.Duration           // limits the dial, and then the handshake; 0: 10 s
-	Wrap           func(net.Conn) net.Conn // of the socket
+	Wrap           func(net.Conn) net.Conn // wraps the socket; nil: no wrapper
 }
 
 // Connect opens a connection to an address, HOST:PORT.
@@ -43,7 +43,7 @@ func connect(address string, o Options) (conn *amqp.Connection, nc net.Conn, err
 			if nc, err = net.DialTimeout(network, addr, o.Patience); err != nil {
 				return nil, err
 			}
-			if err := nc.SetDeadline(time.Now().Add(o.Patience)); err != nil { // for the handshake; the client removes it
+			if err := nc.SetDeadline(time.Now().Add(o.Patience)); err != nil { // limits the handshake; the client removes the limit
 				return nil, errors.Join(err, nc.Close())
 			}
 			if o.Wrap != nil {
@@ -74,14 +74,14 @@ func Dial(address string, o Options, confirm bool) (*AMQP, error) {
 // Close ends a connection in order. A nil connection is no error.
 func (k *AMQP) Close() {
 	if k != nil {
-		_ = k.Conn.CloseDeadline(time.Now().Add(5 * time.Second)) // it may already be closed
+		_ = k.Conn.CloseDeadline(time.Now().Add(5 * time.Second)) // the connection may already be closed
 	}
 }
 
 // Drop ends a connection as a crash of its client would.
 func (k *AMQP) Drop() {
 	if k != nil {
-		_ = k.nc.Close() // it may already be closed
+		_ = k.nc.Close() // the connection may already be closed
 		_ = k.Conn.CloseDeadline(time.Now().Add(time.Second))
 	}
 }

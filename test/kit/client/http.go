@@ -1,5 +1,5 @@
-// Package client has the clients of campaigns. Over HTTP a call distinguishes what is certain from
-// what is not; see Outcome. Over AMQP there is a connection that can be dropped.
+// Package client has the clients of campaigns. An HTTP call returns an Outcome, which tells whether
+// the request was certainly carried out. An AMQP connection can be dropped as by a crash.
 package client
 
 import (
@@ -18,7 +18,7 @@ import (
 
 // HTTP uses the API of a server. Its methods are safe for use by many goroutines.
 type HTTP struct {
-	Timeout time.Duration // of each call, besides the time that the call asks the server to wait
+	Timeout time.Duration // limit for each call, in addition to the wait that the call requests
 	base    func() string // URL, asked before every call: a restart or a proxy can change it
 	http    *http.Client
 }
@@ -37,9 +37,9 @@ type Outcome string
 
 // The three outcomes.
 const (
-	Done    Outcome = "ok"   // it was carried out
-	Refused Outcome = "fail" // it was not carried out
-	Unknown Outcome = "info" // it may have been carried out
+	Done    Outcome = "ok"   // the call was carried out
+	Refused Outcome = "fail" // the call was not carried out
+	Unknown Outcome = "info" // the call may have been carried out
 )
 
 // Errors of Answer.Err.
@@ -48,7 +48,7 @@ var (
 	ErrUnknown = errors.New("no certain answer")
 )
 
-// Answer is the result of a call. Code is the API's error code, or a word for why there is none.
+// Answer is the result of a call. Code is the API's error code, or, without a code, a short reason.
 type Answer struct {
 	Outcome    Outcome
 	Code       string
@@ -57,8 +57,8 @@ type Answer struct {
 	Call, Back time.Time
 }
 
-// Err returns nil for Done, and otherwise an error that wraps ErrRefused or ErrUnknown. Without an
-// answer it is that error itself.
+// Err returns nil for Done, and otherwise an error that wraps ErrRefused or ErrUnknown. If there
+// was no answer, Err returns ErrRefused or ErrUnknown itself.
 func (a *Answer) Err() error {
 	err := ErrUnknown
 	switch {
@@ -85,8 +85,9 @@ func outcomeOf(code string) Outcome {
 	return Refused
 }
 
-// Do sends one request. wait is the time for which the request asks the server to wait. Without an
-// answer, only an error of dialling makes it certain that the request did not reach the server.
+// Do sends one request. wait is the time for which the request asks the server to wait. If no
+// answer comes, the outcome is Unknown. Only after a failed dial is the outcome Refused, because
+// the request was not sent.
 func (c *HTTP) Do(ctx context.Context, method, path, contentType string, body []byte, wait time.Duration) Answer {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout+wait)
 	defer cancel()
@@ -119,7 +120,7 @@ func (c *HTTP) Do(ctx context.Context, method, path, contentType string, body []
 		return a
 	}
 	var p struct{ Code string }
-	_ = json.Unmarshal(a.Body, &p) // a text without a code is uncertain
+	_ = json.Unmarshal(a.Body, &p) // an answer without a code is uncertain
 	a.Outcome, a.Code = outcomeOf(p.Code), p.Code
 	return a
 }
@@ -150,9 +151,9 @@ type Message struct {
 type Result struct {
 	Outcome Outcome
 	Code    string
-	ID      string // of a published message
-	// Duplicate: the message may have been stored by an earlier call. For several messages the
-	// answer says only how many were duplicates, not which.
+	ID      string // the published message's id
+	// Duplicate: the message may have been stored by an earlier call. The answer to several
+	// messages tells only the number of duplicates.
 	Duplicate bool
 }
 
@@ -207,7 +208,7 @@ func (c *HTTP) Publish(ctx context.Context, queue string, msgs []Message) (resul
 	if a.Status == 0 || json.Unmarshal(a.Body, &p) != nil || len(p.IDs) != len(msgs) {
 		return results, 0, a
 	}
-	for i, id := range p.IDs { // some were stored
+	for i, id := range p.IDs { // the server stored some of the messages
 		if id != nil {
 			results[i] = Result{Done, "", *id, true}
 		}
@@ -245,8 +246,8 @@ func (c *HTTP) Receive(ctx context.Context, queue string, most int, wait, lease 
 	return got.Messages, a
 }
 
-// Settle acks, nacks or extends, as verb says. members are the members of the request besides the
-// receipts. It returns the outcome for each receipt.
+// Settle acks, nacks or extends, as verb says. members are the further JSON members of the request,
+// after the receipts. It returns the outcome for each receipt.
 func (c *HTTP) Settle(ctx context.Context, verb, queue string, receipts []string, members string) ([]Result, Answer) {
 	var got struct {
 		Results []struct {

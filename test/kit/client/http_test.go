@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestOutcomes: each answer to a publish of two messages, and what is certain after it.
+// TestOutcomes: for each answer to a publish of two messages, Publish returns only outcomes that
+// are certain.
 func TestOutcomes(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int // 0: the connection ends in the middle of the answer

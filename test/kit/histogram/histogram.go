@@ -13,7 +13,7 @@ import (
 // merge it only after the writer has ended.
 type Histogram struct {
 	count   int64
-	buckets []int64 // up to the highest one in use
+	buckets []int64 // counts of the buckets up to the highest that is used
 }
 
 const (
@@ -44,7 +44,7 @@ func (h *Histogram) grow(n int) {
 	}
 }
 
-// Add counts a duration. A negative one counts as 0.
+// Add counts a duration. A negative duration counts as 0.
 func (h *Histogram) Add(d time.Duration) {
 	b := bucketOf(d)
 	h.grow(b + 1)
@@ -61,7 +61,8 @@ func (h *Histogram) Merge(other *Histogram) {
 	h.count += other.count
 }
 
-// Quantile returns the value that a share q of all values does not exceed; 0 if there are none.
+// Quantile returns the value that a share q of all values does not exceed. Without values it
+// returns 0.
 func (h *Histogram) Quantile(q float64) time.Duration {
 	before := min(int64(q*float64(h.count)), h.count-1) // number of values that are smaller or equal
 	for i, n := range h.buckets {
@@ -72,7 +73,7 @@ func (h *Histogram) Quantile(q float64) time.Duration {
 	return 0
 }
 
-// Millis is Quantile in milliseconds.
+// Millis returns Quantile in milliseconds.
 func (h *Histogram) Millis(q float64) float64 {
 	return float64(h.Quantile(q)) / float64(time.Millisecond)
 }

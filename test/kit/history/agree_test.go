@@ -11,7 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// slowOrder is the definition of GroupOrder: it compares every pair of values of one group.
+// slowOrder checks the definition of GroupOrder directly: it compares every pair of values of one
+// group.
 func slowOrder(items []item) bool {
 	for i := range items {
 		for j := range items {
@@ -24,8 +25,8 @@ func slowOrder(items []item) bool {
 	return true
 }
 
-// TestOrderSweepAgreesWithAllPairs compares the sweep with its definition on small random
-// histories, legal and illegal.
+// TestOrderSweepAgreesWithAllPairs compares the sweep with slowOrder on small random histories,
+// legal and illegal.
 func TestOrderSweepAgreesWithAllPairs(t *testing.T) {
 	verdicts := map[bool]int{}
 	for seed := range uint64(20_000) {
@@ -51,7 +52,7 @@ func TestOrderSweepAgreesWithAllPairs(t *testing.T) {
 		verdicts[want]++
 	}
 	if verdicts[true] < 1000 || verdicts[false] < 1000 {
-		t.Errorf("the histories are one-sided: %v", verdicts)
+		t.Errorf("the histories must be partly legal and partly illegal: %v", verdicts)
 	}
 }
 
@@ -80,7 +81,7 @@ func TestJournalKeepsWhatWasRecorded(t *testing.T) {
 		t.Error(diff)
 	}
 	if _, err := Create(path, "again", 1); err == nil {
-		t.Error("a journal was written over")
+		t.Error("Create overwrote an existing journal")
 	}
 }
 

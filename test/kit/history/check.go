@@ -28,11 +28,11 @@ type Report struct {
 	Unclear  []string // undecided questions, with the reason
 }
 
-// doubles are the checks whose findings count as doubled. Order findings have a separate column,
-// and TotalQueue counts lost ones.
+// doubles are the checks whose findings count as doubled. Report.Disorder counts findings about
+// order, and TotalQueue counts lost values.
 var doubles = []string{"redelivered", "stored twice", "id reused", "two leases", "life cycle", "row doubled"}
 
-// missing are the checks whose findings count as lost, besides TotalQueue's.
+// missing are the checks whose findings count as lost, in addition to TotalQueue's lost values.
 var missing = []string{"unsettled", "dead letter lost", "row lost"}
 
 // Check runs every checker that needs only the history.

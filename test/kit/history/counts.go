@@ -31,9 +31,9 @@ func Conserved(h *History) (bad []Finding) {
 	return bad
 }
 
-// SinkRows checks the values in the rows of a sink's table. Each confirmed value must be there
-// exactly once, each value with a lost outcome at most once, and no others. parked are values that
-// the sink parked by its rules; they must not be in the table.
+// SinkRows checks the values in the rows of a sink's table. Each confirmed value must be in the
+// table exactly once. A value with a lost outcome may be there at most once. No other value may be
+// there. parked are values that the sink parked by its rules; they must not be in the table.
 func SinkRows(h *History, rows []string, parked map[string]bool) (checked int, bad []Finding) {
 	count := make(map[string]int, len(rows))
 	for _, v := range rows {

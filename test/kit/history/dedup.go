@@ -14,7 +14,7 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 		attempts, fresh  int
 		reported         bool
 	}
-	seen := map[string]*entry{} // by queue and dedup id
+	seen := map[string]*entry{} // entries by queue and dedup id
 	byValue := map[string]*entry{}
 	var order []*entry
 	name := func(e *entry, id, how string) {
@@ -66,8 +66,8 @@ func DedupOnce(h *History) (checked int, bad []Finding) {
 	return checked, bad
 }
 
-// IDsUnique checks that no message id means two values. A number must never be used again, even
-// after restarts.
+// IDsUnique checks that no two values have the same message id. An id must never be used again,
+// even after restarts.
 func IDsUnique(h *History) (bad []Finding) {
 	owner := map[message]string{}
 	reported := map[message]bool{}

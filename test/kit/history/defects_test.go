@@ -18,11 +18,11 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// Each defect damages a legal history like a defective server. The named check must find it.
+// Each defect changes a legal history as a defective server would. The named check must find it.
 var defects = []struct {
 	name  string
 	check string
-	put   func(h *History) bool // false if the history has no place for the defect
+	put   func(h *History) bool // changes h; false if h has no suitable call
 }{
 	{"a confirmed message is forgotten", "lost", func(h *History) bool {
 		v := victim(h, func(f *fate) bool { return f.ok > 0 && len(f.deliveries) > 0 })
@@ -157,7 +157,7 @@ func TestEachDefectIsCaught(t *testing.T) {
 				caught++
 			}
 			if caught < 3 {
-				t.Fatalf("only %d histories had a place for the defect", caught)
+				t.Fatalf("only %d histories could contain the defect", caught)
 			}
 		})
 	}
@@ -261,7 +261,8 @@ func each(h *History, which func(*Op) bool, change func(*Op)) (any bool) {
 	return any
 }
 
-// again delivers a message once more after a confirmed ack, marked or not.
+// again delivers a message once more after a confirmed ack. With unmarked, the delivery is not
+// marked as repeated.
 func again(h *History, receipt string, unmarked bool) bool {
 	for _, op := range h.Ops {
 		if op.Kind != Ack || op.Outcome != OK || op.Queue != mainQueue {

@@ -45,8 +45,8 @@ func groupItems(h *History) map[[2]string][]item {
 // It is the order aspect of a FIFO queue (Henzinger, Sezgin, Vafeiadis: Aspect-oriented
 // linearizability proofs, CONCUR 2013). The order is broken if and only if there are a and b with
 // two properties: a's publish ended before b's began, and b's first delivery ended before a's last
-// began. Instead of all pairs, one sweep in publish order keeps the latest start of a delivery: O(n
-// log n). The same sweep checks the order inside one batch, and the order of the server's own ids.
+// began. One sweep in publish order is enough: it keeps the latest start of a delivery, in O(n log
+// n). The same sweep checks the order inside one batch, and the order of the server's own ids.
 func GroupOrder(h *History) (checked int, bad []Finding) {
 	groups := groupItems(h)
 	keys := make([][2]string, 0, len(groups))
@@ -70,7 +70,7 @@ func realTimeOrder(group string, items []item) (bad []Finding) {
 	slices.SortFunc(before, func(a, b item) int { return cmp.Compare(a.done, b.done) })
 	after := slices.Clone(items)
 	slices.SortFunc(after, func(a, b item) int { return cmp.Compare(a.call, b.call) })
-	var latest, highest *item // of those whose publish ended before: by delivery, and by id
+	var latest, highest *item // of the publishes that ended before b's: by delivery, and by id
 	i := 0
 	for k := range after {
 		b := &after[k]
@@ -124,8 +124,8 @@ func idOrder(group string, items []item) (bad []Finding) {
 	return sweep(group, numbered, func(_, _ *item) bool { return true }, "with a lower id")
 }
 
-// sweep reports items that were delivered completely before an earlier one. together says whether
-// an item belongs to the run of the previous one.
+// sweep reports each item whose first delivery ended before an earlier item's last delivery began.
+// Only items of one run are compared: together says whether b is in the run of a, its predecessor.
 func sweep(group string, items []item, together func(a, b *item) bool, why string) (bad []Finding) {
 	var latest *item
 	for k := range items {

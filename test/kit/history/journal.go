@@ -17,7 +17,7 @@ const maxLine = 1 << 20
 // Journal records calls when they return, in memory for the checkers and in a file for people. Its
 // methods are safe for use by many goroutines.
 type Journal struct {
-	start time.Time // with the monotonic reading
+	start time.Time // includes the monotonic reading
 
 	mu      sync.Mutex
 	file    *os.File

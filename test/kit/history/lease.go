@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// slack is the largest difference between the server's deadlines and the journal's times. Both use
-// one clock, but not at the same moment.
+// slack is the largest difference between the server's deadlines and the journal's times. The
+// server and the journal use one clock, but read it at different moments.
 const slack = 20 * time.Millisecond
 
-// held is the time in which a lease certainly existed: from when its holder knew of it to the first
-// moment at which it may have ended.
+// held is the time in which a lease certainly existed: from the moment its receiver knew of the
+// lease to the first moment at which the lease may have ended.
 type held struct {
 	op       *Op
 	from, to time.Duration
@@ -20,7 +20,7 @@ type held struct {
 
 // leases returns every lease that certainly existed for a while.
 func leases(h *History) []held {
-	ends := map[string]time.Duration{} // by receipt: the first settling call, with any outcome
+	ends := map[string]time.Duration{} // time of the first call that settles, by receipt, with any outcome
 	later := map[string]time.Duration{}
 	var downs []*Op
 	for i := range h.Ops {
@@ -52,10 +52,10 @@ func leases(h *History) []held {
 		if t, ok := ends[op.Receipt]; ok {
 			x.to = min(x.to, t)
 		}
-		// A lease ends with the server that gave it, at the earliest moment at which that server
-		// may have ended. The first end that was not over when the receive began counts, because
-		// the answer may have come from that server. A server that is asked to stop still answers
-		// for a while.
+		// A lease ends with the server process that granted it. The answer came from that process
+		// or a later one if the process's end (Down) returned after the receive began, because a
+		// server that is asked to stop still answers for a while. So the lease may have ended at
+		// the Call of the first such Down.
 		if k := sort.Search(len(downs), func(k int) bool { return downs[k].Return >= op.Call }); k < len(downs) {
 			x.to = min(x.to, downs[k].Call)
 		}
@@ -82,8 +82,8 @@ func GroupInFlight(h *History) (bad []Finding) {
 	}, "group in flight")
 }
 
-// overlaps sweeps the leases of each key in order of their start, and reports where more than the
-// key's limit overlap.
+// overlaps sweeps the leases of each key in order of their start, and reports each moment at which
+// more leases of a key overlap than its limit allows.
 func overlaps(all []held, key func(held) (string, int), check string) (bad []Finding) {
 	slices.SortStableFunc(all, func(a, b held) int { return cmp.Compare(a.from, b.from) })
 	live := map[string][]held{}

@@ -7,14 +7,14 @@ import (
 )
 
 // world simulates a faultless queue with a virtual clock and writes the history that its clients
-// would see. Calls overlap, answers get lost, the server dies and restarts, leases expire. Every
-// such history is legal.
+// would see. Calls overlap, answers are lost, the server dies and restarts, and leases expire.
+// Every such history is legal.
 type world struct {
 	rng     *rand.Rand
 	now     time.Duration
 	ops     []Op
 	batch   int64
-	nextID  [2]uint64 // of the queue and of its dead-letter queue
+	nextID  [2]uint64 // last ids in the queue and in its dead-letter queue
 	waiting [2][]*stored
 	down    time.Duration
 	receipt int
@@ -76,7 +76,7 @@ func (w *world) add(op Op, took time.Duration) {
 func (w *world) tick() { w.now += time.Duration(1 + w.rng.Int64N(int64(4*time.Millisecond))) }
 
 func (w *world) crash() {
-	w.now += 10 * time.Millisecond // no call is open
+	w.now += 10 * time.Millisecond // every earlier call has returned
 	w.ops = append(w.ops, Op{Kind: Down, Outcome: OK, Call: w.now, Return: w.now + time.Millisecond},
 		Op{Kind: Up, Outcome: OK, Call: w.now + 2*time.Millisecond, Return: w.now + 9*time.Millisecond})
 	w.now += 20 * time.Millisecond
@@ -109,7 +109,7 @@ func (w *world) publish(values []string, group string) {
 	for w.rng.IntN(5) == 0 {
 		outcome(Fail, false)
 	}
-	if w.rng.IntN(4) > 0 { // at once
+	if w.rng.IntN(4) > 0 { // this call succeeds
 		keep()
 		outcome(OK, false)
 		return
@@ -123,15 +123,15 @@ func (w *world) publish(values []string, group string) {
 		}
 		return
 	}
-	outcome(Info, false) // lost before it arrived
+	outcome(Info, false) // the request was lost
 	if w.rng.IntN(4) > 0 {
 		keep()
 		outcome(OK, false)
 	}
 }
 
-// consume takes the first message whose group is free: in this world one message is leased at a
-// time.
+// consume leases and settles the first message whose group has no other lease. In this world one
+// message is leased at a time.
 func (w *world) consume(which int) {
 	if len(w.waiting[which]) == 0 {
 		return
@@ -179,7 +179,7 @@ func (w *world) consume(which int) {
 		drop()
 		w.nextID[1]++
 		w.waiting[1] = append(w.waiting[1], &stored{value: m.value, id: fmt.Sprintf("2-%d", w.nextID[1]), group: m.group})
-	case k == 15: // too late
+	case k == 15: // acked after the deadline
 		w.now += leaseTime
 		m.attempt++
 		settle(Ack, Fail, CodeLeaseLost)
@@ -194,7 +194,7 @@ func (w *world) consume(which int) {
 		w.now += leaseTime * 3 / 4
 		settle(Ack, OK, "")
 		drop()
-	default: // never settled
+	default: // the message is not settled
 		m.attempt++
 		w.now += leaseTime
 	}

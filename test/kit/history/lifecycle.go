@@ -16,8 +16,8 @@ import (
 //	                     ▲                     │
 //	                     └──nack r, expiry of r, end of the server──┘
 //
-// Events that may or may not have happened have no end (Return is Never): an ack whose answer was
-// lost, and the expiry of an unsettled lease. So the search may put them last, where they have no
+// Events with an unknown outcome have no end (Return is Never): an ack whose answer was lost, and
+// the expiry of an unsettled lease. So the search can put these events last, where they have no
 // effect.
 type phase uint8
 
@@ -38,12 +38,12 @@ type event uint8
 const (
 	evStored event = iota
 	evDeliver
-	evAck    // and reject: gone, if the lease is live
+	evAck    // ack or reject: gone, if the lease is live
 	evNack   // ready again, if the lease is live
 	evLost   // a settlement that was refused: the lease was not live
 	evExtend // done: the lease was live
 	evExpire // may happen any time after the deadline
-	evEnd    // of the server: every lease is over
+	evEnd    // the server ended: every lease is over
 )
 
 type step struct {
@@ -92,8 +92,8 @@ var lifeModel = porcupine.Model{
 	Equal: func(a, b any) bool { return a == b },
 }
 
-// LifeCycle checks with Porcupine that the calls on each message form one life. unknown counts
-// messages whose search did not end in time.
+// LifeCycle checks with Porcupine that the calls on each message fit the machine above. unknown
+// counts messages whose search did not end in time.
 func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []Finding) {
 	var ends []porcupine.Operation
 	for _, d := range outages(h) {
@@ -109,7 +109,7 @@ func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []F
 	for _, m := range names {
 		l := lives[m]
 		if l.delivered == 0 {
-			continue // TotalQueue checks this
+			continue // TotalQueue reports undelivered messages
 		}
 		checked++
 		ops := l.operations()
@@ -120,7 +120,7 @@ func LifeCycle(h *History, timeout time.Duration) (checked, unknown int, bad []F
 			}
 		}
 		for i := range ops {
-			ops[i].ClientId = i // a client has one call at a time; here only the times matter
+			ops[i].ClientId = i // Porcupine allows a client one call at a time
 		}
 		left := time.Until(limit)
 		if left <= 0 {

@@ -22,7 +22,7 @@ const (
 	Extend  Kind = "ext"
 
 	Down  Kind = "dwn" // the server process ended, at some moment between Call and Return
-	Up    Kind = "up"  // it was started at Call and ready at Return
+	Up    Kind = "up"  // the server was started at Call and ready at Return
 	Fault Kind = "flt" // an injected fault; Code names it
 	Count Kind = "cnt" // a queue's own count of its messages, after the drain
 )
@@ -61,13 +61,13 @@ type Op struct {
 	Receipt   string        `json:"rc,omitempty"`
 	Attempt   int           `json:"a,omitempty"`
 	Again     bool          `json:"re,omitempty"` // the server marked the delivery as perhaps not the first
-	Deadline  time.Duration `json:"dl,omitempty"` // of the lease (Deliver), or its least extension (Extend)
+	Deadline  time.Duration `json:"dl,omitempty"` // the lease's end (Deliver), or its earliest end after Extend
 	Damaged   bool          `json:"bad,omitempty"`
 	Code      string        `json:"e,omitempty"` // the error's code, or the fault's name
 	N         int64         `json:"n,omitempty"` // Count: number of messages
 }
 
-// end is the latest time at which the call's effect can have happened.
+// end returns the latest time at which the call's effect can have happened.
 func (o *Op) end() time.Duration {
 	if o.Outcome == Info {
 		return Never
@@ -75,11 +75,11 @@ func (o *Op) end() time.Duration {
 	return o.Return
 }
 
-// message names a message by queue and server id, because a value may be in several queues (a
-// dead-letter queue has its own ids).
+// message names a message by queue and server id, because a value can be in several queues. A
+// dead-letter queue has its own ids.
 type message struct{ queue, id string }
 
-// message uses the value if the protocol has no id.
+// message returns the record's message. If the protocol has no id, the value replaces it.
 func (o *Op) message() message {
 	if o.ID == "" {
 		return message{o.Queue, "value " + o.Value}
@@ -114,7 +114,7 @@ func SplitValue(v string) (publisher string, seq int) {
 // Settings are the settings of a queue that the checkers need.
 type Settings struct {
 	GroupInFlight int    // most leases of one group at a time; 0: no limit
-	DeadLetter    string // the dead-letter queue
+	DeadLetter    string // name of the dead-letter queue
 	Dedup         bool
 }
 

@@ -13,12 +13,12 @@ type fate struct {
 	queue             string // the queue that it was published to
 	attempted         time.Duration
 	confirmed         time.Duration // the first ok's Return; Never if there was none
-	batch             int64         // of the publish that was confirmed
+	batch             int64         // number of the confirmed publish call
 	index             int
 	id                string
 	ok, info, refused int // publishes by outcome
 	deliveries        []*Op
-	acked             bool // by an ack that was or may have been carried out
+	acked             bool // an ack was, or may have been, carried out
 }
 
 // fates groups the records by value, in order of Call.
@@ -101,8 +101,8 @@ type Totals struct {
 
 // TotalQueue compares deliveries with publishes. No confirmed value may be missing (lost). No
 // delivered value may be one that was never sent (unexpected) or that the server refused (refused).
-// No byte may differ (damaged). No message may be delivered, never settled, and then not delivered
-// again (unsettled), because that message is lost, too.
+// No byte may differ (damaged). A message that was delivered and not settled must be delivered
+// again. Otherwise it is lost, too (unsettled).
 //
 // The position of lost values shows the kind of defect. At a publisher's beginning (prefix), an old
 // segment or snapshot is gone. At its end (tail), values were confirmed before they were durable.

@@ -4,16 +4,16 @@
 // # Memory
 //
 // A run has tens of millions of messages, so nothing is kept about a message longer than necessary.
-// A stream is the messages that one publisher sends to one queue in one group. Its messages are
-// numbered, and the ledger has the state of those above the stream's base. A message is dropped a
-// few seconds after its ack was confirmed. From then on its number is below the base, and it must
-// not be seen again. Messages that stay open for long because an answer was lost are listed
-// separately.
+// A stream is the messages that one publisher sends to one queue in one group. A stream's messages
+// are numbered, and the ledger keeps the states of messages with numbers above the stream's base.
+// It forgets a message a few seconds after the confirmed ack. From then on the message's number is
+// not above the base, and the message must not be delivered again. Messages that stay open for long
+// because an answer was lost are listed separately.
 //
 // # Times
 //
-// A delivery certainly left the server after a certain moment. Over HTTP that is the call of its
-// receive. Over AMQP it is the call of the last answered request on the same channel. Only
+// A delivery certainly left the server after a certain moment. Over HTTP, this moment is the start
+// of the receive. Over AMQP, it is the start of the last answered request on the same channel. Only
 // violations that are certain by these times are findings.
 package ledger
 
@@ -25,15 +25,15 @@ import (
 
 // The known states of a message. The first three are the outcomes of a publish.
 const (
-	Confirmed = 1 << iota // the server said yes
-	Refused               // it said no
-	Maybe                 // its answer was lost, and it is not published again
+	Confirmed = 1 << iota // the server stored the message
+	Refused               // the server refused the message
+	Maybe                 // the publish's answer was lost, and the message is not published again
 	seen                  // delivered at least once
 	ackSent               // an ack, or a nack to the dead-letter queue, was sent
-	lapses                // it may disappear by a rule of its queue: it has a TTL, or its queue is deleted
-	final                 // its ack was confirmed
+	lapses                // the queue may remove the message: it has a TTL, or its queue is deleted
+	final                 // the message's ack was confirmed
 	parked                // a nack to the dead-letter queue was confirmed
-	doubtful              // given up while its dedup id was still valid; it may be stored twice
+	doubtful              // no longer repeated while the dedup id was valid; may be stored twice
 )
 
 // item is the state of one message. Times are nanoseconds since the run began.
@@ -42,7 +42,7 @@ type item struct {
 	published int64 // time of the first publish call
 	returned  int64 // time of the confirming answer
 	notBefore int64 // 0: not delayed
-	ended     int64 // when it became final; before that, when it was last settled or its answer was lost
+	ended     int64 // when the message became final; before that, time of the last settlement or lost answer
 }
 
 // counts reports whether the message still needs an ack.
@@ -52,11 +52,11 @@ func (it *item) counts() bool { return it.state&(Confirmed|final|lapses) == Conf
 type Stream struct {
 	ID      uint32
 	queue   string
-	ordered bool // its group delivers one message at a time, in order
+	ordered bool // the group delivers one message at a time, in order
 	base    uint32
-	items   []item // of the numbers base+1, base+2 …
+	items   []item // messages number base+1, base+2 …
 	closed  bool   // no more messages are published
-	gone    bool   // its queue was deleted: its messages may be lost
+	gone    bool   // the queue was deleted: its messages may be lost
 	top     uint32 // the highest delivered number
 	topAt   int64  // time of that delivery
 }
@@ -71,7 +71,7 @@ func (s *Stream) at(seq uint32) *item {
 // How long the ledger keeps finished messages, and messages that will never finish.
 const (
 	keepFinal = 8 * time.Second  // after the confirmed ack
-	keepOpen  = 45 * time.Second // after a lost answer; unsettled messages come back much sooner
+	keepOpen  = 45 * time.Second // after a lost answer; unsettled messages are delivered again much sooner
 	overdue   = 5 * time.Minute  // after the confirm, without an ack: the message will not come any more
 )
 
@@ -82,7 +82,7 @@ type Ledger struct {
 	mu       sync.Mutex
 	streams  map[uint32]*Stream
 	last     uint32
-	aside    map[ref]bool // messages with an unknown outcome, dropped from their streams
+	aside    map[ref]bool // messages with an unknown outcome that are no longer in their streams
 	findings []string
 	count    Tally
 	open     int64 // number of confirmed messages that are not final
@@ -110,7 +110,7 @@ func New() *Ledger {
 // Now returns the ledger's time in nanoseconds.
 func (l *Ledger) Now() int64 { return int64(time.Since(l.began)) }
 
-// Began is the beginning of the ledger's time.
+// Began returns the time at which the ledger's time begins.
 func (l *Ledger) Began() time.Time { return l.began }
 
 // maxFindings limits the findings that are kept as text; all are counted.
@@ -141,7 +141,8 @@ func (l *Ledger) Stream(queue string, ordered bool) *Stream {
 	return s
 }
 
-// Next numbers a message that will be published. delay and lapses say which rules apply to it.
+// Next numbers a message that will be published. delay and ttl say which rules of its queue apply
+// to the message.
 func (l *Ledger) Next(s *Stream, delay time.Duration, ttl bool) uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -183,27 +184,27 @@ func (l *Ledger) Published(s *Stream, seq uint32, outcome uint16) {
 	}
 }
 
-// Close says that no more messages are published to a stream.
+// Close records that no more messages will be published to a stream.
 func (l *Ledger) Close(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.closed = true
 }
 
-// Discard says that a queue is being deleted with its messages.
+// Discard records that a stream's queue is being deleted with its messages.
 func (l *Ledger) Discard(s *Stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.closed, s.gone = true, true
 }
 
-// Hold is one delivery that a consumer has.
+// Hold names one delivery at a consumer.
 type Hold struct {
 	Stream, Seq uint32
 	Published   int64 // time of the publish
 }
 
-// Value writes a hold into a message, and ParseValue reads it.
+// Value returns a hold as text for a message's body. ParseValue reads the text.
 func (h Hold) Value() string { return fmt.Sprintf("%d.%d.%d", h.Stream, h.Seq, h.Published) }
 
 // ParseValue is described at Value.
@@ -212,8 +213,9 @@ func ParseValue(v string) (h Hold, ok bool) {
 	return h, n == 3 && err == nil && h.Value() == v
 }
 
-// Delivered records a delivery that left the server after the moment after, from a queue or, with
-// dead, from its dead-letter queue. It reports whether it is the message's first delivery.
+// Delivered records a delivery. It left the server later than the time after, from the message's
+// queue or, if dead is true, from its dead-letter queue. Delivered reports whether it is the
+// message's first delivery.
 func (l *Ledger) Delivered(h Hold, after int64, dead bool) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -283,7 +285,7 @@ func (l *Ledger) order(s *Stream, seq uint32, it *item, after int64) {
 	}
 }
 
-// Settling says that an ack, or a nack to the dead-letter queue, will be sent.
+// Settling records that an ack, or a nack to the dead-letter queue, will be sent.
 func (l *Ledger) Settling(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -297,8 +299,8 @@ func (l *Ledger) Settling(hs []Hold) {
 	}
 }
 
-// Acked says that acks of messages were confirmed. A nack to the dead-letter queue does not count:
-// the message continues there.
+// Acked records that acks of messages were confirmed. It does not include nacks to the dead-letter
+// queue, because such messages continue there.
 func (l *Ledger) Acked(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -317,8 +319,8 @@ func (l *Ledger) Acked(hs []Hold) {
 	}
 }
 
-// DeadLettered says that messages certainly went to the dead-letter queue: they must come out of
-// it.
+// DeadLettered records that messages are certainly in the dead-letter queue. They must be delivered
+// from that queue.
 func (l *Ledger) DeadLettered(hs []Hold) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -346,7 +348,7 @@ func (l *Ledger) item(h Hold) *item {
 	return nil
 }
 
-// Sweep drops finished messages. It is called about once a second.
+// Sweep forgets finished messages. Call it about once a second.
 func (l *Ledger) Sweep() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -386,8 +388,8 @@ func (l *Ledger) Sweep() {
 	}
 }
 
-// putAside records a message that may or may not still come. The n-th item of a stream is about to
-// be dropped.
+// putAside records the n-th item of a stream, which is about to be dropped although its message can
+// still be delivered.
 func (l *Ledger) putAside(s *Stream, n int) {
 	it := &s.items[n]
 	if it.state&final != 0 {
@@ -401,8 +403,8 @@ func (l *Ledger) putAside(s *Stream, n int) {
 	}
 }
 
-// Finish judges the open messages when the queues are empty: confirmed messages that were never
-// Acked are lost.
+// Finish judges the open messages when the queues are empty: confirmed messages without a confirmed
+// ack are lost.
 func (l *Ledger) Finish() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -425,8 +427,8 @@ func (l *Ledger) Finish() {
 	}
 }
 
-// Pending returns how many messages are confirmed and not known to be acked, and how many items the
-// Ledger has.
+// Pending returns how many messages are confirmed and not known to be acked, and how many items are
+// in memory.
 func (l *Ledger) Pending() (open int64, items int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// book is a ledger whose time the test controls.
+// book returns a ledger, and a function that advances the ledger's time.
 func book() (*Ledger, func(time.Duration)) {
 	l := New()
 	return l, func(d time.Duration) { l.began = l.began.Add(-d) }
@@ -20,7 +20,7 @@ func TestLedgerFinds(t *testing.T) {
 		pass func(time.Duration)
 		s    *Stream
 	}
-	send := func(k kit) Hold { // a confirmed message
+	send := func(k kit) Hold { // publishes a message and confirms it
 		seq := k.l.Next(k.s, 0, false)
 		k.l.Published(k.s, seq, Confirmed)
 		k.pass(time.Millisecond)
@@ -117,7 +117,7 @@ func TestLedgerFinds(t *testing.T) {
 		}},
 		{"a message that waits for its retry is overtaken", "order", func(k kit) {
 			a, b := send(k), send(k)
-			take(k, a) // and nacked
+			take(k, a) // a is nacked afterwards
 			take(k, b)
 			ack(k, b)
 			take(k, a)
@@ -170,7 +170,7 @@ func TestLedgerFinds(t *testing.T) {
 			words := strings.Join(l.Findings(), "\n")
 			switch {
 			case c.want == "" && words != "":
-				t.Errorf("a legal history is refused: %s", words)
+				t.Errorf("the ledger reports a legal history: %s", words)
 			case c.want != "" && !strings.Contains(words, c.want):
 				t.Errorf("not found: want %q in %q", c.want, words)
 			}

@@ -26,7 +26,8 @@ func Pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// Until polls a condition of a real process, and returns false if it did not hold within the limit.
+// Until polls a condition of a real process. It returns false if the condition was not met within
+// the limit.
 func Until(ctx context.Context, limit time.Duration, ok func() bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package namespace restarts a program where it can mount file systems, and drop packets, without
-// effects on other programs.
+// Package namespace restarts a program in Linux namespaces of its own. There it can mount file
+// systems and drop packets without effects on other programs.
 package namespace
 
 import (

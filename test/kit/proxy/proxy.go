@@ -1,4 +1,4 @@
-// Package proxy is between clients and a server and causes network faults.
+// Package proxy forwards connections between clients and a server, and causes network faults.
 package proxy
 
 import (
@@ -33,8 +33,8 @@ type pair struct {
 	deaf           atomic.Bool // data from either side is silently dropped: a half-open connection
 }
 
-// New starts a proxy on a free loopback port. Before each connection it asks for the target's
-// address. The seed decides the faults.
+// New starts a proxy on a free loopback port. Before each connection it calls target, which returns
+// the server's address. The seed decides the faults.
 func New(target func() string, seed uint64) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

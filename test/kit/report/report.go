@@ -26,7 +26,8 @@ func Append(dir, name, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// Commit names the tested source; + says that it has uncommitted changes.
+// Commit returns the tested commit. A + after its name means that the source has uncommitted
+// changes.
 func Commit() string {
 	out, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
 	if err != nil {
@@ -39,7 +40,7 @@ func Commit() string {
 	return name
 }
 
-// Now is the time of day for a heading: "15:04 UTC, commit abc1234".
+// Now returns the time of day and the commit for a heading: "15:04 UTC, commit abc1234".
 func Now() string {
 	return fmt.Sprintf("%s UTC, commit %s", time.Now().UTC().Format("15:04"), Commit())
 }

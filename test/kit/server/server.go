@@ -1,5 +1,5 @@
-// Package server runs the `surgetank serve` of a campaign: in a process of its own, over all its
-// kills and restarts, on free ports of the loopback address.
+// Package server runs `surgetank serve` for a campaign, in a separate process on free loopback
+// ports. One Server continues over all kills and restarts of the process.
 package server
 
 import (
@@ -26,8 +26,8 @@ var ErrNotReady = child.ErrNotReady
 // Watcher is told about the lives of a server. Its methods run one after the other.
 type Watcher interface {
 	Up(began time.Time) // the process was started at began and is ready
-	// Down: the process has ended. killed is the time of the first fatal signal from this program,
-	// or zero. err is the process's exit error.
+	// Down: the process has ended. The argument killed is the time of the first fatal signal from
+	// this program, or zero. err is the process's exit error.
 	Down(killed time.Time, err error)
 }
 
@@ -35,33 +35,33 @@ type Watcher interface {
 // are for one goroutine, except for URL, HTTP, AMQP, PID and Exited. Set the fields before Start.
 type Server struct {
 	Binary, Data string
-	Log          string   // file for its standard error output, which is appended
+	Log          string   // file to which the server's standard error output is appended
 	Args, Env    []string // further flags of serve, further environment
 	Dir          string   // working directory; empty: the caller's
-	Watcher      Watcher  // or nil
+	Watcher      Watcher  // told about starts and ends; nil: nobody
 	// Wrap, if set, changes the command line of the next start, and is then reset. So a fault
-	// affects one life of the server.
+	// affects one process only.
 	Wrap func(argv []string) []string
 
 	mu         sync.Mutex
 	http, amqp string // addresses; amqp is empty if the door is off
-	pid        int    // of the server itself, which a wrapper may have started
+	pid        int    // process id of the server itself, not of its wrapper
 	killed     time.Time
 	code       int
 	child      *child.Server
 	exited     chan struct{}
 }
 
-// Listen sets the addresses for the next start. An empty address for HTTP means a free port, for
-// AMQP that the door is closed.
+// Listen sets the addresses for the next start. An empty HTTP address means a free port. An empty
+// AMQP address turns the AMQP door off.
 func (s *Server) Listen(http, amqp string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.http, s.amqp = http, amqp
 }
 
-// FreeAddress returns a free loopback address. If another program takes it before its use, the
-// server reports that.
+// FreeAddress returns a free loopback address. If another program uses the address first, the
+// server's start fails.
 func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", AnyPort)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *Server) Start(ctx context.Context) error {
 	s.mu.Unlock()
 	began := time.Now()
 	err = c.Start(ctx)
-	if c.Exited() == nil { // it was not started
+	if c.Exited() == nil { // the process was not started
 		close(s.exited)
 		return err
 	}
@@ -206,7 +206,7 @@ func (s *Server) send(sig os.Signal) {
 	}
 }
 
-// dooms records the first fatal signal.
+// dooms records the time of the first fatal signal.
 func (s *Server) dooms() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +248,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if !s.Alive() {
 		return nil
 	}
-	if runtime.GOOS == "windows" { // it has no such signal; a kill loses nothing either
+	if runtime.GOOS == "windows" { // Windows has no such signal; a kill loses no confirmed message
 		s.Kill()
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// script is a program that acts like `surgetank serve` in one of its ends.
+// script acts like `surgetank serve`. MODE selects the way in which the process ends.
 const script = `#!/bin/sh
 ready='{"ready":true,"http":"http://127.0.0.1:1","amqp":"amqp://127.0.0.1:2","pid":'$$'}'
 case $MODE in

@@ -12,15 +12,15 @@ import (
 
 // The kinds of findings.
 const (
-	Lost       = "lost"        // confirmed, and found nowhere
-	Doubled    = "doubled"     // written twice
-	Unexpected = "unexpected"  // written, but never published
-	Misplaced  = "misplaced"   // a row with another value, or an older message's row instead of a newer one's
+	Lost       = "lost"        // a confirmed message is nowhere
+	Doubled    = "doubled"     // a message was written twice
+	Unexpected = "unexpected"  // a message was written, but never published
+	Misplaced  = "misplaced"   // a row has a wrong value, or shows an older message instead of a newer one
 	Parked     = "wrong park"  // a good message was parked, or a bad one was not
 	Disorder   = "order"       // a group's messages were written out of order
-	Stuck      = "stuck"       // messages wait, and the sink does not report a refusal
-	FalseAlarm = "false alarm" // refused without a cause
-	Words      = "words"       // refused, but the message does not name the missing messages
+	Stuck      = "stuck"       // messages wait, although the sink has not refused its target
+	FalseAlarm = "false alarm" // a sink refused its target without a cause
+	Words      = "words"       // a sink's error does not name the number of missing messages
 )
 
 // Finding is one broken promise.
@@ -44,7 +44,7 @@ type Report struct {
 	// may have replaced older ones.
 	Missing      []int
 	MissingLeast int
-	// Again are written messages that still wait: writing the queue again would double them.
+	// Again are messages that are written and still wait. The way "queue" would write them twice.
 	Again []int
 }
 
@@ -112,7 +112,7 @@ func (c *checker) writes() {
 		case c.h.Twice[n]:
 			if count > 2 {
 				twice = append(twice, n)
-			} else if count < 2 && c.h.Mode != Update { // in one batch the newest row of a key replaces the others
+			} else if count < 2 && c.h.Mode != Update { // of one batch only the newest row of a key is written
 				once = append(once, n)
 			}
 		case count > 1:
@@ -125,7 +125,7 @@ func (c *checker) writes() {
 	c.findAll(Parked, "written, although the table must not take it", bad)
 }
 
-// queues checks the messages that the servers still have.
+// queues checks the messages that still wait or are parked on the servers.
 func (c *checker) queues() {
 	again := map[int]bool{}
 	for _, s := range c.h.Servers {
@@ -161,8 +161,8 @@ func (c *checker) queues() {
 	c.r.Again = slices.Sorted(maps.Keys(again))
 }
 
-// losses finds confirmed messages that are nowhere. They are lost unless a sink has stopped for a
-// cause that explains them.
+// losses finds confirmed messages that are nowhere. Such a message is lost, unless a sink has
+// stopped for a cause that explains the loss.
 func (c *checker) losses() {
 	refused := false
 	for _, s := range c.h.Servers {
@@ -184,8 +184,8 @@ func (c *checker) losses() {
 		if kept || !sure && !maybe || c.h.Forgiven[n] || m.Poison && !sure {
 			continue
 		}
-		// In one batch only the newest row of a key is written. A newer message's row shows that
-		// the key got that far.
+		// Of one batch only the newest row of a key is written. So a newer message's row covers the
+		// older message.
 		covered := c.h.Mode == Update && c.newest[m.Key] > n
 		if covered && !refused {
 			continue
@@ -249,11 +249,11 @@ func (c *checker) rows() {
 	c.findAll(Doubled, "with more than one row", twice)
 }
 
-// keys checks in Update mode that each key shows its newest message, or nothing if the user has
+// keys checks in Update mode that each key shows its newest message, or no row if the user has
 // deleted the row.
 func (c *checker) keys() {
 	want, deleted, count := map[string]int{}, map[string]int{}, map[string]int{}
-	for n := range c.h.Twice { // an older message that is written again may replace a newer one
+	for n := range c.h.Twice { // the second write of an older message may replace a newer one
 		deleted[c.h.Messages[n].Key] = math.MaxInt
 	}
 	for n := range c.h.Removed {
@@ -298,7 +298,7 @@ func (c *checker) order() {
 	}
 }
 
-// refusals checks the message of each stopped sink.
+// refusals checks the reason that each stopped sink reports.
 func (c *checker) refusals() {
 	for _, s := range c.h.Servers {
 		if !s.stopped() {
@@ -316,7 +316,7 @@ func (c *checker) refusals() {
 			c.find(Words, "sink of %s is %s without a reason", s.Name, s.State)
 		case back != 0 && s.State != "fenced" && !c.entangled(): // a fenced sink compares only when it is resumed
 			least, most := c.missingFor(s)
-			if c.h.Causes&ProgressGone != 0 { // a sink that knows nothing of the target must assume the worst
+			if c.h.Causes&ProgressGone != 0 { // without progress, the sink must assume that every row is missing
 				most = len(s.Holds)
 			}
 			if least > 0 && !named(s.Reason, least, most) {
@@ -327,9 +327,9 @@ func (c *checker) refusals() {
 	}
 }
 
-// entangled reports whether both sides went back, or two directories wrote to a target that went
-// back. Then one side may lack rows that the other never knew of, and a sink can only report the
-// difference of two counts. It must still refuse.
+// entangled reports whether the target and the directory were both put back, or two directories
+// wrote to a target that was put back. Then each side can lack messages that the other side never
+// had. A sink can only report the difference of two counts, but it must still refuse the target.
 func (c *checker) entangled() bool {
 	return c.h.Causes&TargetBack != 0 && c.h.Causes&(DirectoryBack|Copied) != 0
 }
@@ -344,11 +344,11 @@ func (c *checker) numbers(s *Server) {
 		if c.applied[n] > 0 {
 			has++
 		} else if m := c.h.Messages[n]; m != nil && m.Poison {
-			poison++ // the message may have been parked in the other history
+			poison++ // the other directory may have parked the message
 		}
 	}
 	least, most := c.missingFor(s)
-	covered := c.h.Mode == Update // a message whose row was replaced in its own batch has no write
+	covered := c.h.Mode == Update // a row that was replaced in its own batch has no recorded write
 	switch n := s.Numbers; {
 	case n.Waiting != len(s.Waiting):
 		c.find(Words, "%s says that %d messages wait, and %d do", s.Name, n.Waiting, len(s.Waiting))
@@ -362,7 +362,7 @@ func (c *checker) numbers(s *Server) {
 
 var (
 	number = regexp.MustCompile(`[0-9]+`)
-	// moment matches a time, whose digits are no counts.
+	// moment matches a time. The digits of a time are not counts.
 	moment = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)?`)
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// legal makes the history of a correct server: 40 messages in 4 groups on 10 keys, message 7 is
+// legal returns the history of a correct server: 40 messages in 4 groups with 10 keys. Message 7 is
 // poison.
 func legal(mode Mode, seed uint64) *History {
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -47,7 +47,7 @@ func kinds(r Report) []string {
 	return list
 }
 
-// forget removes all traces of messages from the target, like a target put back in time.
+// forget removes all traces of messages from the target, as if the target was put back in time.
 func (h *History) forget(list ...int) {
 	gone := func(n int) bool { return slices.Contains(list, n) }
 	h.Applied = slices.DeleteFunc(h.Applied, gone)
@@ -119,8 +119,8 @@ func TestLegalHistoriesPass(t *testing.T) {
 	}
 }
 
-// Each defect damages a legal history as a broken sink would. The judge must report the right kind
-// of finding.
+// Each defect changes a legal history as a defective sink would. The judge must report the right
+// kind of finding.
 var defects = []struct {
 	name string
 	kind string

@@ -7,13 +7,13 @@ import (
 
 // Way is a chosen way to continue after a refusal, and its announced effect.
 type Way struct {
-	Name                   string // target, queue or accept-loss
+	Name                   string // "target", "queue" or "accept-loss"
 	Doubled, Skipped, Lost int
 }
 
-// After judges the result of a way. What was missing before may stay missing, and what the way
-// writes again may be there twice. Everything else must be written once, and no sink may be
-// refused. After changes the history after.
+// After judges the result of a way. Messages that were missing before may stay missing. Messages
+// that the way writes again may be there twice. All other messages must be written once, and no
+// sink may have refused its target. After changes its argument after.
 func After(before, after *History, way Way) []Finding {
 	r := Check(before)
 	after.Causes, after.Unordered = 0, true
@@ -27,7 +27,7 @@ func After(before, after *History, way Way) []Finding {
 			after.Twice[n] = true
 		}
 		for _, s := range before.Servers {
-			for n := range s.Waiting { // a newer message of the same batch may have replaced it without a trace
+			for n := range s.Waiting { // in Update mode a written message can lack a record
 				if before.Mode == Update {
 					after.Twice[n] = true
 				}
@@ -35,7 +35,7 @@ func After(before, after *History, way Way) []Finding {
 		}
 	} else {
 		for _, s := range before.Servers {
-			for n := range s.Waiting { // the other history may have parked it
+			for n := range s.Waiting { // the other directory may have parked the message
 				if m := before.Messages[n]; m != nil && m.Poison {
 					after.Forgiven[n] = true
 				}

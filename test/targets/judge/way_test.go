@@ -5,9 +5,10 @@ import (
 	"testing"
 )
 
-// TestAfter: each way must do what it announced.
+// TestAfter: a way that does not have its announced effect must be reported.
 func TestAfter(t *testing.T) {
-	// Before: 38 and 39 are missing in the target; 40 and 41 wait, and the target has 40.
+	// Before the way, messages 38 and 39 are missing in the target. Messages 40 and 41 wait, and
+	// the target has 40.
 	before := func() *History {
 		h := legal(Insert, 1)
 		h.forget(38, 39)
