@@ -12,7 +12,7 @@ import (
 
 // full are the sizes of a whole run: about four minutes on two cores.
 func full() options {
-	return options{undisturbed: 15 * time.Second, rest: 4 * time.Second, rate: 150, rows: 30_000, batchRows: 300_000, lanes: 16,
+	return options{undisturbed: 15 * time.Second, rest: 4 * time.Second, rate: 150, rows: 30_000, batchRows: 300_000, lanes: 4,
 		slow: 6 * time.Second, down: 6 * time.Second, after: 5 * time.Second, outages: true}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -120,8 +119,8 @@ func (w *writer) many(ctx context.Context, batch []surgetank.Delivery) error {
 	}))
 }
 
-// reported returns the error that tells the worker why a write failed. If the database is away,
-// the message is returned and its attempt does not count.
+// reported returns the error that tells the worker why a write failed. If the database is away, the
+// report opens the queue's breaker.
 func (w *writer) reported(err error) error {
 	var pg *pgconn.PgError
 	switch {
@@ -130,5 +129,5 @@ func (w *writer) reported(err error) error {
 	case errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "57P") && !strings.HasPrefix(pg.Code, "08"):
 		return err
 	}
-	return worker.Return(time.Second, err)
+	return worker.TargetDown(err)
 }
