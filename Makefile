@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp cases chaos-main chaos-target conformance sim sim-release faults soak memory damage fuzz clean
+.PHONY: help test deps build lint race cross bench bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -35,6 +35,10 @@ chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CH
 chaos-target: ## restores, failovers, migrations and full disks of a sink's target, with a judge (Linux, best as root); TARGET_FLAGS='-rounds 300'
 	@mkdir -p bench/results
 	$(GO) run ./test/targets -out bench/results $(TARGET_FLAGS)
+
+demo-level: ## drain a backlog into a PostgreSQL server that others use: 64 naive workers and level.adaptive, then an outage; writes tables and plots to bench/results (minutes); DEMO_FLAGS='-rate 300'
+	@mkdir -p bench/results
+	$(GO) run ./test/demolevel -out bench/results $(DEMO_FLAGS)
 
 cases: ## run scripts of faults from real use; CASES=DIR, a separate download; CASES_ONLY='08 18'
 	@scripts/cases.sh "$(or $(CASES),../shared/cases)" $(CASES_ONLY)

@@ -111,14 +111,14 @@ func CloseShared() {
 	}
 }
 
-// New makes a data directory with the binaries in bin and starts a server on it. The caller must
-// close it.
-func New(bin string) (*Server, error) {
+// New makes a data directory with the binaries in bin and starts a server on it. settings are
+// further settings (name=value). The caller must close the server.
+func New(bin string, settings ...string) (*Server, error) {
 	dir, err := os.MkdirTemp("", "pgtest-")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, dir: dir, data: filepath.Join(dir, "data"), log: &tail{}}
+	s := &Server{bin: bin, dir: dir, data: filepath.Join(dir, "data"), log: &tail{}, more: settings}
 	fail := func(err error) (*Server, error) {
 		s.Close()
 		return nil, err
