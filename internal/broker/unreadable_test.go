@@ -84,7 +84,7 @@ func TestUnreadableMessageHoldsItsGroupOnly(t *testing.T) {
 	if i.Damaged != 1 || i.Blocked != 2 || i.Ready+i.Leased != 0 {
 		t.Errorf("the figures are %+v", i)
 	}
-	for _, part := range []string{`group "a" waits behind message 3`, dataDir + "/0000000000000001.seg is damaged at byte", "surgetank verify"} {
+	for _, part := range []string{`Group "a" waits behind it`, dataDir + "/0000000000000001.seg is damaged at byte", "surgetank verify"} {
 		if !strings.Contains(i.Waiting, part) {
 			t.Errorf("waiting says %q, which lacks %q", i.Waiting, part)
 		}

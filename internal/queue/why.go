@@ -26,9 +26,10 @@ type telling struct {
 	say  func(*why) string
 }
 
-// urgent are the verdicts on the queue and its consumers that only a person can end. They come
-// before the message's own reasons, those before its group's, and those before the queue's.
-var urgent = map[verdict]bool{paused: true, breakerOpen: true, probing: true, noConsumer: true}
+// urgent are the verdicts on the queue that stop every message. They come before the message's own
+// reasons, those before its group's, and those before the queue's and its consumers'. A missing
+// consumer is not urgent: programs that poll over HTTP are consumers only while they ask.
+var urgent = map[verdict]bool{paused: true, breakerOpen: true, probing: true}
 
 // tellings has every verdict that explains why a message waits.
 var tellings map[verdict]telling
@@ -152,12 +153,9 @@ func (q *Queue) whyQueue() *why {
 	return w
 }
 
-// urgent returns a verdict on the queue that only a person can end, or mayGo.
+// urgent returns a verdict on the queue that stops every message, or mayGo.
 func (q *Queue) urgent() verdict {
 	if v := q.queueVerdict(); urgent[v] {
-		return v
-	}
-	if v := q.consumerVerdict(); urgent[v] {
 		return v
 	}
 	return mayGo

@@ -27,8 +27,6 @@ func (q *Queue) Why() string {
 		return "paused"
 	case q.shut():
 		return q.whyShut()
-	case len(q.consumers) == 0:
-		return "no_consumer"
 	case q.any():
 		if word := q.whyLevel(); word != "turn" || len(damaged) == 0 {
 			return word
@@ -70,8 +68,6 @@ func (q *Queue) WhyMessage(seq uint64) string {
 		return "paused"
 	case q.shut():
 		return q.whyShut()
-	case len(q.consumers) == 0:
-		return "no_consumer"
 	case q.stuck(x):
 		return "key_busy"
 	case x.state == surgetank.StateDelayed && !x.again && x.chain.id != "" && !x.chain.late:
@@ -139,6 +135,9 @@ func (q *Queue) whyLevel() string {
 		if c.willing() && c.active() && !c.kept() {
 			return "turn"
 		}
+	}
+	if len(q.consumers) == 0 {
+		return "no_consumer"
 	}
 	return "no_credit"
 }
