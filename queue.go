@@ -53,10 +53,10 @@ type GroupConfig struct {
 	MaxInFlight int  // leased messages of one group; 1 gives strict order; 0: no limit
 	Rate        Rate // deliveries of one group
 	Fair        bool // groups take turns; otherwise the oldest message is first
-	// Weights are the shares of groups in a fair queue. A group with weight 3 gets three turns where
-	// a group with weight 1 gets one. OtherGroups is the weight of groups without an entry; without
-	// it their weight is 1. A weight is 1 to MaxWeight. Do not change a map that was passed to a
-	// broker.
+	// Weights are the shares of groups in a fair queue. A group with weight 3 gets three turns
+	// where a group with weight 1 gets one. OtherGroups is the weight of groups without an entry;
+	// without it their weight is 1. A weight is 1 to MaxWeight. Do not change a map that was passed
+	// to a broker.
 	Weights map[string]int `json:",omitempty"`
 }
 
@@ -93,9 +93,9 @@ type AdaptiveConfig struct {
 type BreakerMode string
 
 const (
-	BreakerOff     BreakerMode = "off"     // none: the queue has no breaker
-	BreakerReports BreakerMode = "reports" // consumers report it, or a command says it (the default)
-	BreakerErrors  BreakerMode = "errors"  // also a high share of errors, and silence
+	BreakerOff     BreakerMode = "off"     // no evidence: the queue has no breaker
+	BreakerReports BreakerMode = "reports" // only reports of consumers that the target is down, and commands; the default
+	BreakerErrors  BreakerMode = "errors"  // reports, commands, a high share of errors, and silence of the target
 )
 
 // AcceptConfig limits the publishers of a queue. Dead letters and redriven messages do not count.
@@ -104,11 +104,11 @@ type AcceptConfig struct {
 	Burst int  // messages at once after a pause; 0: a tenth of a second's worth, at least 1
 }
 
-// CoalesceConfig replaces waiting messages with the same key by one message. A key is a value of the
-// message, within its group. The zero value means that every message is delivered.
+// CoalesceConfig replaces waiting messages with the same key by one message. A key is a value of
+// the message, within its group. The zero value means that every message is delivered.
 type CoalesceConfig struct {
-	// By finds the key of a message: "header:NAME", "$.json.path" into a JSON body, "routing_key" or
-	// "group". Messages without a value are not coalesced. Empty: no coalescing.
+	// By finds the key of a message: "header:NAME", "$.json.path" into a JSON body, "routing_key"
+	// or "group". Messages without a value are not coalesced. Empty: no coalescing.
 	By string `json:",omitempty"`
 	// Keep says which message of a key is delivered. Empty: KeepLast.
 	Keep Keep `json:",omitempty"`
@@ -146,7 +146,8 @@ type RetryConfig struct {
 	ByReason map[string]RetryRule `json:",omitempty"`
 }
 
-// RetryRule is a schedule for some reasons of failures. A zero member means the queue's RetryConfig.
+// RetryRule is a schedule for some reasons of failures. A zero member means the queue's
+// RetryConfig.
 type RetryRule struct {
 	MaxAttempts int           `json:",omitempty"`
 	Initial     time.Duration `json:",omitempty"`
@@ -256,7 +257,8 @@ type QueueInfo struct {
 	// Refusals counts what each limit refused, since the opening of the broker.
 	Refusals []Refusal
 
-	// Level is the state of the adaptive limit and the breaker. It is nil if the queue uses neither.
+	// Level is the state of the adaptive limit and the breaker. It is nil if the queue uses
+	// neither.
 	Level *LevelInfo
 
 	// Waiting says why the next message is not delivered. It is empty if no message waits or

@@ -86,8 +86,8 @@ type entry struct {
 	lost    bool   // its lease has ended, and the message was not delivered again
 
 	// The session's mu guards these fields.
-	extra bool // credit was given in its place
-	stuck bool // held back for a reason of its own
+	extra bool // the session got one more credit because this message is held back
+	stuck bool // the message is held back for a reason that concerns it alone
 }
 
 // session runs one session and returns the error that ended it: an error of the target with a
