@@ -321,7 +321,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 		commits, cuts bool
 	}{
 		{"time enough", time.Minute, false, false},
-		{"no time", 0, false, false}, // the sink may be interrupted or not
+		{"no time", 0, false, false}, // it is not known whether the sink is interrupted
 		{"a commit that hangs", time.Minute, true, true},
 		{"a commit that hangs, and no time", 0, true, true},
 	} {

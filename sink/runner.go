@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// Options are parts of a runner that tests replace, and its limits. The zero value is for
+// Options are the limits of a runner, and the parts that tests replace. The zero value is for
 // production.
 type Options struct {
 	Rand  func() uint64 // nil: the runtime's random numbers; used for jitter and the owner's id
@@ -65,7 +65,7 @@ func (o Options) withDefaults() Options {
 const (
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
-	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
+	retryTries = 8 // number of tries of one batch after Retry errors, before the target counts as down
 )
 
 // Runner writes the messages of one queue to one target. Start runs it in a goroutine of its own;
@@ -157,8 +157,9 @@ func (r *Runner) set(state RunState, err error) {
 	}
 }
 
-// setCalm is set for states that can change with every attempt. It logs at most once per reportTime
-// that the sink waits, and then that it runs again. Parked messages have log lines of their own.
+// setCalm changes the state like set, for states that can change with every attempt. At most once
+// per reportTime it logs that the sink waits, and later that it runs again. Parked messages have
+// log lines of their own.
 func (r *Runner) setCalm(state RunState, err error) {
 	now := r.opts.clock.Now()
 	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {
@@ -178,7 +179,8 @@ func (r *Runner) log(state RunState, err error) {
 	r.opts.Logger.LogAttrs(context.Background(), level, "sink", attrs...)
 }
 
-// run opens one session after the other. The end of ctx asks for an orderly stop; kill ends alive.
+// run opens one session after the other. When ctx ends, run stops in order. When alive ends, run
+// stops at once.
 func (r *Runner) run(alive, ctx context.Context) {
 	defer close(r.done)
 	defer r.kill()

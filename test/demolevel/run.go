@@ -22,7 +22,7 @@ import (
 
 // options are the program's flags.
 type options struct {
-	undisturbed time.Duration // of the first measurement
+	undisturbed time.Duration // duration of the first measurement
 	rest        time.Duration // time without a drain before each drain
 	rate        float64       // foreground transactions a second
 	rows        int           // size of the backlog that is drained in single rows
@@ -45,7 +45,7 @@ type result struct {
 	breaker     bool    // this build has level.breaker
 	undisturbed latency // latency in all parts of the run in which only the foreground works
 	drains      []*drain
-	from, until time.Duration // of the first measurement
+	from, until time.Duration // start and end of the first measurement
 	samples     []sample
 }
 
