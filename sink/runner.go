@@ -24,7 +24,8 @@ type Options struct {
 	// Dir is the start of relative paths of SQLite files; empty: the working directory. A manager
 	// stores the absolute path.
 	Dir string
-	// MaxHeldBack limits the messages that are held back while others continue; 0: 10,000.
+	// MaxHeldBack limits the messages that are held back while other messages are written; 0:
+	// 10,000.
 	MaxHeldBack int
 	// Logger receives changes of state; nil: nothing is logged.
 	Logger *slog.Logger
@@ -87,8 +88,8 @@ type Runner struct {
 	brake    brake
 	bell     chan struct{} // has a token when messages were parked and must be logged
 
-	stop context.CancelFunc // finish current commits, then end
-	kill context.CancelFunc // end without finishing current commits
+	stop context.CancelFunc // ends the sink after the current commits
+	kill context.CancelFunc // ends the sink and interrupts current commits
 	done chan struct{}
 }
 
@@ -124,8 +125,8 @@ func (r *Runner) Start() {
 
 // Stop ends the sink. Current commits of lanes are finished and acked; other messages go back to
 // the queue without counting an attempt. If ctx ends first, commits are interrupted too, and the
-// error says so. The next opening of the target finds out whether they happened. When Stop returns,
-// nothing of the sink runs and the target is closed.
+// error says so. The next opening of the target finds out whether they succeeded. When Stop
+// returns, nothing of the sink runs and the target is closed.
 func (r *Runner) Stop(ctx context.Context) error {
 	r.stop()
 	select {
@@ -212,7 +213,7 @@ func (r *Runner) run(alive, ctx context.Context) {
 			r.set(StateStopped, err)
 			return
 		case errors.As(err, &e) && e.Class == Stale || errors.Is(err, errLeaseLost):
-			// The next opening reads the true state, so a long wait has no use. A short pause
+			// The next opening reads the true state, so a long wait is useless. A short pause
 			// prevents a busy loop.
 		default:
 			r.set(StateWaiting, err)
