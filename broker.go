@@ -94,8 +94,8 @@ type Administrator interface {
 	ResumeQueue(ctx context.Context, name string) error
 	// OpenBreaker stops deliveries to the target of a queue, until CloseBreaker. Meanwhile no
 	// message uses up an attempt. CloseBreaker ends an outage, also an outage that the breaker
-	// found itself. After an outage, the load grows from the smallest limit. A restart ends the
-	// effect of both calls, but not of PauseQueue.
+	// found itself. After an outage, the load grows step by step. A restart ends the effect of both
+	// calls, but not of PauseQueue.
 	OpenBreaker(ctx context.Context, name string, opts BreakerOptions) error
 	CloseBreaker(ctx context.Context, name string, opts BreakerOptions) error
 	// LevelHistory returns the newest changes of a queue's adaptive limit, and the newest outages.
