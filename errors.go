@@ -16,7 +16,8 @@ const (
 	// CodeNotFound: the queue, sink, user or message does not exist. Create it, or correct the
 	// name.
 	CodeNotFound Code = "not_found"
-	// CodeExists: the thing exists with other settings, or is in use. Read it, then decide.
+	// CodeExists: the queue or other object exists with other settings, or is in use. Read its
+	// settings before you decide.
 	CodeExists Code = "exists"
 	// CodeLeaseLost: the lease of this receipt has ended, by its deadline, a nack or a restart.
 	// Another consumer gets the message. Undo the work under the lease if you can.
@@ -28,15 +29,15 @@ const (
 	// CodeFull: a queue is at its limit or the disk is full. Publishing works again after messages
 	// are consumed or space is freed. Acks work all the time.
 	CodeFull Code = "full"
-	// CodeDenied: the user may not do this.
+	// CodeDenied: the user does not have the right to do this.
 	CodeDenied Code = "denied"
 	// CodeClosed: the broker, client or subscription was closed. Make a new one.
 	CodeClosed Code = "closed"
 	// CodeUnavailable: the server cannot be reached, is starting or is stopping. Nothing was done.
 	// Try again. An embedded broker does not return it.
 	CodeUnavailable Code = "unavailable"
-	// CodeUncertain: the request may have been stored or not. Repeat it with the same publisher and
-	// sequence or the same dedup id. Otherwise accept a possible duplicate.
+	// CodeUncertain: it is not known whether the request was stored. Repeat it with the same
+	// publisher and sequence or the same dedup id. Otherwise accept a possible duplicate.
 	CodeUncertain Code = "uncertain"
 	// CodeCorrupt: stored bytes have changed. Stop the broker, and run verify on the data
 	// directory.
@@ -46,10 +47,10 @@ const (
 	CodeInternal Code = "internal"
 )
 
-// Passing reports whether the same request can succeed later without a change. This is so for
+// Passing reports whether the same request can succeed later without a change. It returns true for
 // CodeBusy, CodeFull, CodeUnavailable and CodeUncertain. All other codes are final.
 //
-// After CodeUncertain, a repeated request can be done twice. A repeated publish is safe if each
+// After CodeUncertain, a repeated request can take effect twice. A repeated publish is safe if each
 // message has its publisher and number, or a dedup id.
 func (c Code) Passing() bool {
 	switch c {
@@ -60,7 +61,7 @@ func (c Code) Passing() bool {
 }
 
 // Passing reports whether an error's code is passing. An error that is not an *Error is final, and
-// so is the end of a context.
+// so is the error of an ended context.
 func Passing(err error) bool { return CodeOf(err).Passing() }
 
 // Error is the error type of the Broker interface. Message is a full sentence for people: what
@@ -68,8 +69,8 @@ func Passing(err error) bool { return CodeOf(err).Passing() }
 type Error struct {
 	Code       Code
 	Message    string
-	Field      string        // the wrong setting, header or line, if there is one
-	Limit      string        // the limit that refused the request, such as LimitMaxMessages; "" if none did
+	Field      string        // the wrong setting, header or line, if the error is about one
+	Limit      string        // the limit that refused the request, such as LimitMaxMessages; "" if no limit did
 	RetryAfter time.Duration // with CodeBusy and CodeFull: the wait before the next try; 0 if unknown
 	Err        error         // the cause, for errors.Is and logs
 }
@@ -77,11 +78,11 @@ type Error struct {
 // Values of Error.Limit. The set can grow. The Message names the queue or user of the limit.
 const (
 	LimitDisk         = "disk"                // the disk has no room for messages
-	LimitMaxMessages  = "queue.max_messages"  // of the queue
-	LimitMaxBytes     = "queue.max_bytes"     // of the queue
-	LimitDeadLetters  = "queue.dead_letter"   // a queue must dead-letter its oldest message, and that queue is full
-	LimitAcceptRate   = "queue.accept.rate"   // of the queue
-	LimitMaxConsumers = "queue.max_consumers" // of the queue
+	LimitMaxMessages  = "queue.max_messages"  // the queue has too many waiting messages
+	LimitMaxBytes     = "queue.max_bytes"     // the bodies of the queue's waiting messages have too many bytes
+	LimitDeadLetters  = "queue.dead_letter"   // a queue must dead-letter its oldest message, and the dead-letter queue is full
+	LimitAcceptRate   = "queue.accept.rate"   // publishers exceed the queue's rate
+	LimitMaxConsumers = "queue.max_consumers" // the queue has too many consumers
 	LimitMailbox      = "broker.mailbox"      // too many calls wait for the broker
 )
 
@@ -97,7 +98,7 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Message == "" && t.Code == e.Code
 }
 
-// Targets for errors.Is. Each one matches every error with its code.
+// Arguments for errors.Is. Each value matches every error with its code.
 var (
 	ErrInvalid     = &Error{Code: CodeInvalid}
 	ErrNotFound    = &Error{Code: CodeNotFound}

@@ -72,7 +72,7 @@ func ExampleDelivery_Reject() {
 	// Output: not JSON: rejected (the body is not JSON)
 }
 
-// With ManualCredit, a consumer asks for each batch when it is ready for more.
+// With ManualCredit, a consumer asks for a batch whenever it is ready for one.
 func ExampleSubscription_credit() {
 	ctx := context.Background()
 	b := open("orders", surgetank.QueueConfig{})

@@ -218,7 +218,8 @@ func ExampleLevelConfig() {
 	// Output: 50 <nil>
 }
 
-// A message that must not be lost is tried without end. Its delays grow up to ten minutes.
+// A message that must never become a dead letter is tried without end. Its delays grow up to ten
+// minutes.
 func ExampleRetryConfig() {
 	b := open("orders", surgetank.QueueConfig{Retry: surgetank.RetryConfig{MaxAttempts: surgetank.Unlimited, Initial: 5 * time.Second}})
 	defer b.Close()

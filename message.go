@@ -16,7 +16,7 @@ const (
 	MaxNameLen        = 255       // bytes of a queue, group, sink or header name, or of a key
 	MaxDedupIDLen     = 255       // bytes of a dedup id
 	MaxHeaders        = 256       // headers of one message
-	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values together, a door's own properties included
+	MaxHeaderBytes    = 64 << 10  // bytes of all header names and values, including a door's own properties
 	MaxTargets        = 1 << 16   // queues of one publishing
 	DefaultMaxMessage = 16 << 20  // bytes of a body, if not configured
 	CeilingMaxMessage = 128 << 20 // the highest configurable limit of a body, in bytes
@@ -26,7 +26,8 @@ const (
 	MaxSequence       = 1 << 62 // the highest sequence number of a publisher's message
 )
 
-// Header is one name and value. Names keep their spelling and order, and may repeat.
+// Header is one name and value. Headers keep their spelling and order, and several headers can have
+// the same name.
 type Header struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
@@ -48,11 +49,11 @@ type Message struct {
 	// TTL is the time after which the message expires. 0: the queue's TTL. If both are set, the
 	// shorter one applies. A Delivery has the effective TTL.
 	TTL    time.Duration
-	opaque // properties of one protocol, which Surgetank passes on; a copy of the message has them too
+	opaque // properties of one protocol, which Surgetank passes on; a copy of the message keeps them
 }
 
 // Equal reports whether two messages have the same body and options. An empty body equals a missing
-// one, and so do empty headers.
+// body, and empty headers equal missing headers.
 func (m Message) Equal(other Message) bool {
 	return bytes.Equal(m.Body, other.Body) && m.ContentType == other.ContentType && slices.Equal(m.Headers, other.Headers) &&
 		m.Key == other.Key && m.Group == other.Group && m.DedupID == other.DedupID && m.Priority == other.Priority &&
@@ -68,13 +69,13 @@ type Publishing struct {
 	//
 	// Publisher is random text of 16 to 64 printable ASCII characters. Every publisher and every
 	// start of a program needs a new one. Sequence numbers the publisher's messages. The first
-	// message of a new publisher is number 1. Later numbers may come in any order and with gaps. If
+	// message of a new publisher is number 1. Later numbers can come in any order and with gaps. If
 	// a number is already confirmed, its message is confirmed again and not stored again. A message
 	// with a publisher is stored in all its queues or in none.
 	//
-	// The broker can forget a publisher or an old number. It then refuses the message with
-	// CodeUncertain and FieldPublisher: an earlier try may have stored it. Start a new publisher
-	// for messages that were never sent.
+	// The broker can forget a publisher or an old number. The broker then refuses the message with
+	// CodeUncertain and FieldPublisher, because an earlier try may have stored the message. Start a
+	// new publisher for messages that were never sent.
 	Publisher string
 	Sequence  uint64
 }
@@ -83,8 +84,8 @@ type Publishing struct {
 // the broker has forgotten whether the message's number is confirmed.
 const FieldPublisher = "publisher"
 
-// ValidatePublisher returns CodeInvalid for a bad publisher id or sequence number. Both may be
-// missing.
+// ValidatePublisher returns CodeInvalid for a bad publisher id or sequence number. An empty id with
+// number 0 is valid.
 func ValidatePublisher(id string, sequence uint64) error {
 	switch n := len(id); {
 	case n == 0 && sequence == 0:
@@ -105,18 +106,18 @@ func ValidatePublisher(id string, sequence uint64) error {
 	return nil
 }
 
-// MessageID names one message in one queue. After a data directory was restored from a copy, Queue
-// and Seq repeat. Incarnation then tells the messages apart.
+// MessageID names one message in one queue. After a data directory was restored from a copy, pairs
+// of Queue and Seq repeat. Incarnation tells such messages apart.
 type MessageID struct {
 	Queue uint64 // the queue's number; a queue that is deleted and created again gets a new one
 	Seq   uint64 // counts the queue's messages from 1, in the order of confirmation
 	// Incarnation is the lower half of the incarnation in which the message was confirmed. It is 0
-	// for a message that is older than this field, or if it is unknown.
+	// if the incarnation is unknown, as for messages that an old version stored.
 	Incarnation uint32
 }
 
-// String returns the form "queue-seq-incarnation" of the APIs. The last part is in base 36. It is
-// left out if it is 0.
+// String returns the form "queue-seq-incarnation" of the APIs. The incarnation is in base 36, and
+// is left out if it is 0.
 func (id MessageID) String() string {
 	b, _ := id.AppendText(make([]byte, 0, 32))
 	return string(b)
@@ -193,21 +194,22 @@ func ParseReceipt(s string) (Receipt, error) {
 	return Receipt{Epoch: n[0], ID: MessageID{Queue: n[1], Seq: n[2]}, Lease: n[3], Incarnation: n[4]}, nil
 }
 
-// Delivery is a message with its lease. A peek returns one without a lease. Do not change Body and
-// Headers: they are shared.
+// Delivery is a message with its lease. A peek returns deliveries without a lease. Do not change
+// Body and Headers: they are shared.
 type Delivery struct {
 	Message
 	ID      MessageID
 	Queue   string
 	Receipt Receipt // zero after a peek or with NoAck
-	// FencingToken is the number of the lease, if the message's group has max_in_flight 1; otherwise
+	// FencingToken is the number of the lease, if the message's group has max_in_flight 1;
+	// otherwise
 	// 0. Every later lease on a message of the group has a higher number, also after a restart. A
 	// target that keeps the highest number it has seen for a group can refuse a consumer whose
 	// lease has ended. docs/flow-control.md has an example.
 	FencingToken int64
 	Time         time.Time
 	Attempt      int       // 1 on the first delivery; a nack or a lost lease adds 1 unless it is uncounted
-	Redelivered  bool      // the message may have been delivered before
+	Redelivered  bool      // the message was possibly delivered before
 	Deadline     time.Time // end of the lease; zero if the lease lasts as long as its subscription
 	Deaths       []Death   // the message's dead-letter history, newest first
 	State        State     // only in a peek
@@ -215,8 +217,8 @@ type Delivery struct {
 
 	// Due, Failure and Waiting are set only in a peek. Due is the end of a delay or back-off.
 	// Failure is the reason of the newest nack or lost lease: the consumer's text or the broker's.
-	// It is empty if there is no reason. Waiting says why a blocked message is not
-	// delivered, or what comes before a ready message in a queue whose groups take turns.
+	// It is empty if there is no reason. Waiting says why a blocked message is not delivered. For a
+	// ready message in a queue whose groups take turns, it says what is delivered before.
 	Due     time.Time
 	Failure string
 	Waiting string
@@ -244,7 +246,7 @@ const (
 type State string
 
 const (
-	StateReady   State = "ready"   // can be delivered as soon as a consumer and the queue's level allow
+	StateReady   State = "ready"   // can be delivered as soon as a consumer has credit and the queue's level allows it
 	StateBlocked State = "blocked" // waits for earlier messages of its group
 	StateDelayed State = "delayed" // waits for the end of its delay or back-off; uses no lease and no in-flight slot
 	StateLeased  State = "leased"  // delivered and not settled
@@ -257,7 +259,7 @@ type SettleOp uint8
 const (
 	Ack    SettleOp = iota // handled; final after its confirmation
 	Nack                   // try again: after Delay, or with RetryBackoff after the queue's retry back-off
-	Reject                 // do not try again: send to the dead-letter queue, or drop if the queue says so
+	Reject                 // do not try again: move to the dead-letter queue, or drop if the queue has none
 	Extend                 // extend the lease to Lease from now
 )
 
@@ -268,13 +270,13 @@ const RetryBackoff = time.Duration(-1)
 type Settlement struct {
 	Receipt   Receipt
 	Op        SettleOp
-	Delay     time.Duration // Nack: 0 is at once, in the message's old position; RetryBackoff is the queue's back-off
+	Delay     time.Duration // Nack: 0 means at once, in the message's old position; RetryBackoff means the queue's back-off
 	Lease     time.Duration // Extend: the new lease from now
 	Reason    string        // Nack and Reject: kept in the dead-letter history, up to 1 KiB
-	Uncounted bool          // Nack: the attempt does not count, because the target failed and not the message
+	Uncounted bool          // Nack: the attempt does not count, because the target failed, not the message
 
-	// Target is what a Nack reports about the target of the consumer. RetryAfter is how long the
-	// target asked for a pause; 0: it did not say.
+	// Target is what a Nack reports about the target of the consumer. RetryAfter is the pause that
+	// the target asked for; 0: the target did not ask for one.
 	Target     TargetReport
 	RetryAfter time.Duration
 	// Elapsed is how long the target worked on the message, as the consumer measured it. 0: the
@@ -291,13 +293,14 @@ const (
 	TargetBusy                        // the target asked for less load; the attempt does not count
 )
 
-// PublishResult is the result of one publishing. A nil Err means confirmed: on disk in every queue
-// of the publishing.
+// PublishResult is the result of one publishing. If Err is nil, the message is confirmed: it is on
+// disk in every queue of the publishing.
 type PublishResult struct {
-	ID        MessageID // in the first queue; if Duplicate, the id of the first copy, or zero if it is forgotten
+	ID        MessageID // the id in the first queue; if Duplicate, the id of the stored message, or zero if it is forgotten
 	Duplicate bool      // nothing was stored: every queue knew the dedup id, or the publisher's number is confirmed
 	Err       error
 }
 
-// SettleResult is the result of one settlement. nil means done; a confirmed ack is final.
+// SettleResult is the result of one settlement. nil means that the settlement was done. A confirmed
+// ack is final.
 type SettleResult = error

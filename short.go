@@ -8,7 +8,7 @@ import (
 )
 
 // Send publishes one message to one queue and returns after it is on disk. The error is from the
-// call or from the message. With CodeUncertain, the message may be stored.
+// call or from the message. With CodeUncertain, it is not known whether the message is stored.
 func Send(ctx context.Context, p Publisher, queue string, m Message) (MessageID, error) {
 	results, err := p.Publish(ctx, []Publishing{{Queues: []string{queue}, Message: m}})
 	if err != nil {
@@ -33,8 +33,9 @@ func SendAll(ctx context.Context, p Publisher, queue string, messages ...Message
 	return first("message", len(results), func(i int) error { return results[i].Err })
 }
 
-// SettleAll settles deliveries and returns after that is on disk: SettleAll(ctx, b, d.Ack()). If
-// settlements are refused, the error has their number and the first cause. The others are done.
+// SettleAll settles deliveries and returns after the changes are on disk: SettleAll(ctx, b,
+// d.Ack()). If settlements are refused, the error has their number and the first cause. The other
+// settlements are done.
 func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error {
 	results, err := c.Settle(ctx, settlements)
 	if err != nil {
@@ -43,8 +44,8 @@ func SettleAll(ctx context.Context, c Consumer, settlements ...Settlement) error
 	return first("settlement", len(results), func(i int) error { return results[i] })
 }
 
-// AckAll acks deliveries and returns after that is on disk. If acks are refused, the error has
-// their number and the first cause. The others are done.
+// AckAll acks deliveries and returns after the acks are on disk. If acks are refused, the error has
+// their number and the first cause. The other acks are done.
 func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
 	list := make([]Settlement, len(deliveries))
 	for i := range deliveries {
@@ -53,8 +54,8 @@ func AckAll(ctx context.Context, c Consumer, deliveries ...Delivery) error {
 	return SettleAll(ctx, c, list...)
 }
 
-// first returns the first of n errors and adds its number and how many errors there are. It keeps
-// code and field.
+// first returns the first error of n results. Its text gets the position of the error and the
+// number of errors. Code and field stay the same.
 func first(what string, n int, at func(i int) error) error {
 	var found error
 	number, count := 0, 0
@@ -86,16 +87,17 @@ func (d *Delivery) Nack(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Nack, Delay: RetryBackoff, Reason: reason}
 }
 
-// Reject returns the settlement for a message that must not be tried again. It goes to the queue's
-// dead-letter queue.
+// Reject returns the settlement for a message that must not be tried again. The message is moved to
+// the queue's dead-letter queue.
 func (d *Delivery) Reject(reason string) Settlement {
 	return Settlement{Receipt: d.Receipt, Op: Reject, Reason: reason}
 }
 
-// Deliveries iterates over the deliveries of a subscription. It ends when ctx ends or the
-// subscription is closed. Any other end is a last error with an empty delivery, such as
-// CodeNotFound if the queue was deleted. The loop's body settles each delivery, or adds credit for
-// more. If the body leaves the loop early, later deliveries stay in the subscription.
+// Deliveries iterates over the deliveries of a subscription. The iteration ends when ctx ends or
+// the subscription is closed. If the subscription ends for another reason, the last step returns an
+// empty delivery and the error, such as CodeNotFound if the queue was deleted. The loop's body must
+// settle each delivery, or add credit, to get more. If the body leaves the loop early, later
+// deliveries stay in the subscription.
 func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] {
 	return func(yield func(Delivery, error) bool) {
 		var buf []Delivery
@@ -112,7 +114,7 @@ func Deliveries(ctx context.Context, s Subscription) iter.Seq2[Delivery, error] 
 					return
 				}
 			}
-			clear(buf) // lets the bodies be freed
+			clear(buf) // so that the bodies can be freed
 		}
 	}
 }

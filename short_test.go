@@ -24,7 +24,7 @@ func TestDeliveriesEnd(t *testing.T) {
 		return b, s
 	}
 
-	t.Run("left", func(t *testing.T) { // a later loop gets the deliveries that this loop did not reach
+	t.Run("left", func(t *testing.T) { // deliveries that this loop did not reach stay in the subscription for a later loop
 		_, s := subscribe(t, t.Context())
 		seen := 0
 		for range 3 {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// ExplainOptions choose what Explain explains: a group's first message, or one message. With
-// neither, it is the queue's next message.
+// ExplainOptions choose what Explain explains: a group's first message, or one message. Without a
+// group and a message, Explain explains the queue's next message.
 type ExplainOptions struct {
 	Group string
 	ID    MessageID
@@ -17,31 +17,33 @@ type Explanation struct {
 	Verdict string    // a stable word; docs/flow-control.md lists them
 	Text    string    // a sentence
 	Until   time.Time // when the reason ends, or can end, without an action of users; zero: not known
-	ID      MessageID // the message; zero: the queue as a whole
+	ID      MessageID // the message; zero: the explanation is about the whole queue
 	Group   string    // the message's group
 	Attempt int       // attempts that ended without an ack
 	Failure string    // why the message came back last
-	NextTry time.Time // of a message that backs off
-	// Ahead is how many messages of its group come first. At 100,000 the count ends. Behind is why
-	// the first of them waits. Both are set with the verdict "behind".
+	NextTry time.Time // the time of the next try of a message in back-off
+	// Ahead is the number of messages of its group that are delivered before, counted up to
+	// 100,000. Behind is why the first of these messages waits. Ahead and Behind are set with the
+	// verdict "behind".
 	Ahead  int64
 	Behind *Explanation
-	Turn   int64         // with the verdict "turn": about how many deliveries of others come first
-	Leases []LeaseHolder // leases that block, oldest first, at most 8
+	Turn   int64         // with the verdict "turn": about how many deliveries of other groups come first
+	Leases []LeaseHolder // leases that block the message, oldest first, at most 8
 
-	// These are set in explanations of a queue's next message only.
+	// Drain and Groups are set only in explanations of a queue's next message.
 	Drain  Drain          // when the backlog will be done
-	Groups []GroupFigures // the groups that lead in one of the figures: most waiting messages first, at most 256
+	Groups []GroupFigures // groups with one of the highest figures of any kind; at most 256, most waiting messages first
 }
 
 // Drain is an estimate of the time until a queue's backlog is done.
 type Drain struct {
-	Backlog int64 // messages that wait or are in flight, without delayed ones
-	// Low and High are the range from the rates of the last minute and of the last 10 minutes. Both
-	// are 0 if there is no estimate. Only High is 0 if more came than went in the last 10 minutes.
+	Backlog int64 // messages that wait or are in flight, without delayed messages
+	// Low and High are the range from the rates of the last minute and of the last 10 minutes. Low
+	// and High are 0 if there is no estimate. Only High is 0 if more messages came in than left in
+	// the last 10 minutes.
 	Low, High time.Duration
-	By        string // what decides: "rates", "level.rate", "group" or "group.rate"
-	Text      string // a sentence; it says why there is no estimate
+	By        string // the slowest term: "rates", "level.rate", "group" or "group.rate"
+	Text      string // a sentence with the estimate, or with the reason why there is none
 }
 
 // GroupFigures are the present figures of one group.
@@ -62,7 +64,7 @@ type LeaseHolder struct {
 	ID       MessageID
 	Consumer uint64    // the broker's number of the consumer
 	Name     string    // the consumer's name; empty if it has none
-	Since    time.Time // of the delivery
+	Since    time.Time // the time of the delivery
 	Until    time.Time // zero: until the consumer settles the message or goes away
 }
 

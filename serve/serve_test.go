@@ -52,7 +52,8 @@ func ExampleStart() {
 	// Output: order 1
 }
 
-// Doors open and close while the broker stays open, on disk and in memory.
+// Doors open and close while the broker stays open. The test runs with a broker in memory and with
+// one on disk.
 func TestDoorsComeAndGo(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"memory", "disk"} {

@@ -4,15 +4,15 @@ import (
 	"context"
 )
 
-// changeTries is how often a batch is added again after the table changed. After that many changes
-// the target counts as down.
+// changeTries is how often a batch is added again because the table changed. After this number of
+// changes the target counts as down.
 const changeTries = 8
 
 // outcome is the result of one attempt at a batch, for each of its messages.
 type outcome struct {
-	done   []*entry  // committed
-	failed []failure // failed alone
-	unseen []*entry  // not tried alone, or not tried; why has the reason
+	done   []*entry  // messages whose rows are committed
+	failed []failure // messages whose rows failed when they were written alone
+	unseen []*entry  // messages that were not tried alone, or not at all; why has the reason
 	why    *Error
 	again  bool // nothing was written; the same messages are tried again in smaller batches
 }
@@ -162,8 +162,8 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	case len(good) == 1:
 		o.failed = append(o.failed, l.fail(good[0], e))
 	case e.Class == Reference && !l.overdue(good) && l.s.earliest(l) < good[len(good)-1].seq:
-		// The rows that they refer to may be in other lanes. Wait until those rows are written
-		// before searching for rows at fault.
+		// The missing rows may be in other lanes. Wait until those rows are written before
+		// searching for rows at fault.
 		o.unseen, o.why = good, e
 	default:
 		return l.split(good, o)
@@ -171,7 +171,7 @@ func (l *lane) write(good []*entry, o *outcome) error {
 	return nil
 }
 
-// overdue reports whether a message has waited long enough for earlier ones.
+// overdue reports whether a message has waited long enough for earlier messages.
 func (l *lane) overdue(rows []*entry) bool {
 	now := l.s.r.opts.clock.Now()
 	for _, e := range rows {
@@ -192,8 +192,8 @@ func (l *lane) progress(rows []*entry) Progress {
 	return l.s.ledger.progress(l.number, floor, entry, l.seqs)
 }
 
-// committed records a commit of the rows that progress was made for. It sends the mark to the
-// broker before the acks, which follow. mark is the tick before the last of the rows was written.
+// committed records a commit of the rows that progress was made for. It sends the lane's progress
+// to the broker before the acks. mark is the tick before the last of the rows was written.
 func (l *lane) committed(rows []*entry, mark uint64) {
 	l.s.mark(l.number, l.s.ledger.commit(l.number, l.seqs))
 	l.limit.committed(len(rows))

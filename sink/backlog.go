@@ -19,7 +19,7 @@ type hold struct {
 	company bool
 	rounds  int
 	due     time.Time // not tried again before this time
-	after   bool      // refers to a row that an earlier message may bring; due when no lane has an earlier message to write
+	after   bool      // the row refers to a row that an earlier message may write; due when no lane has an earlier message to write
 }
 
 // Limits of the pauses of messages in the backlog.
@@ -27,11 +27,11 @@ const (
 	firstHold = 50 * time.Millisecond // after the first failure alone; doubles with each failure
 	mostHold  = 2 * time.Second
 	mostPace  = time.Second      // between batches of a lane that can write nothing
-	mostAfter = 10 * time.Second // longest wait for earlier messages to be written
+	mostAfter = 10 * time.Second // the longest wait until earlier messages are written
 )
 
-// dueAt is when the message is tried again. If rows were written since a reference failed, the
-// missing row may be among them. Then the message does not wait for its whole pause. proof is
+// dueAt returns when the message is tried again. If a reference failed and rows were written since,
+// the missing row may be among them, so the message does not wait for its whole pause. proof is
 // session.proof.
 func (h *hold) dueAt(proof uint64) time.Time {
 	if h.class == Reference && h.fails > 1 && !h.after && proof >= h.mark {
@@ -40,23 +40,23 @@ func (h *hold) dueAt(proof uint64) time.Time {
 	return h.due
 }
 
-// pauseOf is how long a message waits after it failed alone this often.
+// pauseOf returns how long a message waits after it failed alone fails times.
 func pauseOf(fails int) time.Duration {
 	return min(mostHold, firstHold<<min(fails-1, 10))
 }
 
-// backlog holds the messages of one lane that could not be written yet, ordered by number. The
+// backlog contains the messages of one lane that could not be written yet, ordered by number. The
 // lane's goroutine owns it.
 type backlog struct {
 	list       []*entry
 	chains     map[uint64]int // number of messages in the list, by chain
-	dueAt      time.Time      // when the next message is due; zero if only messages of after are in the list
+	dueAt      time.Time      // when the next message is due; zero if every message in the list has after set
 	nextAt     time.Time      // no attempt before this time
 	pause      time.Duration
 	after      int    // number of messages whose hold has after set
 	references int    // number of messages whose reference failed
-	seen       uint64 // the session's version when the messages of after were last checked
-	turn       bool   // flipped by each take: whether a batch of one prefers a failed message
+	seen       uint64 // the session's version when the messages with after set were last checked
+	turn       bool   // whether a batch of one message prefers a failed message; each call of take flips it
 }
 
 func (b *backlog) empty() bool { return len(b.list) == 0 }
@@ -122,7 +122,8 @@ func (b *backlog) refresh(now time.Time, fruitful bool) {
 	b.nextAt = now.Add(b.pause)
 }
 
-// next reports whether a message is due, or else how long until one is. 0 means never.
+// next reports whether a message is due. If not, after is the time until a message is due; 0 means
+// never.
 func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	if b.empty() {
 		return false, 0
@@ -163,14 +164,15 @@ func (b *backlog) next(l *lane, now time.Time) (due bool, after time.Duration) {
 	return true, 0
 }
 
-// front is how many messages that failed alone come first in a batch. It is smaller than hopeless,
-// so the other messages of the batch are always tried.
+// front is the largest number of messages that failed alone and come first in a batch. It is
+// smaller than hopeless, so the other messages of the batch are always tried.
 const front = hopeless / 2
 
 // take appends at most most due messages to batch. They stay in the backlog. If an earlier message
-// of a chain is not taken, the later ones are not taken either. Some messages that failed alone
+// of a chain is left out, the later messages are left out, too. Some messages that failed alone
 // come first: rows written after them in the same transaction are evidence. company says that new
-// messages follow in the batch. Then messages that lack evidence are taken before they are due.
+// messages follow in the batch. In this case messages without evidence are appended before they are
+// due.
 func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company bool) []*entry {
 	first, proof := uint64(0), l.s.proof.Load()
 	if b.after > 0 {
@@ -199,7 +201,7 @@ func (b *backlog) take(l *lane, now time.Time, batch []*entry, most int, company
 		}
 		slices.SortStableFunc(list, func(a, b *entry) int {
 			if a.hold.class == Reference && b.hold.class == Reference {
-				return cmp.Compare(a.seq, b.seq) // a later message may wait for the row of an earlier one
+				return cmp.Compare(a.seq, b.seq) // a later message may refer to the row of an earlier message
 			}
 			return a.hold.due.Compare(b.hold.due)
 		})

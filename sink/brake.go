@@ -7,20 +7,20 @@ import (
 
 // brake keeps a mistake in the settings from parking a whole queue. It counts bad messages in
 // sequence, with no message written between them. Above the limit no more messages are parked until
-// one is written or a user releases the brake.
+// a message is written or a user resumes the sink.
 //
 // It belongs to the runner and is safe for use by many goroutines.
 type brake struct {
 	mu     sync.Mutex
 	limit  int  // messages parked in sequence; 0 or less: no limit
 	run    int  // messages parked since the last message was written
-	off    bool // keep parking until a message is written
+	off    bool // a user has resumed the sink: parking goes on until a message is written
 	pulled bool // messages are held back because of the limit
 	last   string
 }
 
-// judge divides the bad messages of one attempt into those to park and those to hold back. good
-// says whether the attempt wrote a message.
+// judge divides the bad messages of one attempt into messages to park and messages to hold back.
+// good says whether the attempt wrote a message.
 func (b *brake) judge(good bool, bad []*entry) (park, hold []*entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -80,7 +80,7 @@ func (b *brake) on(held int64) string {
 }
 
 // rejecting returns the number of messages parked since a message was last written, and the reason
-// of the newest.
+// of the newest of them.
 func (b *brake) rejecting() (int, string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -32,8 +32,8 @@ type Claim struct {
 	// belongs to the instance, not to the sink's name. So a second broker or a new data directory
 	// with a sink of the same name never continues progress about other messages.
 	Instance  string
-	Sink      string // its name, for readers of the progress table
-	Owner     string // random, one for each runner
+	Sink      string // the sink's name, for readers of the progress table
+	Owner     string // a random text, different for each runner
 	LastEpoch uint64 // the epoch of this runner's newest opening; 0: none yet
 	Lanes     int
 	// Written is the progress in the target as far as the queue's directory knows it.
@@ -67,10 +67,10 @@ func (c *Claim) count(ids seqset.Set) (uint64, error) {
 // Written is the queue's knowledge of the progress in the target. It is a lower bound: commits just
 // before a crash may be missing.
 type Written struct {
-	Epoch   uint64    // of the newest known opening
-	Applied uint64    // messages whose rows were committed, in total
+	Epoch   uint64    // the epoch of the newest known opening
+	Applied uint64    // total number of messages whose rows were committed
 	Last    uint64    // the highest number among them
-	Time    time.Time // of the newest known commit; zero: none
+	Time    time.Time // the time of the newest known commit; zero: none
 }
 
 // State is the stored progress of one instance.
@@ -78,12 +78,12 @@ type State struct {
 	Owner       string
 	Epoch       uint64 // number of openings
 	Queue       uint64
-	Incarnation uint64    // of the directory that made this opening; 0: written by an older version of Surgetank
-	Before      Position  // of the newest commit, before this opening, that applied messages
+	Incarnation uint64    // the incarnation of the directory that made this opening; 0: an older version of Surgetank wrote the state
+	Before      Position  // the position of the newest commit before this opening that applied messages
 	Known       []byte    // history of the directory that made this opening; see encodeKnown
-	Base        uint64    // messages applied before this opening
+	Base        uint64    // number of messages applied before this opening
 	Settled     []byte    // ids that lanes have passed on; see appendIDs
-	Updated     time.Time // of the newest commit
+	Updated     time.Time // the time of the newest commit
 	Lanes       []LaneState
 }
 
@@ -96,11 +96,11 @@ type LaneState struct {
 	Batch     uint64
 	Watermark uint64
 	Entry     uint64 // the queue's newest entry at the last commit; the watermark depends on it
-	Applied   uint64 // messages, in this epoch
+	Applied   uint64 // number of messages applied in this epoch
 	IDs       []byte // see appendIDs
 }
 
-// applied is how many messages the target has applied in total.
+// applied returns the total number of messages that the target has applied.
 func (s *State) applied() uint64 {
 	n := s.Base
 	for i := range s.Lanes {
@@ -109,8 +109,9 @@ func (s *State) applied() uint64 {
 	return n
 }
 
-// position is the position of the newest commit that applied messages. The target's content depends
-// on it. An opening that applied nothing does not count, because it did not change the target.
+// position returns the position of the newest commit that applied messages. The target's content
+// depends on it. An opening that applied nothing does not count, because it did not change the
+// target.
 func (s *State) position() Position {
 	newest := Position{Incarnation: s.Incarnation}
 	for i := range s.Lanes {
@@ -124,7 +125,7 @@ func (s *State) position() Position {
 	return newest
 }
 
-// watermark is the number below which every message is settled from the target's point of view.
+// watermark returns the message number below which the target counts every message as settled.
 func (s *State) watermark() uint64 {
 	w := uint64(0)
 	for i := range s.Lanes {
@@ -171,7 +172,7 @@ func (c Claim) Next(old *State) (State, error) {
 	for i := range next.Lanes {
 		next.Lanes[i] = LaneState{Watermark: h.Floor, Entry: h.Entry, IDs: appendIDs(nil, nil)}
 	}
-	var ids, here seqset.Set // ids: what the target has. here: messages of this directory that the target has or counts as settled
+	var ids, here seqset.Set // ids: messages that the target has. here: messages of this directory that the target has or counts as settled
 	var k known
 	if old != nil {
 		next.Epoch = max(next.Epoch, old.Epoch+1)

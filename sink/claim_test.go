@@ -41,9 +41,10 @@ func TestSharedNumbers(t *testing.T) {
 	}
 }
 
-// TestTargetKeepsOldSpans: directory a runs on in incarnation 1. Its copy b confirms message 8 in
-// incarnation 2, and is opened again as 3 when all messages are settled. b has dropped the spans
-// below its floor. Message 8 of a is not message 8 of b.
+// TestTargetKeepsOldSpans: the target must keep spans that a directory has dropped. Directory a
+// continues in incarnation 1. Its copy b confirms message 8 in incarnation 2, settles all messages,
+// and opens again in incarnation 3 without the spans below its floor. Message 8 of a is not message
+// 8 of b.
 func TestTargetKeepsOldSpans(t *testing.T) {
 	claim := func(floor uint64, openings []door.Opening, spans ...door.Span) Claim {
 		c := Claim{Instance: "i", Sink: "s", Owner: "o", Lanes: 1}

@@ -69,7 +69,7 @@ func (l *lane) compare(o *outcome) error {
 	case Down, Stale, Fenced, Refused:
 		return e
 	}
-	return nil // the next attempt sees the same error
+	return nil // the error is ignored: the next attempt meets it again
 }
 
 // others returns messages to compare a suspect with. Messages of this lane that never failed alone

@@ -9,7 +9,8 @@ import (
 
 var groupSeed = maphash.MakeSeed()
 
-// receiveMax is how many messages one call of Receive takes: enough to make the call cheap.
+// receiveMax is the largest number of messages of one Receive: enough to make the cost of the call
+// small.
 const receiveMax = 512
 
 // dispatch receives messages and assigns each to a lane. It returns nil when ctx ends, and an error
@@ -36,8 +37,8 @@ func (s *session) dispatch(ctx context.Context) error {
 	}
 }
 
-// waitForRoom waits until bodies may be loaded into memory. It returns the number of bytes, or
-// false when ctx ended.
+// waitForRoom waits until memory for bodies is free. It returns the number of bytes, or false when
+// ctx ended.
 func (s *session) waitForRoom(ctx context.Context) (int, bool) {
 	for {
 		s.mu.Lock()
@@ -54,9 +55,9 @@ func (s *session) waitForRoom(ctx context.Context) (int, bool) {
 	}
 }
 
-// take sorts received messages. A message whose row is committed is acked at once. A message that
-// the session already has got a new lease because the old one ended; it stays in its lane. All
-// others go to lanes.
+// take decides about received messages. A message whose row is committed is acked at once. A
+// message that the session already has got a new lease because the old one ended; it stays in its
+// lane. All other messages are added to lanes.
 func (s *session) take(buf []surgetank.Delivery) error {
 	now := s.r.opts.clock.Now()
 	var again []*entry
@@ -96,8 +97,8 @@ func (s *session) take(buf []surgetank.Delivery) error {
 	return nil
 }
 
-// byKey makes lanes depend on the keys of on_conflict. Of the rows with one key, the last must be
-// written last.
+// byKey makes lanes depend on the keys of on_conflict. Rows with the same key must be written in
+// the order of their messages.
 func (s *session) byKey() {
 	t := s.r.spec.Table
 	if t.OnConflict == nil {
@@ -110,9 +111,9 @@ func (s *session) byKey() {
 }
 
 // laneFor picks a message's lane and its chain. A group always has the same lane, which keeps its
-// order. The same holds for a conflict key of messages without a group. Messages with neither fill
-// one lane's next batch before the next lane is used, so low traffic makes few batches. Idle lanes
-// come first. Call with mu held.
+// order. The same holds for a conflict key of messages without a group. Messages without group and
+// key fill one lane's next batch before the next lane is used, so low traffic makes few batches.
+// Idle lanes come first. Call with mu held.
 func (s *session) laneFor(d *surgetank.Delivery) (*lane, uint64) {
 	chain := uint64(0)
 	switch {

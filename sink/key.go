@@ -15,7 +15,7 @@ import (
 // must know. Two values that the database calls equal must have the same form.
 type KeyForm uint8
 
-// The forms. A form may treat more values as equal than the database does, but never fewer.
+// The forms. A form can treat more values as equal than the database does, but never fewer.
 const (
 	// KeyUnknown: the comparison is not known. Lanes are chosen by the other key columns. If no key
 	// column is known, all messages without a group go to one lane.
@@ -44,7 +44,8 @@ type keyer struct {
 	buf   []byte
 }
 
-// newKeyer makes a keyer for the key columns whose form is known. It returns nil if there is none.
+// newKeyer makes a keyer for the key columns whose form is known. It returns nil if no form is
+// known.
 func newKeyer(t TableSpec, forms map[string]KeyForm) *keyer {
 	var columns []Column
 	k := &keyer{}
@@ -62,7 +63,8 @@ func newKeyer(t TableSpec, forms map[string]KeyForm) *keyer {
 	return k
 }
 
-// of returns the hash of a message's key, never 0. Messages that cannot become rows share one hash.
+// The method of returns the hash of a message's key, never 0. Messages that cannot become rows
+// share one hash.
 func (k *keyer) of(d *surgetank.Delivery) uint64 {
 	cells, err := k.x.Cells(d)
 	if err != nil {

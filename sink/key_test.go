@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// TestEqualKeysHashAlike: values that the database calls equal have one hash, and other values have
-// different ones.
+// TestEqualKeysHashAlike: values that the database calls equal have the same hash, and other values
+// have different hashes.
 func TestEqualKeysHashAlike(t *testing.T) {
 	from, err := ParseSource("$.k")
 	if err != nil {

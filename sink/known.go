@@ -12,7 +12,7 @@ import (
 
 // known is the history of a queue and its directory, as stored by an opening of the target.
 type known struct {
-	openings []uint64 // incarnations
+	openings []uint64 // the incarnation of each opening
 	spans    []door.Span
 }
 

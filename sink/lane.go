@@ -128,7 +128,7 @@ func (l *lane) gather() bool {
 		}
 		ready := n > 0 && left <= 0
 		switch {
-		case ready && (!due || l.probed): // the two alternate
+		case ready && (!due || l.probed): // new messages and messages of back alternate
 			l.busy = true
 			l.mu.Unlock()
 			l.takeBatch(now)
@@ -165,8 +165,8 @@ func (l *lane) gather() bool {
 	}
 }
 
-// look connects to the target, compares the progress there with what this session left, and returns
-// the connection.
+// look connects to the target and compares the stored progress with the progress of this session.
+// Afterwards it closes the connection.
 func (l *lane) look() error {
 	err := l.within(func(ctx context.Context) error {
 		_, err := l.conn.Fresh(ctx)
@@ -177,8 +177,8 @@ func (l *lane) look() error {
 	return err
 }
 
-// await waits for a token of wake, at most this long; 0 means no limit. It returns false when the
-// session has ended.
+// await waits for a token of wake, at most for the time most; 0 means no limit. It returns false
+// when the session has ended.
 func (l *lane) await(most time.Duration) bool {
 	var timer <-chan time.Time
 	if most > 0 {
@@ -203,7 +203,7 @@ func earlier(a, b time.Duration) time.Duration {
 	return a
 }
 
-// takeBatch moves the next batch from waiting to batch. Messages of back that lack evidence come
+// takeBatch moves the next batch from waiting to batch. Messages of back without evidence come
 // first.
 func (l *lane) takeBatch(now time.Time) {
 	l.batch = l.batch[:0]
@@ -247,8 +247,8 @@ func (l *lane) putBack() {
 	l.waiting = append(waiting, l.waiting...)
 }
 
-// within limits the time of a call of the target. A call that ran out of time has an unknown
-// outcome, whatever error it returns.
+// within limits the time of a call of the target. The outcome of a call that ran out of time is
+// unknown, whatever error the call returns.
 func (l *lane) within(call func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(l.s.ctx, l.s.r.opts.CommitTimeout)
 	defer cancel()

@@ -26,7 +26,7 @@ type ledger struct {
 	mu      sync.Mutex
 	owner   string
 	epoch   uint64
-	settled seqset.Set // of the row of lane -1
+	settled seqset.Set // the ids in the row of lane -1
 	passing int        // the lane that passes its ids on in the current transaction; -1: none
 	lanes   []laneLedger
 }
@@ -42,7 +42,7 @@ type laneLedger struct {
 	nextSettled seqset.Set
 }
 
-// maxLaneRuns is how many runs a lane's ids may have before the lane passes them on.
+// maxLaneRuns is the number of runs above which a lane passes its ids on.
 const maxLaneRuns = 2048
 
 func newLedger(s State) (*ledger, error) {
@@ -77,7 +77,7 @@ func (l *ledger) committed(seq uint64) bool {
 }
 
 // progress returns what a lane stores with a batch: its ids at or above the floor, and the ids of
-// the batch. After a failed try it may be called again for the same batch. It sorts batch.
+// the batch. After a failed try, progress can be called again for the same batch. It sorts batch.
 func (l *ledger) progress(lane int, floor, entry uint64, batch []uint64) Progress {
 	slices.Sort(batch)
 	var added seqset.Set
@@ -120,12 +120,13 @@ func (l *ledger) commit(lane int, batch []uint64) mark {
 	}
 	m := mark{epoch: l.epoch, applied: ll.applied}
 	if n := len(batch); n > 0 {
-		m.last = batch[n-1] // progress sorted it
+		m.last = batch[n-1] // progress has sorted the batch
 	}
 	return m
 }
 
-// verify records what is committed now. It returns a check for progress that is read later.
+// verify records the progress that is committed now. It returns a check for progress that is read
+// later.
 func (l *ledger) verify() func(State) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

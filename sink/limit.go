@@ -2,20 +2,20 @@ package sink
 
 import "sync/atomic"
 
-// limit is how many messages a lane may put into one batch. A batch that is too large for the
-// target halves the limit; committed batches raise it again, up to batch.max. The lane's goroutine
-// owns it; other goroutines may call size. The limit outlives the session, so a batch that hung
-// until its connection was lost is not retried with the same size.
+// limit is the largest number of messages in a lane's next batch. A batch that is too large for the
+// target halves the limit. Committed batches raise the limit again, up to batch.max. The lane's
+// goroutine owns it; other goroutines may call size. The limit outlives the session, so a batch
+// that hung until its connection was lost is not retried with the same size.
 type limit struct {
 	now    atomic.Int64
 	most   int
-	streak int  // full batches committed since the last change
+	streak int  // number of full batches committed since the limit last changed
 	need   int  // number of such batches that raises the limit
-	good   bool // a batch committed since one was too large
+	good   bool // a batch was committed after the last batch that was too large
 }
 
 // The limit grows by a quarter after some full batches. A failure after a success doubles the
-// number of batches needed, so a limit close to the target's own is rarely exceeded.
+// number of batches needed, so batches rarely exceed the limit of the target.
 const (
 	firstNeed = 4
 	mostNeed  = 64

@@ -32,7 +32,7 @@ type Manager struct {
 	opts      Options
 
 	ops    chan struct{}   // contains a token while no change is in progress
-	life   context.Context // ended by Close; a change in progress ends with it
+	life   context.Context // Close ends this context, and with it a change in progress
 	end    context.CancelFunc
 	mu     sync.Mutex
 	sinks  map[string]*managed
@@ -308,8 +308,8 @@ func (m *Manager) halt(ctx context.Context, s *managed) error {
 	return err
 }
 
-// pause is halt for a change of a sink. It logs interrupted commits; the sink finds out their
-// outcome by itself.
+// pause stops a sink's runner before a change of the sink. It logs interrupted commits, because the
+// next opening finds out their outcome.
 func (m *Manager) pause(ctx context.Context, s *managed) {
 	if err := m.halt(ctx, s); err != nil {
 		m.opts.Logger.Warn("a sink was interrupted", slog.String("reason", err.Error()))
@@ -368,8 +368,9 @@ func (m *Manager) Pause(ctx context.Context, name string) error { return m.setPa
 
 // Resume starts a paused sink, or a sink that stopped because another process took over. A sink
 // stopped by the brake parks messages again. A sink whose queue and target contradict each other
-// compares them again if way is empty, because one of them may be correct by now. Otherwise it
-// continues in the way that the user chose. way must be one of those that the sink's status offers.
+// compares them again if way is empty, because a user may have corrected one of the two. Otherwise
+// it continues in the way that the user chose. way must be one of the ways that the sink's status
+// offers.
 func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	if way == "" {
 		return m.setPaused(ctx, name, false)
@@ -522,8 +523,9 @@ func (m *Manager) List(ctx context.Context) ([]json.RawMessage, error) {
 }
 
 // Close stops all sinks at once. Batches that lanes are committing are finished and acked, until
-// ctx ends. The error names the sinks that were interrupted then. A change in progress is ended.
-// After Close no sink runs, even if it returned an error. Close the manager before the broker.
+// ctx ends. The error names the sinks that were interrupted at that time. A change in progress is
+// ended. After Close no sink runs, even if it returned an error. Close the manager before the
+// broker.
 func (m *Manager) Close(ctx context.Context) error {
 	m.mu.Lock()
 	again := m.closed

@@ -91,13 +91,13 @@ func TestManagerLife(t *testing.T) {
 			t.Errorf("info %+v", i)
 		}
 
-		// The same settings again change nothing and ask no target.
+		// If the settings are equal, Put changes nothing and does not check the target.
 		w.checkErr = errors.New("the target is down")
 		made := w.made
 		if _, created, err := m.Put(ctx, "s", json.RawMessage(memorySpec)); err != nil || created || w.made != made {
 			t.Errorf("the same settings: created %v, %v, targets made %d", created, err, w.made-made)
 		}
-		// Different settings are refused while the target cannot be checked, and the sink runs on.
+		// Different settings are refused while the target cannot be checked, and the sink goes on.
 		other := strings.Replace(memorySpec, `"queue"`, `"lanes":3,"queue"`, 1)
 		if _, _, err := m.Put(ctx, "s", json.RawMessage(other)); err == nil {
 			t.Error("settings were stored without a look at the target")
@@ -198,7 +198,7 @@ func TestManagerKeepsPasswords(t *testing.T) {
 		if err := json.Unmarshal(shown, &got); err != nil {
 			t.Fatal(err)
 		}
-		// The displayed settings can be sent back: the password stays.
+		// If a user sends the displayed settings back, the password stays the same.
 		if _, created, err := m.Put(ctx, "s", got.Spec); err != nil || created {
 			t.Errorf("sent back: %v, %v", created, err)
 		}
@@ -234,8 +234,8 @@ func TestManagerListsWhatItCannotRun(t *testing.T) {
 	})
 }
 
-// The path is stored as an absolute path when the sink is created. Applying the same settings file
-// again from another directory means the same file.
+// The path is stored as an absolute path when the sink is created. If the same settings are applied
+// from another directory, the sink keeps its file.
 func TestRelativePathIsStoredAbsolute(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -321,7 +321,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 		commits, cuts bool
 	}{
 		{"time enough", time.Minute, false, false},
-		{"no time", 0, false, false}, // the sink may be interrupted or not
+		{"no time", 0, false, false}, // it is not known whether the sink is interrupted
 		{"a commit that hangs", time.Minute, true, true},
 		{"a commit that hangs, and no time", 0, true, true},
 	} {
@@ -351,7 +351,7 @@ func TestManagerCloseIsTrue(t *testing.T) {
 					_, _, err := m.Put(context.Background(), "other", json.RawMessage(memorySpec))
 					change <- err
 				}()
-				for range 10 { // meanwhile the sink gathers its batch
+				for range 10 { // until the sink has gathered its batch
 					synctest.Wait()
 					<-time.After(10 * time.Millisecond)
 				}

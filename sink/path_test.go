@@ -37,7 +37,7 @@ func TestRelativePathsBecomeAbsolute(t *testing.T) {
 		t.Errorf("with a file in the working directory: %s, %v", got.Address, err)
 	}
 
-	// A settings file that is applied again means the stored path.
+	// If a settings file is applied again, its relative path means the stored path.
 	for in, want := range map[string]string{"x.db": "/old/d/x.db", "d/x.db": "/old/d/x.db", "./d//x.db": "/old/d/x.db", "y.db": "y.db", "e/x.db": "e/x.db", "/x.db": "/x.db"} {
 		if got := sqlite(in).Beside(sqlite("/old/d/x.db")).Address; got != want {
 			t.Errorf("%s beside /old/d/x.db is %s, want %s", in, got, want)

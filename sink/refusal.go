@@ -19,7 +19,7 @@ const (
 	FromTarget Way = "target"
 	// FromQueue: the queue is right. Every waiting message is written, even if the target has it.
 	FromQueue Way = "queue"
-	// AcceptLoss: both are accepted unchanged. Rows missing in the target stay missing.
+	// AcceptLoss: queue and target are accepted unchanged. Rows missing in the target stay missing.
 	AcceptLoss Way = "accept-loss"
 )
 
@@ -43,7 +43,7 @@ type Refusal struct {
 	// has that the data directory does not know as written.
 	Missing uint64 `json:"missing"`
 	Unseen  uint64 `json:"unseen"`
-	// Known is how many of the messages waiting in the queue the target has, or were settled there
+	// Known is how many of the queue's waiting messages the target has, or counts as settled
 	// without a row.
 	Known uint64 `json:"known"`
 	// Waiting is how many messages wait in the queue in total. Newer is how many of them were

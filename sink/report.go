@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// reportTime is the shortest time between two log lines about parked messages.
+// reportTime is the least time between two log lines about parked messages.
 const reportTime = time.Minute
 
 // parked counts parked messages, for the status and the log.

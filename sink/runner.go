@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// Options are parts of a runner that tests replace, and its limits. The zero value is for
+// Options are the limits of a runner, and the parts that tests replace. The zero value is for
 // production.
 type Options struct {
 	Rand  func() uint64 // nil: the runtime's random numbers; used for jitter and the owner's id
@@ -24,7 +24,8 @@ type Options struct {
 	// Dir is the start of relative paths of SQLite files; empty: the working directory. A manager
 	// stores the absolute path.
 	Dir string
-	// MaxHeldBack limits the messages that are held back while others continue; 0: 10,000.
+	// MaxHeldBack limits the messages that are held back while other messages are written; 0:
+	// 10,000.
 	MaxHeldBack int
 	// Logger receives changes of state; nil: nothing is logged.
 	Logger *slog.Logger
@@ -65,7 +66,7 @@ func (o Options) withDefaults() Options {
 const (
 	firstPause = 50 * time.Millisecond
 	longPause  = 2 * time.Second
-	retryTries = 8 // tries of one batch after Retry errors, before the target counts as down
+	retryTries = 8 // number of tries of one batch after Retry errors, before the target counts as down
 )
 
 // Runner writes the messages of one queue to one target. Start runs it in a goroutine of its own;
@@ -87,8 +88,8 @@ type Runner struct {
 	brake    brake
 	bell     chan struct{} // has a token when messages were parked and must be logged
 
-	stop context.CancelFunc // finish current commits, then end
-	kill context.CancelFunc // end without finishing current commits
+	stop context.CancelFunc // ends the sink after the current commits
+	kill context.CancelFunc // ends the sink and interrupts current commits
 	done chan struct{}
 }
 
@@ -124,8 +125,8 @@ func (r *Runner) Start() {
 
 // Stop ends the sink. Current commits of lanes are finished and acked; other messages go back to
 // the queue without counting an attempt. If ctx ends first, commits are interrupted too, and the
-// error says so. The next opening of the target finds out whether they happened. When Stop returns,
-// nothing of the sink runs and the target is closed.
+// error says so. The next opening of the target finds out whether they succeeded. When Stop
+// returns, nothing of the sink runs and the target is closed.
 func (r *Runner) Stop(ctx context.Context) error {
 	r.stop()
 	select {
@@ -157,8 +158,9 @@ func (r *Runner) set(state RunState, err error) {
 	}
 }
 
-// setCalm is set for states that can change with every attempt. It logs at most once per reportTime
-// that the sink waits, and then that it runs again. Parked messages have log lines of their own.
+// setCalm changes the state like set, for states that can change with every attempt. At most once
+// per reportTime it logs that the sink waits, and later that it runs again. Parked messages have
+// log lines of their own.
 func (r *Runner) setCalm(state RunState, err error) {
 	now := r.opts.clock.Now()
 	if r.stats.set(state, err, now) == changed && r.stats.loud(state, now) {
@@ -178,7 +180,8 @@ func (r *Runner) log(state RunState, err error) {
 	r.opts.Logger.LogAttrs(context.Background(), level, "sink", attrs...)
 }
 
-// run opens one session after the other. The end of ctx asks for an orderly stop; kill ends alive.
+// run opens one session after the other. When ctx ends, run stops in order. When alive ends, run
+// stops at once.
 func (r *Runner) run(alive, ctx context.Context) {
 	defer close(r.done)
 	defer r.kill()
@@ -210,7 +213,7 @@ func (r *Runner) run(alive, ctx context.Context) {
 			r.set(StateStopped, err)
 			return
 		case errors.As(err, &e) && e.Class == Stale || errors.Is(err, errLeaseLost):
-			// The next opening reads the true state, so a long wait has no use. A short pause
+			// The next opening reads the true state, so a long wait is useless. A short pause
 			// prevents a busy loop.
 		default:
 			r.set(StateWaiting, err)

@@ -22,7 +22,7 @@ type hooked struct {
 	sink.Target
 	open   func() error
 	commit func(ctx context.Context) error
-	// release is made in the bubble, for commits that wait for the test.
+	// Commits wait until the test closes release, which must be made inside the synctest bubble.
 	release chan struct{}
 }
 
@@ -105,7 +105,7 @@ func queue(t *testing.T, b surgetank.Broker) surgetank.QueueInfo {
 	return q
 }
 
-// pass lets time pass in the bubble.
+// pass lets time pass in the synctest bubble.
 func pass(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
@@ -139,7 +139,7 @@ func TestWhileTheTargetIsDownNothingIsHandedOut(t *testing.T) {
 		if st := r.Status(); st.State != sink.StateRunning || st.Applied != 100 || st.Error != "" {
 			t.Errorf("status %+v", st)
 		}
-		// One attempt was allowed, and waiting used none.
+		// The queue allows one attempt, and waiting must not use it up.
 		if q := queue(t, b); q.DeadLettered != 0 || *door.QueueFloor(&q) != 101 {
 			t.Errorf("queue %+v", q)
 		}
@@ -176,7 +176,7 @@ func TestLeasesLastAsLongAsTheCommit(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, h, opts, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		publish(t, b, "", 0, 50)
 		pass(10 * time.Minute)
-		if q := queue(t, b); q.LeasesLost != 0 || q.Leased != 30 { // three batches of 10 for one lane
+		if q := queue(t, b); q.LeasesLost != 0 || q.Leased != 30 { // a single lane leases up to three batches of 10 messages
 			t.Errorf("%d leases lost, %d leased", q.LeasesLost, q.Leased)
 		}
 		close(h.release)
@@ -232,7 +232,7 @@ func TestStopCutsAHangingCommitOff(t *testing.T) {
 func TestBatchesGoWhenFullOrAfterTheirWait(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		synctest.Wait()
-		publish(t, b, "", 0, 10) // batch.max of the suite's spec
+		publish(t, b, "", 0, 10) // the number is batch.max of the suite's spec
 		synctest.Wait()
 		if rows, _ := db.Rows(); len(rows) != 10 {
 			t.Errorf("a full batch waited: %d rows", len(rows))
@@ -242,7 +242,7 @@ func TestBatchesGoWhenFullOrAfterTheirWait(t *testing.T) {
 		if rows, _ := db.Rows(); len(rows) != 10 {
 			t.Errorf("a batch that is not full did not wait: %d rows", len(rows))
 		}
-		pass(time.Millisecond) // batch.wait
+		pass(time.Millisecond) // the time of batch.wait
 		if rows, _ := db.Rows(); len(rows) != 15 {
 			t.Errorf("%d rows after the wait", len(rows))
 		}

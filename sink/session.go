@@ -46,24 +46,24 @@ type session struct {
 	single bool   // messages without a group have one lane, because their keys cannot be compared
 
 	// tick counts rows that failed alone. proof is the highest tick before which the writing of a
-	// committed row began. A row that failed at proof or earlier failed while others could be
-	// written.
+	// committed row began. If a row failed at proof or earlier, other rows could be written at that
+	// time.
 	tick, proof atomic.Uint64
 	version     atomic.Uint64 // changes when messages leave lanes
 	wroteAt     atomic.Int64  // when the last row was committed, in nanoseconds; 0: never
 
 	mu      sync.Mutex
-	held    map[uint64]*entry // by Seq: received and not settled
-	extra   int               // credit given in place of held-back messages
+	held    map[uint64]*entry // by Seq: messages that were received and are not settled
+	extra   int               // additional credit because of held-back messages
 	reason  string            // why messages are held back
 	bytes   int               // size of the bodies in memory
 	room    chan struct{}     // has a token when bytes decreased
 	current *lane             // lane for messages without order
-	given   int               // messages assigned to current in sequence while it was busy
-	// Until serialUntil messages without order go to one lane, because rows of one lane referred to
-	// rows of another.
+	given   int               // number of messages assigned to current in sequence while current was busy
+	// Until serialUntil, messages without order are added to one lane only, because rows of one
+	// lane referred to rows of another.
 	serialUntil time.Time
-	serial      bool // value at the last call of take
+	serial      bool // whether serialUntil was in the future at the last call of take
 
 	settledMu sync.Mutex
 	settled   []answer // answers of the broker, for the settler
@@ -71,7 +71,7 @@ type session struct {
 	sent      sync.WaitGroup // settlements without an answer yet
 }
 
-// entry is one message that the session holds.
+// entry is one message that the session has leased.
 type entry struct {
 	d       surgetank.Delivery
 	seq     uint64
@@ -86,8 +86,8 @@ type entry struct {
 	lost    bool   // its lease has ended, and the message was not delivered again
 
 	// The session's mu guards these fields.
-	extra bool // credit was given in its place
-	stuck bool // held back for a reason of its own
+	extra bool // the session got one more credit because this message is held back
+	stuck bool // the message is held back for a reason that concerns it alone
 }
 
 // session runs one session and returns the error that ended it: an error of the target with a

@@ -14,7 +14,7 @@ type answer struct {
 }
 
 // finish sends the settlements of a batch to the broker: acks for messages in the target, rejects
-// for bad ones.
+// for bad messages.
 func (s *session) finish(batch []*entry) {
 	if len(batch) == 0 {
 		return
@@ -113,7 +113,7 @@ func (s *session) answered(list []answer) {
 		if a.e.extra {
 			a.e.extra = false
 			s.extra--
-			credit-- // given already
+			credit-- // the session already got credit for this message
 		}
 	}
 	s.r.stats.held.Store(int64(len(s.held)))

@@ -13,7 +13,7 @@ import (
 // Spec holds the settings of a sink. ParseSpec reads them, Encode writes them.
 type Spec struct {
 	Queue string // full name
-	Kind  string // of the target: "postgres", "sqlite"
+	Kind  string // the kind of target: "postgres" or "sqlite"
 	// Address is the location of the target: a DSN or a file path. A DSN may contain a password;
 	// display only Redacted.
 	Address string
@@ -46,8 +46,8 @@ type Column struct {
 type OnConflict struct {
 	Keys   []string
 	Update bool // true: the other columns get the new values; false: the existing row stays unchanged
-	// Add are columns of numbers whose new values are added to those of the existing row. Rows of
-	// one batch with the same keys are added first and written once. Only with Update.
+	// Add are columns of numbers whose new values are added to the values of the existing row. Rows
+	// of one batch with the same keys are added first and written once. Only with Update.
 	Add []string
 }
 
@@ -102,8 +102,8 @@ func withMessageID(columns []Column) []Column {
 	return append(slices.Clone(columns), Column{Name: "message_id", From: Source{expr: "message.id", kind: fromID}})
 }
 
-// kinds are the targets that a spec may name. A program can open those for which its manager has a
-// factory.
+// kinds are the targets that a spec may name. A program can open the kinds for which its manager
+// has a factory.
 var kinds = map[string]struct {
 	address string // name of the address in the settings
 	lanes   int    // default

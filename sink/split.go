@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// hopeless is how many rows of a batch may fail alone, while no other can be written. Then the
-// split ends, and the rest of the batch is not tried.
+// hopeless is a number of rows. If this many rows of a batch fail alone and no row can be written,
+// the split ends, and the rest of the batch is not tried.
 const hopeless = 32
 
 // split searches a batch for the rows that the target rejects, in one transaction with a savepoint
@@ -20,14 +20,14 @@ const hopeless = 32
 type split struct {
 	l      *lane
 	rows   []*entry
-	done   []bool // written
+	done   []bool // whether each row is written
 	failed []failure
 	why    *Error
 	held   map[uint64]int // first row of each chain that may be retried
 	mark   uint64         // the tick before the newest successful write
 	any    bool           // something was written
-	tries  int            // rows that failed alone
-	bad    int            // the part of tries that is bad beyond doubt
+	tries  int            // number of rows that failed alone
+	bad    int            // number of these rows that are bad beyond doubt
 }
 
 // split searches for the rows at fault and commits the others.
@@ -257,7 +257,7 @@ func (sp *split) written(from, to int) []*entry {
 func (sp *split) apart(from, to int, e *Error, o *outcome) error {
 	for i := from; i < to; i++ {
 		if sp.done[i] && sp.behind(i) {
-			sp.done[i], e = false, nil // a smaller set of rows than the set that failed
+			sp.done[i], e = false, nil // this set of rows is smaller than the set that failed
 		}
 	}
 	rows := sp.written(from, to)
@@ -316,7 +316,8 @@ func (sp *split) alone(from, to int, rows []*entry, o *outcome) (*Error, error) 
 		return e, nil
 	}
 	if e := asError(err); e.Class == Changed || e.Class == TooLarge || e.Class == Retry {
-		// Some rows may be committed already. The next session reads which.
+		// Some rows may be committed already. The next session reads from the target which rows
+		// are.
 		return nil, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
 	}
 	return nil, err

@@ -52,7 +52,7 @@ type Status struct {
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
 }
 
-// heldBack says how many messages are held back and why. It is empty if none is.
+// heldBack says how many messages are held back and why. It is empty if no message is held back.
 func (s *Status) heldBack() string {
 	if s.HeldBack == 0 {
 		return ""
@@ -74,7 +74,7 @@ type stats struct {
 	oldest     time.Time
 	lastCommit time.Time
 	waitingAt  time.Time // when the log last said that the sink waits with messages held back
-	waitLogged bool      // since then the log did not say that the sink runs
+	waitLogged bool      // the log has not yet said that the sink runs again
 	lastErr    string
 	lastErrAt  time.Time
 }
@@ -125,7 +125,7 @@ func (s *stats) loud(state RunState, now time.Time) bool {
 }
 
 // holding records why messages are held back and the publish time of the oldest leased message. An
-// empty reason means that none is held back.
+// empty reason means that no message is held back.
 func (s *stats) holding(reason string, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -50,8 +50,8 @@ type Lane interface {
 	// changed since Add.
 	Begin(ctx context.Context) error
 	// Write writes the added rows [from, to). After an error of class BadRow, Suspect or TableFault
-	// none of them is written, and Row may name the row at fault. Rows written before stay written,
-	// unless the error says Lost. After any other error the transaction is lost.
+	// none of these rows is written, and Row may name the row at fault. Rows written before stay
+	// written, unless the error says Lost. After any other error the transaction is lost.
 	Write(ctx context.Context, from, to int) error
 	// Finish stores the progress and commits.
 	Finish(ctx context.Context, p Progress) error
@@ -68,7 +68,7 @@ type Lane interface {
 	Rest()
 }
 
-// Progress is what a batch's transaction stores with its rows. The transaction may commit only if
+// Progress is what a batch's transaction stores with its rows. The transaction must commit only if
 // the lane's row still has Claim.Owner, this epoch and this batch number. Otherwise the whole
 // transaction must fail with class Stale. The owner is needed because epochs and batch numbers
 // repeat: a copy of the data directory may run, or the target may go back in time.
@@ -84,7 +84,8 @@ type Progress struct {
 	Settled []byte
 }
 
-// Class says what an error of a target means. It decides what becomes of the batch.
+// Class says what an error of a target means. The runner decides by the class what to do with the
+// batch.
 type Class uint8
 
 const (
@@ -116,7 +117,7 @@ const (
 	// the current table now; all rows must be added again.
 	Changed
 	// Stale: the lane's progress differs from what this sink left. A newer opening took over, or an
-	// earlier commit of unknown outcome succeeded. Opening again shows which.
+	// earlier commit of unknown outcome succeeded. The next opening finds out which.
 	Stale
 	// Fenced: another process runs this sink now. This sink stops until a user resumes it.
 	Fenced

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Limits for a message whose row refers to a missing row. It is parked after it failed alone this
-// often, over at least this time, because the missing row may come through another queue. It also
-// waits for every earlier message of its own queue. The wait for messages that the sink has is
-// unlimited; the wait for messages that the queue delays is limited.
+// Limits for a message whose row refers to a missing row. The message is parked after this number
+// of failures alone, over at least this time, because the missing row may come through another
+// queue. The message also waits for every earlier message of its own queue. The wait for messages
+// that the sink has is unlimited; the wait for messages that the queue delays is limited.
 const (
 	referenceTries = 4
 	referenceTime  = 5 * time.Second
@@ -116,8 +116,8 @@ func (l *lane) keep(keep []*entry, fruitful bool) {
 	l.back.refresh(l.s.r.opts.clock.Now(), fruitful)
 }
 
-// suspectRounds is for a row that no other row was written with in one transaction. It is how often
-// other rows must be written between two failures of the row.
+// suspectRounds applies to a row that was never written in one transaction with another row. It is
+// how often other rows must be written between two failures of the row.
 const suspectRounds = 3
 
 // judge records a failure and reports whether the message must be parked for it.
@@ -184,8 +184,8 @@ func (s *session) prove(mark uint64, rows int) {
 	}
 }
 
-// earliest returns the lowest message number that another lane than l still has to write. Messages
-// held back for a reason of their own do not count, because no message waits for them.
+// earliest returns the lowest number of a message that a lane other than l must still write.
+// Messages held back for a reason of their own do not count, because no message waits for them.
 func (s *session) earliest(l *lane) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,8 +198,8 @@ func (s *session) earliest(l *lane) uint64 {
 	return first
 }
 
-// holdsBefore reports whether a message earlier than e is not settled. It may bring the row that e
-// refers to.
+// holdsBefore reports whether a message earlier than e is not settled. The earlier message may
+// write the row that e refers to.
 func (s *session) holdsBefore(e *entry) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,9 +211,9 @@ func (s *session) holdsBefore(e *entry) bool {
 	return false
 }
 
-// holdBack counts messages that become held back and messages that no longer are. It gives the
-// broker credit in place of held-back messages, so other messages still reach the lanes. changed
-// are the messages for which the result of earliest may have changed.
+// holdBack counts messages that become held back and messages that no longer are. For each
+// held-back message it adds credit, so other messages still reach the lanes. changed are the
+// messages for which the result of earliest may have changed.
 func (s *session) holdBack(more, changed []*entry, gone int) {
 	credit := 0
 	s.mu.Lock()
@@ -244,7 +244,7 @@ func (s *session) because(reason string, others bool) {
 	}
 }
 
-// moved wakes lanes whose messages wait for earlier ones.
+// moved wakes lanes whose messages wait for earlier messages.
 func (s *session) moved() {
 	s.version.Add(1)
 	if s.r.stats.heldBack.Load() == 0 {

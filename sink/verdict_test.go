@@ -26,7 +26,7 @@ func send(t *testing.T, b surgetank.Broker, n int, body string) {
 	}
 }
 
-// TestTheBrake: a queue in which every message is bad is not parked as a whole. A message that can
+// TestTheBrake: if every message of a queue is bad, the brake stops the parking. A message that can
 // be written ends the sequence.
 func TestTheBrake(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
@@ -49,7 +49,7 @@ func TestTheBrake(t *testing.T) {
 		if q := queue(t, b); q.Ready+q.Leased+int64(st.Parked) != 1012 {
 			t.Errorf("%d parked, the queue: %+v", st.Parked, q)
 		}
-		// A message that can be written shows that the others are at fault.
+		// A message that can be written shows that the other messages are at fault, not the table.
 		send(t, b, 1, `{"v":1}`)
 		pass(10 * time.Minute)
 		if st := r.Status(); st.Applied != 1 || st.Parked != 1012 || st.HeldBack != 0 {
@@ -69,8 +69,8 @@ func TestTheBrake(t *testing.T) {
 	})
 }
 
-// TestASuspectAloneIsNotParked: a single message does not show whose fault its error is. Other
-// messages do.
+// TestASuspectAloneIsNotParked: the error of a single message does not show whether the message or
+// the table is at fault. If other messages can be written, the message is at fault.
 func TestASuspectAloneIsNotParked(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		send(t, b, 1, fmt.Sprintf(`{"v":%d}`, sinktest.VSuspect))
@@ -97,8 +97,8 @@ func TestASuspectAloneIsNotParked(t *testing.T) {
 	})
 }
 
-// TestASuspectAtTheHeadOfAGroup: the later messages of the group must wait for the suspect, and the
-// suspect is parked nevertheless.
+// TestASuspectAtTheHeadOfAGroup: the suspect is parked, although the later messages of its group
+// must wait for it.
 func TestASuspectAtTheHeadOfAGroup(t *testing.T) {
 	inMemory(t, surgetank.QueueConfig{}, &hooked{}, sink.Options{}, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		publish(t, b, "g", sinktest.VSuspect, sinktest.VSuspect+1)
@@ -110,7 +110,8 @@ func TestASuspectAtTheHeadOfAGroup(t *testing.T) {
 	})
 }
 
-// TestTheLogSumsUp: parked messages are logged as one line a minute, not one line each.
+// TestTheLogSumsUp: the log has one line a minute about parked messages, not one line for each
+// message.
 func TestTheLogSumsUp(t *testing.T) {
 	var log bytes.Buffer
 	opts := sink.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}

@@ -19,9 +19,9 @@ const WrittenNamespace = "sink.written"
 // knows that the target has it.
 type mark struct {
 	epoch   uint64
-	applied uint64 // messages of this lane in this epoch; in an opening's mark: messages of all earlier epochs
+	applied uint64 // number of messages of this lane in this epoch; in an opening's mark: of all earlier epochs
 	last    uint64 // the highest message number of the newest batch
-	time    int64  // of the commit, in seconds since 1970
+	time    int64  // time of the commit, in seconds since 1970
 }
 
 func (m mark) encode() []byte {
@@ -49,10 +49,10 @@ func decodeMark(b []byte) (m mark, ok bool) {
 	return mark{n[0], n[1], n[2], int64(n[3])}, len(b) == 0
 }
 
-// markName is the name of a lane's mark; lane -1 is the opening's.
+// markName returns the name of a lane's mark. Lane -1 means the mark of the opening.
 func markName(instance string, lane int) string { return instance + "/" + strconv.Itoa(lane) }
 
-// readWritten sums the data directory's marks of an instance.
+// readWritten combines the data directory's marks of an instance.
 func readWritten(ctx context.Context, b door.Broker, instance string) (w Written, err error) {
 	values, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Errors is a batch handler's result for each message: nil for a handled message. Messages beyond
-// the end of the list are handled.
+// Errors is a batch handler's result for each message: nil for a handled message. If the list is
+// shorter than the batch, the remaining messages are handled, too.
 type Errors []error
 
 // Error returns the number of errors and the first one.
@@ -57,28 +57,30 @@ func orElse(err error, words string) error {
 }
 
 // RetryAfter returns an error that makes the worker retry the message after d, instead of the
-// queue's back-off. 0 is at once. The attempt counts.
+// queue's back-off. 0 means at once. The attempt counts.
 func RetryAfter(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d)}, orElse(err, "the handler asked for a retry")}
 }
 
 // Return returns an error that makes the worker return the message to its queue. The message is
-// delivered again after d, and the attempt does not count. Use it if the message is good but a service
-// that the handler needs is away.
+// delivered again after d, and the attempt does not count. Use Return if the message is good but a
+// service that the handler needs is away.
 func Return(d time.Duration, err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: max(0, d), Uncounted: true}, orElse(err, "the handler returned the message")}
 }
 
 // TargetDown returns an error that reports that the target of the handler cannot be reached. Enough
-// reports open the queue's breaker. The broker then delivers nothing until the target is back, and
-// the attempts do not count. If the breaker stays closed, the error is as any other.
+// reports open the queue's breaker. While the breaker is open, the broker delivers only probes, and
+// failures do not count as attempts. If the breaker stays closed, the message is tried again as
+// after any other error.
 func TargetDown(err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Nack, Delay: surgetank.RetryBackoff, Target: surgetank.TargetDown}, orElse(err, "the target is down")}
 }
 
 // TargetBusy returns an error that reports that the target asked for less load, as with HTTP status
-// 429 or 503. The attempt does not count. after is how long the target asked for a pause; 0: it did
-// not say. An adaptive queue then delivers nothing for that time, and less afterwards.
+// 429 or 503. The attempt does not count. after is the pause that the target asked for; 0: the
+// target did not ask for one. A queue with an adaptive limit delivers nothing during the pause, and
+// less afterwards.
 func TargetBusy(after time.Duration, err error) error {
 	s := surgetank.Settlement{Op: surgetank.Nack, Target: surgetank.TargetBusy, RetryAfter: max(0, after)}
 	if after <= 0 {
@@ -87,7 +89,7 @@ func TargetBusy(after time.Duration, err error) error {
 	return &verdictError{s, orElse(err, "the target is busy")}
 }
 
-// Reject returns an error that sends the message to the queue's dead-letter queue. Use it if no
+// Reject returns an error that sends the message to the queue's dead-letter queue. Use Reject if no
 // attempt can succeed.
 func Reject(err error) error {
 	return &verdictError{surgetank.Settlement{Op: surgetank.Reject}, orElse(err, "the handler rejected the message")}

@@ -1,15 +1,14 @@
 // Package worker runs Go handlers over any surgetank.Broker. A worker receives messages from a
 // queue, calls a handler for each message or batch, and settles the messages.
 //
-// If the handler returns nil, its message is acked. If it returns an error, the message is tried
-// again after the queue's back-off. The same applies if it panics or ends its goroutine
-// (runtime.Goexit, as testing's FailNow does). At the queue's attempt limit the message becomes a
-// dead letter with the error's text. Errors from RetryAfter, Return and Reject choose another
-// settlement. While a handler runs, its lease is extended without limit.
+// If the handler returns nil, its message is acked. If the handler returns an error, the message is
+// tried again after the queue's back-off. A handler that panics or ends its goroutine
+// (runtime.Goexit, as testing's FailNow does) has failed, too. At the queue's attempt limit the
+// message becomes a dead letter with the error's text. Errors from RetryAfter, Return and Reject
+// choose another settlement. While a handler runs, its lease is extended without limit.
 //
-// A worker survives passing errors (surgetank.Passing), such as a restart of the server behind
-// package client. It subscribes again, with growing pauses, until its context ends or an error is
-// final.
+// A worker survives passing errors (surgetank.Passing), such as a restart of a client's server. The
+// worker subscribes again, with growing pauses, until its context ends or an error is final.
 //
 // A message can be delivered more than once. This happens if a handler's ack is lost, or if the
 // lease ends while the handler runs, because the process was stopped or the broker restarted.
@@ -34,8 +33,8 @@ import (
 // Options.StopTimeout after the worker was told to stop.
 type Handler func(ctx context.Context, d *surgetank.Delivery) error
 
-// BatchHandler handles several messages at once. It returns nil if all are handled, one error for
-// all of them, or Errors with one error for each message.
+// BatchHandler handles several messages at once. It returns nil if all messages are handled, one
+// error for all messages, or Errors with one error for each message.
 type BatchHandler func(ctx context.Context, batch []surgetank.Delivery) error
 
 // Options are the settings of a worker. The zero value is valid.
@@ -51,7 +50,7 @@ type Options struct {
 	// MaxBatchBytes is the approximate limit of the bodies in a batch, in bytes; 0: 4 MiB.
 	MaxBatchBytes int
 	// StopTimeout is the time for running handlers after the context of Run has ended; 0: 30 s.
-	// Then the handlers' contexts end. Run still waits for each handler to return.
+	// After this time the handlers' contexts end. Run still waits for each handler to return.
 	StopTimeout time.Duration
 	// Name is shown in the queue's statistics.
 	Name string
@@ -80,12 +79,14 @@ func (o Options) withDefaults() Options {
 }
 
 // Run calls handler for each message of a queue until ctx ends or an error is final. To stop, Run
-// receives no more messages and returns those that no handler has begun, uncounted. It waits for
-// the running handlers and settles their messages. After Run returns, no handler runs.
+// receives no more messages. It returns messages that no handler has begun to the queue, and their
+// attempts do not count. Run waits for the running handlers and settles their messages. After Run
+// returns, no handler runs.
 //
-// Run returns nil if ctx ended and every handler finished within Options.StopTimeout. It returns
-// a *CutError if handlers were cut off. It returns a final error of the broker: the queue was
-// deleted, the broker was closed, or the user lacks the right.
+// Run returns nil if ctx ended and every handler finished within Options.StopTimeout. If the
+// contexts of handlers ended at StopTimeout, Run returns a *CutError. If the broker returns a final
+// error, Run returns this error: the queue was deleted, the broker was closed, or the user lacks
+// the right.
 func Run(ctx context.Context, b surgetank.Broker, queue string, handler Handler, opts Options) error {
 	if handler == nil {
 		return noHandler()
@@ -119,7 +120,7 @@ func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler B
 		}
 		return err
 	}
-	// Handlers may run StopTimeout longer than ctx, so that they can finish.
+	// The handlers' context ends StopTimeout later than ctx, so that handlers can finish.
 	running, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	stop := context.AfterFunc(ctx, func() {
@@ -151,9 +152,9 @@ func RunBatches(ctx context.Context, b surgetank.Broker, queue string, handler B
 }
 
 // CutError says that handlers were still running Options.StopTimeout after the worker was told to
-// stop. Their contexts ended then. Their messages were settled by what they returned.
+// stop. At that moment their contexts ended. The result of each handler settled its messages.
 type CutError struct {
-	Messages int // messages of these handlers
+	Messages int // number of messages of these handlers
 	After    time.Duration
 }
 
@@ -168,10 +169,10 @@ type worker struct {
 	handler BatchHandler
 	opts    Options
 
-	handling atomic.Int64 // messages in running handlers
+	handling atomic.Int64 // number of messages in running handlers
 	cut      atomic.Int64 // value of handling at the end of StopTimeout
 
-	attaching sync.Mutex // locked while a subscription is made, so that one loop makes it for all
+	attaching sync.Mutex // locked while a loop subscribes, so that only one loop subscribes for all loops
 	mu        sync.Mutex
 	sub       surgetank.Subscription
 }
@@ -183,7 +184,7 @@ func (w *worker) subscription() surgetank.Subscription {
 }
 
 // attach replaces the subscription old, unless another loop has replaced it. After a passing error
-// it tries again, until ctx ends.
+// attach tries again, until ctx ends.
 func (w *worker) attach(ctx context.Context, old surgetank.Subscription) error {
 	w.attaching.Lock()
 	defer w.attaching.Unlock()
@@ -191,7 +192,7 @@ func (w *worker) attach(ctx context.Context, old surgetank.Subscription) error {
 		return nil
 	}
 	if old != nil {
-		_ = old.Close() // its error is known already, and its leases end in time
+		_ = old.Close() // an error of Close does not matter: the leases end at their deadlines
 	}
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		sub, err := w.broker.Subscribe(ctx, w.queue, surgetank.SubscribeOptions{Credit: w.opts.Concurrency * w.opts.MaxBatch, Lease: w.opts.Lease, Name: w.opts.Name})
@@ -248,7 +249,7 @@ func (w *worker) loop(ctx, running context.Context) error {
 		case err != nil:
 			return err
 		}
-		// A handler may keep its batch, so each batch has its own memory.
+		// Handlers are allowed to keep a batch, so each batch has its own memory.
 		batch := append([]surgetank.Delivery(nil), buf...)
 		if err := w.handle(running, batch); err != nil {
 			return err
@@ -279,7 +280,7 @@ func (w *worker) handle(running context.Context, batch []surgetank.Delivery) err
 	err := w.call(ctx, batch)
 	w.handling.Add(-int64(len(batch)))
 	cancel(nil)
-	<-kept // no extension may follow the settlement
+	<-kept // the last extension must end before the settlement
 	return w.settle(batch, err)
 }
 

@@ -163,8 +163,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A handler that panics or ends its goroutine has failed. Its message is tried again and then
-// dead-lettered with the reason, and the worker goes on.
+// A handler that panics or ends its goroutine has failed. Its message is tried again. After the
+// last attempt the message is dead-lettered with the reason. The worker goes on.
 func TestHandlersThatFail(t *testing.T) {
 	for says, fail := range map[string]func(){
 		"panicked: index out of reach": func() { panic("index out of reach") },
@@ -220,8 +220,8 @@ func TestCareless(t *testing.T) {
 	}
 }
 
-// shaky is a broker that is away for some calls. Each of these calls returns the next error, and
-// subscriptions end with an error.
+// shaky is a broker that is unavailable for some calls. Each of these calls returns the next error,
+// and subscriptions end with an error.
 type shaky struct {
 	surgetank.Broker
 	mu     sync.Mutex
@@ -287,7 +287,7 @@ func TestPassingErrors(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				done <- Run(ctx, sh, "q", func(context.Context, *surgetank.Delivery) error {
-					if handled++; handled == 1 { // from here the settlement and all later calls fail too
+					if handled++; handled == 1 { // the settlement and all later calls fail, too
 						sh.mu.Lock()
 						sh.errs = slices.Repeat([]surgetank.Code{code}, 10)
 						sh.mu.Unlock()
@@ -390,7 +390,7 @@ func TestGracefulStop(t *testing.T) {
 		done <- RunBatches(ctx, b, "q", func(ctx context.Context, batch []surgetank.Delivery) error {
 			once.Do(func() { close(begun) })
 			<-goOn
-			return ctx.Err() // must be nil while the worker stops
+			return ctx.Err() // ctx must not end while the worker stops within StopTimeout
 		}, Options{MaxBatch: 2, Concurrency: 1})
 	}()
 	<-begun
@@ -419,7 +419,7 @@ func TestStopTimeoutEndsHandlers(t *testing.T) {
 	begun := make(chan struct{})
 	stop := start(t, b, func(ctx context.Context, _ *surgetank.Delivery) error {
 		close(begun)
-		<-ctx.Done() // has no other end
+		<-ctx.Done() // the handler runs until the worker ends its context
 		return Return(0, ctx.Err())
 	}, Options{StopTimeout: time.Millisecond})
 	publish(t, b, "x")

@@ -87,8 +87,8 @@ type queueArg struct {
 	output
 }
 
-// question returns the question whether to do something to a queue. It includes the number of
-// messages.
+// question returns the question that a user must confirm before a command changes a queue. The
+// question names the number of messages.
 func (c *queueArg) question(s *session, b surgetank.Broker, name, what string) (string, error) {
 	q, err := b.Queue(s.ctx, name)
 	if err != nil {
@@ -117,7 +117,7 @@ func (c *queueShowCmd) Run(s *session) error {
 	var why settings.Why
 	switch err := c.call(s.ctx, http.MethodGet, nil, &why, "vhosts", c.Vhost, "queues", c.Queue, "why"); surgetank.CodeOf(err) {
 	case "":
-	case surgetank.CodeDenied, surgetank.CodeNotFound: // the user may not read the queue, or the server is older
+	case surgetank.CodeDenied, surgetank.CodeNotFound: // the user has no right to read the queue, or the server's version is too old
 		why = settings.Why{}
 	default:
 		return err
@@ -231,7 +231,7 @@ func (c *queueSetCmd) Run(s *session) error {
 	})
 }
 
-// prune removes the keys of settings that return to their defaults.
+// prune removes null from a tree of settings: the key is removed, so the default applies.
 func prune(tree map[string]any) {
 	for k, v := range tree {
 		if inner, ok := v.(map[string]any); ok {

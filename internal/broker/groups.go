@@ -70,8 +70,8 @@ func (g *groupers) find(p *surgetank.Publishing) []string {
 	return groups
 }
 
-// id returns a message's dedup id and the rule that found it. A message has one id: the first of
-// its queues whose rule finds a value decides.
+// id returns a message's dedup id and the rule that found it. A message has one id. The queues are
+// tried in order, and the first rule that finds a value sets the id.
 func (g *groupers) id(p *surgetank.Publishing) (id, rule string) {
 	if g.n.Load() == 0 {
 		return "", ""

@@ -25,7 +25,7 @@ type fields struct {
 	known  []string
 	err    error
 
-	describing *memberList // the members that were asked for; nil in a request
+	describing *memberList // collects the members when the body is described; nil when a request is read
 }
 
 func newFields(prefix string, m map[string]any) *fields { return &fields{prefix: prefix, m: m} }

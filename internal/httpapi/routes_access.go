@@ -12,7 +12,7 @@ const (
 	exampleTopic      = `{"user":"ann","vhost":"/","exchange":"amq.topic","write":"orders[.].*","read":".*"}`
 )
 
-// accessRoutes are the routes of users, virtual hosts and rights.
+// accessRoutes returns the routes of users, virtual hosts and rights.
 func accessRoutes() []route {
 	return []route{
 		{

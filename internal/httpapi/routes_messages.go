@@ -29,7 +29,7 @@ var numberingHeaders = []param{
 	headerParam(sequenceHeader, ref("Sequence"), "With Surgetank-Publisher: the number of the first message of the request. The others count up from it."),
 }
 
-// optionHeaders are the request headers that messageOptions reads.
+// optionHeaders returns the request headers that messageOptions reads.
 func optionHeaders() []param {
 	var list []param
 	for i := range msgopt.Table {
@@ -45,7 +45,7 @@ func optionHeaders() []param {
 	)
 }
 
-// messageRoutes are the routes of messages of a queue in a virtual host.
+// messageRoutes returns the routes of messages of a queue in a virtual host.
 func messageRoutes(l *Limits) []route {
 	return []route{
 		{
@@ -141,7 +141,7 @@ func messageRoutes(l *Limits) []route {
 	}
 }
 
-// sharedRoutes are the routes of messages of several queues, and of subscriptions.
+// sharedRoutes returns the routes of messages of several queues, and of subscriptions.
 func sharedRoutes() []route {
 	return []route{
 		{

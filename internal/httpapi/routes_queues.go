@@ -14,7 +14,7 @@ const exampleWhy = `{"verdict":"group_in_flight","text":"Group \"ada\" has 1 of 
 	`"drain":{"backlog":5000,"low":"40s","high":"1m10s","by":"rates","text":"40s to 1m10s: 25/s come and 150/s go."},` +
 	`"groups":[{"group":"ada","waiting":3200,"in_flight":1,"rate":4.5,"age":"12m0s"}]}`
 
-// queueRoutes are the routes of queues in a virtual host.
+// queueRoutes returns the routes of queues in a virtual host.
 func queueRoutes() []route {
 	return []route{
 		{

@@ -10,7 +10,7 @@ import (
 const examplePolicy = `{"vhost":"/","name":"retries","pattern":"^orders[.]","apply_to":"queues","priority":10,` +
 	`"settings":{"retry":{"max_attempts":5},"message-ttl":60000}}`
 
-// healthRoutes are the routes about the server.
+// healthRoutes returns the routes about the server.
 func healthRoutes() []route {
 	return []route{
 		{
@@ -43,7 +43,7 @@ func healthRoutes() []route {
 	}
 }
 
-// sinkRoutes are the routes of sinks.
+// sinkRoutes returns the routes of sinks.
 func sinkRoutes() []route {
 	return []route{
 		{
@@ -85,7 +85,7 @@ func sinkRoutes() []route {
 	}
 }
 
-// policyRoutes are the routes of policies and of the values that clients store.
+// policyRoutes returns the routes of policies and of metadata, which are values that clients store.
 func policyRoutes() []route {
 	return []route{
 		{

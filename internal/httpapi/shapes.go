@@ -85,7 +85,7 @@ type sinksAnswer struct {
 	Sinks []sinkAnswer `json:"sinks"`
 }
 
-// sinkAnswer is the text of a sink, which its manager writes.
+// sinkAnswer is the JSON of a sink, as the manager of the sinks writes it.
 type sinkAnswer = json.RawMessage
 
 type usersAnswer struct {

@@ -49,7 +49,7 @@ var Table = []Option{
 		0, func(m *surgetank.Message) any { return door.Opaque(m) }},
 }
 
-// Names returns the names of the options that every publisher may set.
+// Names returns the names of the options that every publisher is allowed to set.
 func Names() []string {
 	var list []string
 	for i := range Table {
@@ -74,7 +74,7 @@ var byHeader = func() map[string]*Option {
 func ByHeader(name string) *Option { return byHeader[name] }
 
 // AppendMembers appends the options of m that are set, as members of a JSON object. A comma
-// precedes each. text appends a JSON string.
+// precedes each member. text appends a JSON string.
 func AppendMembers(b []byte, m *surgetank.Message, text func([]byte, string) []byte) []byte {
 	for i := range Table {
 		o := &Table[i]
@@ -115,8 +115,8 @@ func AppendMembers(b []byte, m *surgetank.Message, text func([]byte, string) []b
 	return b
 }
 
-// AppendText writes a JSON string. It writes bytes that are not UTF-8 unchanged: the server refuses
-// the field by name, which is better than a silent change.
+// AppendText writes a JSON string. It writes bytes that are not UTF-8 unchanged: the server then
+// refuses the message with the name of the field, which is better than a silent change.
 func AppendText(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
@@ -141,7 +141,7 @@ func name(b []byte, o *Option) []byte {
 	return append(append(append(b, `,"`...), o.Name...), `":`...)
 }
 
-// Shape has the options of a message in the form of encoding/json. The tag schema is for
+// Shape has the options of a message as encoding/json reads and writes them. The tag schema is for
 // openapi.json.
 type Shape struct {
 	Group       string             `json:"group,omitempty"`

@@ -12,7 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// Every field of a message except the body is an option with its own name. JSON keeps its value.
+// Every field of a message except the body is an option with its own name. An option that is
+// written as JSON and read back has the same value.
 func TestEveryFieldIsAnOption(t *testing.T) {
 	var m surgetank.Message
 	at := map[any]string{}

@@ -11,7 +11,8 @@ import (
 
 // The written form of level.adaptive is true or false, or a map of bounds. An empty map means true.
 
-// Bounds of level.adaptive. They are those of package adapt, which clients need not link.
+// Bounds of level.adaptive. They equal the bounds of package adapt, so that clients need not link
+// that package.
 const (
 	AdaptiveMax          = 65535
 	AdaptiveToleranceMin = 1.2

@@ -171,12 +171,12 @@ func (s *Setting) set(c *config, v any) error {
 			return nil
 		}
 	} else if number.Kind() != reflect.String && number.Kind() != reflect.Bool && numberOf(at) < 0 {
-		return s.outside(at) // a negative field is written as None
+		return s.outside(at) // only None sets a field to a negative number
 	}
 	return s.check(at)
 }
 
-// setNone stores the value for None: -1, which cannot be written as a number.
+// setNone stores the value for None: -1. Users cannot write -1 as a number.
 func (s *Setting) setNone(at any) {
 	switch p := at.(type) {
 	case *int:
@@ -196,7 +196,7 @@ func (s *Setting) read(at, v any) (err error) {
 		if !ok || text == "" {
 			return fmt.Errorf("want text, not %s", shownAs(v))
 		}
-		if s.Plain { // the name of another virtual host would bypass its permissions
+		if s.Plain { // with a full name, a user could reach a virtual host without rights on it
 			if err := surgetank.ValidateName("queue", text); err != nil {
 				return sentence(err)
 			}

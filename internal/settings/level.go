@@ -80,7 +80,7 @@ func timeOrZero(t *time.Time) time.Time {
 	return *t
 }
 
-// showLevel returns the JSON form; nil for nil.
+// showLevel returns the JSON form of i, or nil for nil.
 func showLevel(i *surgetank.LevelInfo) *QueueLevel {
 	if i == nil {
 		return nil
@@ -129,7 +129,7 @@ func (q *QueueLevel) info() (*surgetank.LevelInfo, error) {
 	return i, nil
 }
 
-// ShowLevelHistory returns the JSON form.
+// ShowLevelHistory returns the JSON form of a history.
 func ShowLevelHistory(h surgetank.LevelHistory) LevelHistory {
 	s := LevelHistory{Changes: []LevelChange{}, Outages: []Outage{}}
 	for _, c := range h.Changes {

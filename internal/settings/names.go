@@ -19,7 +19,7 @@ func (s *Setting) ByName() bool {
 	return false
 }
 
-// readNames decodes a map from names to numbers. An empty map is the same as none.
+// readNames decodes a map from names to numbers. An empty map is the same as no map.
 func (s *Setting) readNames(into *map[string]int, v any) error {
 	tree, ok := v.(map[string]any)
 	if !ok {
@@ -69,8 +69,8 @@ func writeNames(names map[string]int) map[string]any {
 	return tree
 }
 
-// ForgetNames adds null to a merge patch for each name that a map in now has and the patch lacks.
-// Maps that the patch lacks are left alone.
+// ForgetNames changes a merge patch so that its maps replace the maps of now: each name that only
+// now has becomes null in the patch. Maps that the patch does not contain stay unchanged.
 func ForgetNames(patch map[string]any, now surgetank.QueueConfig) {
 	for i := range Table {
 		s := &Table[i]

@@ -26,7 +26,8 @@ type Queue struct {
 	Damaged   int64          `json:"damaged" doc:"cannot be read; not delivered, and stored until an operator drops them"`
 	Bytes     int64          `json:"bytes"`
 	OldestAge string         `json:"oldest_age" schema:"Duration" doc:"the longest time that a ready or blocked message has waited"`
-	// Messages in back-off: their number, the earliest next try, and the failure of that message.
+	// Messages in back-off: their number, the earliest next try, and the last failure of the
+	// message with this try.
 	BackingOff int64       `json:"backing_off" doc:"the part of delayed that waits for another try"`
 	NextTry    *time.Time  `json:"next_try,omitempty" doc:"the earliest next try"`
 	Failure    string      `json:"failure,omitempty" doc:"the reason of that message's last failure; for users who may read the queue or monitor"`
@@ -42,22 +43,22 @@ type Queue struct {
 	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
 }
 
-// QueueSink is a sink of a queue. Reason is why it waits or has stopped; only users who may monitor
-// the server see it.
+// QueueSink is a sink of a queue. Reason is why the sink waits or has stopped. Only users with the
+// right to monitor the server see the reason.
 type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty" doc:"why the sink waits or has stopped; for users who may monitor"`
 }
 
-// Refusal is what one limit refused since the opening of the broker.
+// Refusal counts the refusals of one limit since the opening of the broker.
 type Refusal struct {
 	Limit string    `json:"limit"`
 	Count uint64    `json:"count"`
 	Last  time.Time `json:"last"`
 }
 
-// QueueCounts are counted from the opening of the broker.
+// QueueCounts are a queue's counters since the opening of the broker.
 type QueueCounts struct {
 	Published    uint64 `json:"published"`
 	Duplicates   uint64 `json:"duplicates"`

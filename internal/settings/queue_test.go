@@ -12,7 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// A client reads the same queue that the server has written as JSON.
+// If a server writes a queue as JSON and a client reads the JSON, every field keeps its value.
 func TestAQueueSurvivesItsShape(t *testing.T) {
 	own := settings.WithDefaults(surgetank.QueueConfig{TTL: time.Hour})
 	effective := own
@@ -46,7 +46,8 @@ func TestAQueueSurvivesItsShape(t *testing.T) {
 	}
 }
 
-// A client reads the same explanation that the server has written as JSON.
+// If a server writes an explanation as JSON and a client reads the JSON, every field keeps its
+// value.
 func TestAnExplanationSurvivesItsShape(t *testing.T) {
 	at := time.Unix(1_700_000_000, 5).UTC()
 	id := surgetank.MessageID{Queue: 1, Seq: 2}

@@ -9,17 +9,17 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ruleKeys are the keys of a rule in retry.by_reason. They mean what the keys of retry mean, and
-// are checked by the same entries of Table.
+// ruleKeys are the keys of a rule in retry.by_reason. They have the meaning of the same keys of
+// retry, and the same entries of Table check their values.
 var ruleKeys = []string{"max_attempts", "initial", "factor", "max", "jitter"}
 
-// IsRuleKey reports whether a rule in retry.by_reason has a key.
+// IsRuleKey reports whether key is one of the keys of a rule in retry.by_reason.
 func IsRuleKey(key string) bool { return slices.Contains(ruleKeys, key) }
 
 // reasonRules is the type of retry.by_reason.
 type reasonRules = map[string]surgetank.RetryRule
 
-// byReason returns the place of a map from reasons to rules. A policy replaces the whole map.
+// byReason returns the accessors of a map from reasons to rules. A policy replaces the whole map.
 func byReason(at func(*config) *reasonRules) place {
 	return place{
 		at:   func(c *config) any { return at(c) },
@@ -28,7 +28,7 @@ func byReason(at func(*config) *reasonRules) place {
 	}
 }
 
-// ofRule returns settings that have the members of a rule in retry.
+// ofRule returns queue settings whose Retry has the values of a rule.
 func ofRule(r surgetank.RetryRule) *config {
 	return &config{Retry: surgetank.RetryConfig{MaxAttempts: r.MaxAttempts, Initial: r.Initial, Factor: r.Factor, Max: r.Max, Jitter: r.Jitter}}
 }
@@ -39,7 +39,7 @@ func ruleOf(c *config) surgetank.RetryRule {
 	return surgetank.RetryRule{MaxAttempts: r.MaxAttempts, Initial: r.Initial, Factor: r.Factor, Max: r.Max, Jitter: r.Jitter}
 }
 
-// readRules decodes a map from reasons to rules. An empty map is the same as none.
+// readRules decodes a map from reasons to rules. An empty map is the same as no map.
 func readRules(into *reasonRules, v any) error {
 	tree, ok := v.(map[string]any)
 	if !ok {
@@ -126,8 +126,8 @@ func rulesSchema() map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": rule, "maxProperties": surgetank.MaxReasons}
 }
 
-// forgetRules adds null to a merge patch for each rule and member that rules has and the patch
-// lacks.
+// forgetRules sets to null, in a merge patch, each rule and each member of a rule that is in rules
+// but not in the patch.
 func forgetRules(patch map[string]any, rules reasonRules) {
 	for reason := range rules {
 		given, stays := patch[reason]

@@ -10,7 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The rules of retry.by_reason are read and written with the keys of retry, and mistakes are named.
+// The rules of retry.by_reason are read and written with the keys of retry. An error names the
+// wrong key.
 func TestRulesByReason(t *testing.T) {
 	tree := func(rules map[string]any) map[string]any {
 		return map[string]any{"retry": map[string]any{"by_reason": rules}}

@@ -118,8 +118,8 @@ func FormatRate(r surgetank.Rate) string {
 	return strconv.FormatFloat(float64(r), 'f', -1, 64) + "/s"
 }
 
-// plainFloat parses a decimal number. It refuses the forms of programs: hexadecimal, underscores,
-// inf, nan.
+// plainFloat parses a decimal number. It refuses other forms that strconv.ParseFloat accepts:
+// hexadecimal, underscores, inf and nan.
 func plainFloat(s string) (float64, error) {
 	if s == "" || strings.Trim(s, "0123456789.+-eE") != "" {
 		return 0, strconv.ErrSyntax

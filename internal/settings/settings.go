@@ -2,9 +2,9 @@
 // configuration file, the HTTP API and the command line use the same keys.
 //
 // The package works on a tree of maps, strings, numbers and booleans, as YAML and JSON decoders
-// return it. It knows no file format. Errors name the wrong key by its path
-// ("group.max_in_flight"), and a loader can find line and column by the path. A missing key means
-// the default. Unknown keys are refused.
+// return it. It does not depend on a file format. Errors name the path of the wrong key
+// ("group.max_in_flight"). With this path, the loader of a file can find line and column. A missing
+// key means the default. Unknown keys are refused.
 package settings
 
 import (
@@ -99,8 +99,8 @@ func Encode(c surgetank.QueueConfig) map[string]any {
 	return tree
 }
 
-// Qualify turns the queue names in settings into full names of a virtual host. Decode has checked
-// that they have no virtual host.
+// Qualify turns the queue names in settings into full names of a virtual host. The names must not
+// contain a virtual host; Decode checks this.
 func Qualify(c surgetank.QueueConfig, vhost string) surgetank.QueueConfig {
 	if c.DeadLetter == DeadLetterDoor {
 		c.DeadLetter = fullname.Of(DoorVhost, vhost)
@@ -124,7 +124,8 @@ func Unqualify(c surgetank.QueueConfig) surgetank.QueueConfig {
 const DoorVhost = "amq.internal"
 
 // DeadLetterDoor is the written form of dead_letter if a door routes the dead letters of a virtual
-// host itself. They go to the queue in DoorVhost with the virtual host's name.
+// host itself. These dead letters are stored in the queue of DoorVhost with the virtual host's
+// name.
 const DeadLetterDoor = "amq.dead-letters"
 
 // keysOf returns the keys directly below a prefix.

@@ -60,8 +60,8 @@ func TestDecodeEverything(t *testing.T) {
 	}
 }
 
-// A written number has its own meaning. The zero values of QueueConfig that mean "default" cannot
-// be written.
+// A written 0 means 0 or is refused. It never means the default, as a zero field of QueueConfig
+// does.
 func TestDecodeZeros(t *testing.T) {
 	got, err := Decode(tree(t, `{"retry":{"initial":"0s","jitter":0,"max_attempts":"unlimited"},"ttl":0}`))
 	if err != nil {
@@ -202,8 +202,8 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
-// Every field of QueueConfig has one row. Its example is read, written and differs from the
-// default.
+// Every field of QueueConfig has one row in Table. The row's example can be read and written, and
+// differs from the default.
 func TestEveryFieldHasARow(t *testing.T) {
 	var c surgetank.QueueConfig
 	rows := map[any]*Setting{}
@@ -317,7 +317,8 @@ func TestScalars(t *testing.T) {
 	}
 }
 
-// FuzzDecode: no tree makes Decode panic. Accepted settings are written and read back.
+// FuzzDecode checks that no tree makes Decode panic, and that accepted settings are written and
+// read back unchanged.
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"group":{"rate":"1/m"},"ttl":"1h","max_bytes":"1.5GiB","retry":{"jitter":0}}`)
 	f.Add(`{"level":{"adaptive":[]},"x":{"y":null}}`)

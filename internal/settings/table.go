@@ -12,15 +12,15 @@ import (
 )
 
 // Setting is one setting of a queue: a key of the configuration file and a field of
-// surgetank.QueueConfig. All code that reads, checks, writes, documents or draws settings uses
-// Table.
+// surgetank.QueueConfig. All code that reads, checks, writes or documents settings uses Table, and
+// so do tests that draw random settings.
 type Setting struct {
 	Path string // the key; nested keys have dots
 	Help string // text for the documentation, the command line and the HTTP interface
-	Zero string // the meaning of 0 or a missing key; "" if Default has it
+	Zero string // the meaning of 0 or a missing key; "" if Default says it
 
 	// Default replaces a zero field. DefaultOf computes the default from other settings, and
-	// DefaultHelp describes the result. Without either, zero stays zero.
+	// DefaultHelp describes the result. Without Default and DefaultOf, zero stays zero.
 	Default     any
 	DefaultOf   func(*surgetank.QueueConfig) any
 	DefaultHelp string
@@ -29,7 +29,7 @@ type Setting struct {
 	// a written 0 is refused, but a field that is 0 still means the default. If Max is 0, only the
 	// type and MaxDuration limit the value.
 	Min, Max float64
-	// None is the written form of "none" if a zero field means the default. The field is then
+	// None is the written form of "none" if a zero field means the default. For "none" the field is
 	// negative.
 	None string
 
@@ -37,18 +37,18 @@ type Setting struct {
 	Choices []string           // the allowed values of a text
 	Check   func(string) error // checks a text of QueueConfig; its error is a sentence without the path
 	Needs   string             // the path of a switch that must be on if this setting is not zero
-	Plain   bool               // the text can be a queue's full name in QueueConfig, but must be a plain name in writing
+	Plain   bool               // the written form must be a queue's name without a virtual host; QueueConfig can have a full name
 	Example any                // a value in written form that is not the default
 
 	// RabbitMQ is the key for this setting in RabbitMQ's policies, or "".
 	RabbitMQ string
-	// NoPolicy is why a policy cannot set it, or "" if it can.
+	// NoPolicy is why a policy cannot change the setting, or "" if a policy can.
 	NoPolicy string
 
 	place
 }
 
-// place accesses the value of a setting in a QueueConfig.
+// place has the accessors of a setting's value in a QueueConfig.
 type place struct {
 	at    func(*config) any // a pointer to the field
 	copy  func(onto, from *config)
@@ -56,7 +56,7 @@ type place struct {
 	lower func(onto, from *config) // nil if the setting is no limit
 }
 
-// field returns the place of a setting that a policy replaces.
+// field returns the accessors of a setting that a policy replaces.
 func field[T comparable](at func(*config) *T) place {
 	return place{
 		at:   func(c *config) any { return at(c) },
@@ -65,7 +65,8 @@ func field[T comparable](at func(*config) *T) place {
 	}
 }
 
-// byName returns the place of a map from names to whole numbers. A policy replaces the whole map.
+// byName returns the accessors of a map from names to whole numbers. A policy replaces the whole
+// map.
 func byName(at func(*config) *map[string]int) place {
 	return place{
 		at:   func(c *config) any { return at(c) },
@@ -74,8 +75,8 @@ func byName(at func(*config) *map[string]int) place {
 	}
 }
 
-// limit returns the place of a limit. 0 and less mean no limit. If a queue and a policy both have a
-// limit, the lower one applies.
+// limit returns the accessors of a limit. 0 and negative numbers mean no limit. If a queue and a
+// policy both have a limit, the lower one applies.
 func limit[T cmp.Ordered](at func(*config) *T) place {
 	p := field(at)
 	p.lower = func(onto, from *config) {
@@ -229,13 +230,13 @@ func (s *Setting) Copy(onto, from *surgetank.QueueConfig) { s.copy(onto, from) }
 // without the path.
 func (s *Setting) Set(c *surgetank.QueueConfig, v any) error { return s.set(c, v) }
 
-// Same reports whether the setting is equal in both.
+// Same reports whether the setting has the same value in a and b.
 func (s *Setting) Same(a, b *surgetank.QueueConfig) bool { return s.same(a, b) }
 
 // Limit reports whether the setting is a limit.
 func (s *Setting) Limit() bool { return s.lower != nil }
 
-// Lower copies a limit from one config onto another if it is lower there.
+// Lower copies a limit from one config onto another if the limit in from is lower.
 func (s *Setting) Lower(onto, from *surgetank.QueueConfig) { s.lower(onto, from) }
 
 func checkGroupBy(v string) error {

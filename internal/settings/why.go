@@ -47,7 +47,7 @@ type Drain struct {
 	Text    string `json:"text" doc:"The estimate as a sentence, or why there is none."`
 }
 
-// Top is the figures of a group.
+// Top has the figures of one group.
 type Top struct {
 	Group    string  `json:"group"`
 	Waiting  int64   `json:"waiting" doc:"Includes delayed messages."`
@@ -110,7 +110,7 @@ func (w *Why) Explanation() (surgetank.Explanation, error) {
 	return e, nil
 }
 
-// whyReader keeps the first error.
+// whyReader parses the values of an explanation and keeps the first error.
 type whyReader struct{ err error }
 
 func (r *whyReader) cause(c *Cause) surgetank.Explanation {

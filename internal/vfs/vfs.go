@@ -47,8 +47,8 @@ type FS interface {
 	// SyncDir makes the names in a directory durable, together with the files that they refer to.
 	SyncDir(dir string) error
 	// Lock locks a directory exclusively, until the Lock is closed or the process ends. name is the
-	// path of a lock file in the directory. Lock writes owner into the file, a line of text for
-	// other processes to show. Removing the file does not unlock the directory. While another
+	// path of a lock file in the directory. Lock writes owner, a line of text that other processes
+	// can show, into the file. Removing the file does not unlock the directory. While another
 	// process has the lock, the error is a *LockedError.
 	Lock(name, owner string) (Lock, error)
 	// Free returns the bytes that this process can still allocate in a directory's file system.

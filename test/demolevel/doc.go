@@ -3,9 +3,9 @@
 // runs all the time: short transactions that arrive at random moments, at a fixed mean rate.
 //
 // First it measures the latency of the undisturbed foreground. Then the same backlog is drained by
-// 64 naive workers and by a queue with `level.adaptive`: once with single rows, and once with
-// batches, where the second drain is a PostgreSQL sink. At the end, adaptive drains are disturbed:
-// other queries slow the database down, kill -9 ends it, and it comes back.
+// 64 naive workers and by a queue with `level.adaptive`, first with single rows. With batches, a
+// PostgreSQL sink drains the adaptive queue. At the end, adaptive drains are disturbed: other
+// queries slow the database down, kill -9 ends it, and it is started again.
 //
 // It prints a table, and with -out writes the table and plots over time into a directory.
 //

@@ -16,28 +16,28 @@ import (
 	"github.com/surgetank/surgetank/worker"
 )
 
-// drain is one backlog on its way into a table.
+// drain is the writing of one backlog into a table.
 type drain struct {
-	name, title string // of the queue and the table; in the report
+	name, title string // name of the queue and the table; title in the report
 	messages    int
-	batches     bool // else single rows
+	batches     bool // rows are written in batches; otherwise one by one
 	adaptive    bool // the queue has an adaptive level, and the breaker that every queue has; else 64 naive workers
 	outage      bool // the database is slowed, killed and brought back meanwhile
 
 	began, ended time.Duration // on the run's clock
 	backlog      []point       // messages that are not settled, by seconds since began
 	rest         time.Duration // the start of the undisturbed part just before the drain
-	limits       []point       // the adaptive limit, if there is one
-	before       latency       // of the foreground, just before the drain
-	foreground   latency       // during the drain
-	load         string        // of the machine, at the end
+	limits       []point       // the adaptive limit over time, if there is one
+	before       latency       // latency of the foreground just before the drain
+	foreground   latency       // latency of the foreground during the drain
+	load         string        // the computer's load at the end
 	disturbed    *disturbance  // only with outage
 
-	rows   int64 // different messages in the table
-	spent  int64 // rows that needed more than one counted attempt
-	parked int64 // dead letters, and dropped messages
+	rows   int64 // number of different messages in the table
+	spent  int64 // number of rows that needed more than one counted attempt
+	parked int64 // number of dead letters and dropped messages
 
-	openings, refunds int64 // of the breaker: outages, and returned attempts
+	openings, refunds int64 // the breaker's outages, and the failures that did not count as attempts
 }
 
 func (d *drain) took() time.Duration { return d.ended - d.began }
@@ -79,7 +79,7 @@ func (w *world) fill(ctx context.Context, d *drain) error {
 		level["adaptive"] = true
 	}
 	if !d.adaptive && w.breaker {
-		level["breaker"] = "off" // otherwise reports of the workers open it
+		level["breaker"] = "off" // otherwise the workers' reports open the breaker
 	}
 	if err := w.apply(ctx, map[string]any{"queues": map[string]any{d.name: map[string]any{"level": level}}}); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (w *world) fill(ctx context.Context, d *drain) error {
 			}
 		}
 	}
-	return w.exec(ctx, "CHECKPOINT") // so that no drain pays for the writes of an earlier one
+	return w.exec(ctx, "CHECKPOINT") // so that the writes of an earlier drain slow down no later drain
 }
 
 // apply applies a configuration, as an operator does. JSON is YAML.
@@ -156,8 +156,8 @@ func (w *world) drain(ctx context.Context, d *drain) error {
 	return w.verify(ctx, d)
 }
 
-// consume starts the consumers of a drain. An early end of them is reported to failed. The returned
-// function stops them.
+// consume starts the consumers of a drain. If a consumer ends early, its error is sent to failed.
+// The returned function stops them.
 func (w *world) consume(ctx context.Context, d *drain, failed chan<- error) (stop func() error, err error) {
 	if d.batches && d.adaptive {
 		name := d.name + "_to_db"

@@ -15,7 +15,7 @@ import (
 
 const (
 	accounts       = 100_000
-	foregroundSize = 20              // connections
+	foregroundSize = 20              // number of connections
 	connectWait    = 2 * time.Second // limit for one connection
 	waitingMax     = 1 << 16         // foreground transactions that can wait for a connection
 )
@@ -33,9 +33,9 @@ type sample struct {
 	failed bool
 }
 
-// foreground is an open loop: transactions arrive at random moments, whether or not earlier ones
-// have ended. A latency begins at the intended start, so it includes the wait for a connection.
-// Its methods are safe for use by many goroutines.
+// foreground is an open loop: transactions arrive at random moments, whether or not earlier
+// transactions have ended. A latency begins at the intended start, so it includes the wait for a
+// connection. Its methods are safe for use by many goroutines.
 type foreground struct {
 	dsn   string
 	rate  float64 // transactions a second
@@ -116,7 +116,7 @@ func (f *foreground) record(s sample) {
 	f.mu.Unlock()
 }
 
-// between returns the figures so far of the transactions whose intended start is in [from, to).
+// between returns the present figures of the transactions whose intended start is in [from, to).
 func (f *foreground) between(from, to time.Duration) latency {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -131,7 +131,7 @@ func during(samples []sample, from, to time.Duration) []sample {
 // latency is the figures of a part of the foreground load.
 type latency struct {
 	Count, Failed int
-	P50, P99, Max time.Duration // of the transactions that did not fail
+	P50, P99, Max time.Duration // latencies of the transactions that did not fail
 }
 
 func latencyOf(samples []sample, from, to time.Duration) latency {
@@ -160,7 +160,7 @@ func (l latency) available() bool {
 	return l.Count == 0 || 2*l.Failed <= l.Count && l.P50 <= time.Second
 }
 
-// connect opens a connection, within a limit.
+// connect opens a connection, and fails after connectWait.
 func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWait)
 	defer cancel()
@@ -171,7 +171,7 @@ func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// closeConn closes a connection that may be nil, and does not wait long for a server that is gone.
+// closeConn closes a connection, which can be nil. It does not wait long for a dead server.
 func closeConn(conn *pgx.Conn) {
 	if conn == nil {
 		return

@@ -53,7 +53,7 @@ func (d *disturbance) run(ctx context.Context, w *world, all int64) error {
 	return nil
 }
 
-// until waits until at most n messages are left.
+// until waits until at most n messages are not settled.
 func (d *disturbance) until(ctx context.Context, n int64) error {
 	for d.left.Load() > n {
 		if err := load.Pause(ctx, 5*time.Millisecond); err != nil {
@@ -65,7 +65,7 @@ func (d *disturbance) until(ctx context.Context, n int64) error {
 
 func heavy() int { return 4 * runtime.NumCPU() }
 
-// slowDown runs heavy queries for a while, and at most until only enough messages are left.
+// slowDown runs heavy queries for a while. It stops early when at most enough messages are left.
 func (d *disturbance) slowDown(ctx context.Context, w *world, enough int64) {
 	ctx, cancel := context.WithTimeout(ctx, w.slow)
 	defer cancel()
@@ -87,8 +87,8 @@ func (d *disturbance) slowDown(ctx context.Context, w *world, enough int64) {
 	sessions.Wait()
 }
 
-// calm returns the foreground's figures from the return of the database on, and whether there was
-// a second outage: a failed transaction, or a second in which the foreground was not available.
+// calm returns the foreground's figures since the restart of the database, and whether there was a
+// second outage: a failed transaction, or a second in which the foreground was not available.
 func (d *disturbance) calm(samples []sample, end time.Duration) (after latency, second bool) {
 	after = latencyOf(samples, d.back, end)
 	second = after.Failed > 0

@@ -35,7 +35,7 @@ type chart struct {
 	bands     []band
 }
 
-// figure is charts under each other, with one time axis in seconds and one legend.
+// figure is a column of charts with one time axis in seconds and one legend.
 type figure struct {
 	title  string
 	charts []chart
@@ -54,7 +54,7 @@ const (
 )
 
 // style has two sets of colors, because a reader's page can be light or dark. Every color is
-// written out, because some programs that show SVG know no CSS variables.
+// written out, because some programs that show SVG do not support CSS variables.
 const style = `
   .paper { fill: #ffffff; }
   text { font: 12px system-ui, sans-serif; fill: #1f2328; }

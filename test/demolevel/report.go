@@ -14,12 +14,12 @@ import (
 // The aims of the demonstration.
 const (
 	aimLatency = 1.5 // foreground p99 during an adaptive drain, divided by the undisturbed p99
-	aimTime    = 1.5 // time of an adaptive drain, divided by the time of the naive one
+	aimTime    = 1.5 // time of an adaptive drain, divided by the time of the naive drain
 )
 
 func millis(d time.Duration) string { return fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond)) }
 
-// ratio divides two times; 0 if there is nothing to compare with.
+// ratio returns a divided by b, or 0 if one of the times is missing.
 func ratio(a, b time.Duration) float64 {
 	if b == 0 {
 		return 0
@@ -27,7 +27,7 @@ func ratio(a, b time.Duration) float64 {
 	return float64(a) / float64(b)
 }
 
-// broken lists the broken promises. Latencies and times are figures, not promises.
+// broken lists the broken promises. It does not judge latencies and times.
 func (r *result) broken() []string {
 	var list []string
 	say := func(d *drain, format string, args ...any) {
@@ -53,7 +53,7 @@ func (r *result) broken() []string {
 	return list
 }
 
-// naive returns the drain without a level that an adaptive drain is compared with, or nil.
+// naive returns the naive drain with which an adaptive drain is compared, or nil.
 func (r *result) naive(d *drain) *drain {
 	for _, n := range r.drains {
 		if !n.adaptive && n.batches == d.batches {
@@ -145,7 +145,7 @@ func (r *result) outageTable(b *strings.Builder) {
 	}
 }
 
-// record appends the tables to the day's file and writes the plots beside it.
+// record appends the tables to the day's file and writes the plots into the same directory.
 func (r *result) record(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (r *result) record(dir string) error {
 	return report.Append(dir, "demo-level-DATE.md", text.String())
 }
 
-// namedFigure is a figure and the end of its file's name.
+// namedFigure is a figure and the last part of its file's name.
 type namedFigure struct {
 	figure
 	suffix string

@@ -22,14 +22,14 @@ import (
 
 // options are the program's flags.
 type options struct {
-	undisturbed time.Duration // of the first measurement
-	rest        time.Duration // without a drain, before each drain
+	undisturbed time.Duration // duration of the first measurement
+	rest        time.Duration // time without a drain before each drain
 	rate        float64       // foreground transactions a second
-	rows        int           // backlog that is drained in single rows
-	batchRows   int           // backlog that is drained in batches
-	lanes       int           // of the sink
-	slow, down  time.Duration // how long the database is slowed, and stays away
-	after       time.Duration // foreground after a disturbed drain
+	rows        int           // size of the backlog that is drained in single rows
+	batchRows   int           // size of the backlog that is drained in batches
+	lanes       int           // number of lanes of the sink
+	slow, down  time.Duration // how long the database is slowed, and how long it is down
+	after       time.Duration // time of the foreground alone after a disturbed drain
 	outages     bool          // run the disturbed drains
 	only        string        // a text in the names of the drains to run
 	careless    bool          // the workers report an outage like any failure; only a test sets it
@@ -37,15 +37,15 @@ type options struct {
 	say         func(format string, args ...any)
 }
 
-// result is what a run found.
+// result has the measurements of a run.
 type result struct {
 	options
-	load        string  // of the machine, at the start
+	load        string  // the computer's load at the start
 	adaptive    bool    // this build has level.adaptive
 	breaker     bool    // this build has level.breaker
-	undisturbed latency // of all parts of the run in which only the foreground works
+	undisturbed latency // latency in all parts of the run in which only the foreground works
 	drains      []*drain
-	from, until time.Duration // of the first measurement
+	from, until time.Duration // start and end of the first measurement
 	samples     []sample
 }
 
@@ -114,7 +114,7 @@ func tailOf(s string, n int) string { return s[max(0, len(s)-n):] }
 // end ends all processes, even after a failed prepare.
 func (w *world) end() {
 	if w.client != nil {
-		_ = w.client.Close() // its server ends next
+		_ = w.client.Close() // an error does not matter: the server ends next
 	}
 	if w.server != nil {
 		w.server.Kill()
@@ -167,7 +167,7 @@ func (w *world) now() time.Duration { return time.Since(w.foreground.start) }
 // phases measures the undisturbed foreground and then drains one backlog after the other.
 func (w *world) phases(ctx context.Context) error {
 	w.load = machineLoad()
-	if err := load.Pause(ctx, w.rest); err != nil { // connections, caches
+	if err := load.Pause(ctx, w.rest); err != nil { // until connections are open and caches are filled
 		return err
 	}
 	w.from = w.now()

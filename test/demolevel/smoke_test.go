@@ -66,8 +66,8 @@ func whole(t *testing.T, binary string) {
 	}
 }
 
-// careless: workers that count an outage as a failure of the message spend attempts, and the run
-// finds them.
+// careless: workers that treat an outage as a failure of the message use up attempts. The run must
+// report these attempts.
 func careless(t *testing.T, binary string) {
 	o := short()
 	o.careless, o.only = true, "outage_rows"
@@ -113,7 +113,7 @@ func wellFormed(t *testing.T, text []byte) {
 	}
 }
 
-// TestVerdict: a verdict that cannot fail proves nothing, so each kind of fault must fail it.
+// TestVerdict: the run's verdict must fail for each kind of fault.
 func TestVerdict(t *testing.T) {
 	good := func() *result {
 		r := &result{options: options{after: 2 * time.Second}, drains: []*drain{{title: "d", messages: 5, rows: 5, adaptive: true,
@@ -167,7 +167,8 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-// TestPlot: a figure is well-formed for empty, tiny and odd data, and names everything it shows.
+// TestPlot: a figure is well-formed XML for empty, small and unusual data, and contains the name of
+// each line and band.
 func TestPlot(t *testing.T) {
 	for name, f := range map[string]figure{
 		"empty": {charts: []chart{{}, {log: true}}},

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	workers   = 64  // of a drain without an adaptive level; the adaptive limit has the same maximum
-	batchSize = 200 // rows of a batch, of naive workers and of the sink
+	workers   = 64  // number of workers of a naive drain; the adaptive limit has the same maximum
+	batchSize = 200 // number of rows in a batch of a naive worker or of the sink
 )
 
 // tableSchema makes the table of one drain. The attempt of each message is a column, so that a
@@ -24,7 +24,7 @@ const (
 const tableSchema = `CREATE TABLE %[1]s (n bigint PRIMARY KEY, attempt int NOT NULL, customer text, total numeric(12,2), body jsonb);
 	CREATE INDEX ON %[1]s (customer)`
 
-// order is the part of a message's body that has columns.
+// order has the fields of a message's body that are columns of the table.
 type order struct {
 	N        int64       `json:"n"`
 	Customer string      `json:"customer"`
@@ -40,7 +40,7 @@ func body(n int) []byte {
 // writer writes messages into a table. It has one connection for each worker.
 type writer struct {
 	dsn, table string
-	careless   bool           // a database that is away costs an attempt
+	careless   bool           // an unavailable database uses up an attempt
 	idle       chan *pgx.Conn // nil: not connected
 }
 
@@ -52,7 +52,7 @@ func newWriter(dsn, table string, careless bool) *writer {
 	return w
 }
 
-// close closes the connections. No worker may run.
+// close closes the connections. All workers must have ended.
 func (w *writer) close() {
 	for range workers {
 		closeConn(<-w.idle)
@@ -60,8 +60,8 @@ func (w *writer) close() {
 }
 
 // with calls do with a connection. A connection of the pool can be older than the last outage. If
-// such a connection fails, do runs again with a new one, so do must be idempotent. Otherwise each
-// probe of a breaker would meet one more dead connection.
+// such a connection fails, do runs again with a new connection, so do must be idempotent. Without
+// the second run, each probe of a breaker could fail with one more dead connection.
 func (w *writer) with(ctx context.Context, do func(*pgx.Conn) error) error {
 	conn := <-w.idle
 	defer func() { w.idle <- conn }()
@@ -119,7 +119,7 @@ func (w *writer) many(ctx context.Context, batch []surgetank.Delivery) error {
 	}))
 }
 
-// reported returns the error that tells the worker why a write failed. If the database is away, the
+// reported returns the error that tells the worker why a write failed. If the database is down, the
 // report opens the queue's breaker.
 func (w *writer) reported(err error) error {
 	var pg *pgconn.PgError

@@ -13,8 +13,8 @@ import (
 	"github.com/surgetank/surgetank/internal/pgtest"
 )
 
-// A consumer whose lease ended cannot overwrite the work of the consumer that followed. The second
-// one comes over AMQP and sees the token in a header.
+// A consumer whose lease has ended cannot overwrite the work of the message's next consumer. The
+// next consumer uses AMQP and reads the token in a header.
 func TestFencingTokens(t *testing.T) {
 	b, address := serve(t, "Fencing tokens", func(text string) string { return strings.Replace(text, "lease: 30s", "lease: 100ms", 1) })
 	statements := examples(t, "Fencing tokens", "sql")
@@ -55,7 +55,7 @@ func TestFencingTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := <-deliveries // after the end of the first lease
+	second := <-deliveries // the second delivery, after the end of the first lease
 	token, ok := second.Headers["x-fencing-token"].(int64)
 	if old := first[0].FencingToken; !ok || old == 0 || token <= old {
 		t.Fatalf("the first lease has the token %d, the second %v", old, second.Headers)

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// receive leases one message. It returns nil if none comes.
+// receive leases one message. It returns nil if no message comes.
 func receive(t *testing.T, b surgetank.Broker, queue string, wait time.Duration) *surgetank.Delivery {
 	t.Helper()
 	list, err := b.Receive(t.Context(), queue, surgetank.ReceiveOptions{Wait: wait})
@@ -57,8 +57,8 @@ func TestAdaptiveLevel(t *testing.T) {
 	}
 }
 
-// TestBreaker runs the example of the section "Breaker": a report opens it, the attempt does not
-// count, and a command opens and closes it for all queues of a target.
+// TestBreaker runs the example of the section "Breaker": a report opens the breaker, and the
+// attempt does not count. A command opens and closes the breaker for all queues of a target.
 func TestBreaker(t *testing.T) {
 	c, _ := serve(t, "Breaker", nil)
 	for _, q := range []string{"orders", "invoices", "refunds"} {

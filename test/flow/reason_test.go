@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A nack whose reason has a rule is tried again by that rule, and gives up after its attempts. A
-// nack with another reason waits as retry says.
+// If the reason of a nack has a rule, the message is tried again with the delays and the largest
+// number of attempts of this rule. After a nack with another reason, retry applies.
 func TestRetryByReason(t *testing.T) {
 	c, _ := serve(t, "Retry by reason", nil)
 	send := func() {
@@ -29,15 +29,15 @@ func TestRetryByReason(t *testing.T) {
 		}
 	}
 	send()
-	fail("HTTP 422: no such customer") // one attempt
+	fail("HTTP 422: no such customer") // its rule permits one attempt
 	dead, err := c.Receive(t.Context(), "orders.dead", surgetank.ReceiveOptions{})
 	if err != nil || len(dead) != 1 || dead[0].Deaths[0].Attempts != 1 {
 		t.Fatalf("%+v, %v", dead, err)
 	}
 	send()
-	fail("Deadlock detected") // 50 ms
+	fail("Deadlock detected") // its rule waits 50 ms
 	before := time.Now()
-	fail("connection refused") // 5 s, as retry says
+	fail("connection refused") // no rule: 5 s, as in retry
 	q, err := c.Queue(t.Context(), "orders")
 	if err != nil || q.BackingOff != 1 || q.Failure != "connection refused" || q.NextTry.Sub(before) < 2*time.Second {
 		t.Errorf("%d back off until %v after %q, %v", q.BackingOff, q.NextTry, q.Failure, err)

@@ -8,8 +8,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message of a group waits for one that failed. The answer names the failure and the next try,
-// and docs/flow-control.md lists every verdict that a client sees here.
+// A message of a group waits for an earlier message that failed. The answer names the failure and
+// the next try, and docs/flow-control.md lists every verdict that a client sees here.
 func TestWhyIsThisWaiting(t *testing.T) {
 	c, _ := serve(t, "Why is this waiting?", nil)
 	shown := examples(t, "Why is this waiting?", "sh")[0]
