@@ -608,12 +608,12 @@ func (q *Queue) rebuild() {
 			q.flows[s.flow].delayed++ // keeps the flow and its name
 			return true
 		}
+		s.moveTo(q.lineOf(s)) // before place, which would free the old line: later messages can still be in it
 		if at := q.rebuildKeyed(seq, s, due[seq]); at > q.m.now && !q.collects(seq, s, at) || q.groupName(s.flow) == "" && q.follows(seq) {
 			q.place(seq, s, at, q.m.now)
 			return true
 		}
 		q.waiting++
-		s.moveTo(q.lineOf(s))
 		q.link(s.flow, seq, s)
 		return true
 	})
