@@ -16,10 +16,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestModelAgrees runs random scripts on the machine and on the naive model. Both must give the
-// same results, the same hand-outs in the same order, and the same counts, also after crashes.
-// After every command the invariants of the machine are checked. Its durable state is compared with
-// a replay of the whole log, and with every snapshot plus a replay of the later entries.
+// TestModelAgrees runs random scripts on the machine and on the naive model. Machine and model must
+// return the same results, the same hand-outs in the same order, and the same counts, also after
+// crashes. After every command the invariants of the machine are checked. The machine's durable
+// state is compared with a replay of the whole log, and with every snapshot plus a replay of the
+// later entries.
 //
 // -rapid.checks=N runs more scripts. rapid shrinks a failure; -rapid.failfile runs it again.
 func TestModelAgrees(t *testing.T) {
@@ -40,7 +41,7 @@ type agree struct {
 	receipts  []mReceipt
 	did       []string
 	tokens    map[string]int64 // by queue and group: the newest fencing token
-	slow      bool             // hand-outs do not leave
+	slow      bool             // hand-outs do not leave the broker
 	taking    bool             // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
@@ -182,7 +183,8 @@ func (a *agree) compareState() {
 	}
 }
 
-// compareReasons compares why the next message of each queue waits, and why each message does.
+// compareReasons compares, between machine and model, why the next message of each queue waits, and
+// why each single message waits.
 func (a *agree) compareReasons() {
 	a.rt.Helper()
 	for _, name := range a.model.Names() {
@@ -383,8 +385,8 @@ func (a *agree) attach() {
 	var code surgetank.Code
 	next := a.m.nextCons + 1
 	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
-		// The limit is set when a pool has members. The consumer attaches without credit and gets
-		// it afterwards.
+		// The limit is set when a pool has members. So the consumer attaches without credit, and
+		// the credit is added after the limit.
 		c.Opts.Credit = 0
 	}
 	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {
@@ -466,7 +468,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	}
 }
 
-// leave lets hand-outs leave the broker, and from then on at once, or later only.
+// leave lets pending hand-outs leave the broker. It draws whether later hand-outs leave at once.
 func (a *agree) leave() {
 	a.slow = a.yes(2)
 	a.rig.slow = a.slow
@@ -571,7 +573,7 @@ func (a *agree) admin() {
 	}
 }
 
-// damage makes a message unreadable: one that was handed out, or any message of a queue.
+// damage makes a message unreadable: a message that was handed out, or any message of a queue.
 func (a *agree) damage() {
 	c := &Quarantine{What: "its bytes are wrong"}
 	name, lease := "", model.Lease{}
@@ -625,8 +627,8 @@ func (a *agree) redrive() {
 	}
 }
 
-// snapshot takes the next piece of a snapshot, so that the machine works while a snapshot is under
-// way.
+// snapshot reads only the next piece of a snapshot, so that the machine works while a snapshot is
+// under way.
 func (a *agree) snapshot() {
 	if !a.taking {
 		a.taking, a.piece, a.pieceAt = true, nil, uint64(len(a.log))

@@ -50,20 +50,20 @@ func TestLineIsAStableOrder(t *testing.T) {
 		if q.nextConsumer() != c {
 			t.Fatalf("emptying: the order is another one from %d on", i)
 		}
-		c.credit = 0 // it leaves when the line is looked at
+		c.credit = 0 // the consumer leaves when dispatch looks at the line
 	}
 	if q.nextConsumer() != nil || len(q.line.heap) > 0 {
 		t.Error("somebody is left in line")
 	}
 }
 
-// TestAFullPoolKeepsPlaces: members that wait for room in their pool keep their places among the
+// TestAFullPoolKeepsPlaces: members that wait for room in their pool keep their positions among the
 // other consumers of the queue.
 func TestAFullPoolKeepsPlaces(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
 	var ids []uint64
-	for i := range 4 { // members and other consumers in turn
+	for i := range 4 { // pool members and other consumers, alternately
 		c := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 9}, Pool: uint64(1 - i%2)}}
 		r.step(c)
 		ids = append(ids, c.Consumer)
@@ -167,7 +167,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	if r.step(&Attach{Queue: "other", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}}); !r.m.Sweeping() {
 		t.Fatal("nothing is left to do, and a subscription has not ended")
 	}
-	// A consumer that leaves by itself in the meantime is not told.
+	// A consumer that detaches by itself in the meantime receives no error.
 	out := r.step(&Detach{Consumer: want[9]}, publish(surgetank.Message{Body: []byte("m")}, "other"))
 	if ids := ended(out); len(ids) != 0 || len(out.Handouts) != 1 {
 		t.Errorf("ended %v, handed out %d", ids, len(out.Handouts))
@@ -199,7 +199,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 }
 
 // TestWhatALeftConsumerHolds: a detached consumer keeps its leases, and a second Detach returns
-// them. When it has no leases, the machine forgets it.
+// their messages. When the consumer has no more leases, the machine forgets the consumer.
 func TestWhatALeftConsumerHolds(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})

@@ -86,8 +86,8 @@ func (p *pager) look() {
 	})
 }
 
-// beside sends a command until it is done, with a few random operations between its turns. It
-// returns the number of turns.
+// beside sends a command again until the command is done, with a few random operations between the
+// turns. It returns the number of turns.
 func (p *pager) beside(c Command, more func() bool) (turns int) {
 	for first := true; first || more(); first = false {
 		p.step(c)
@@ -104,8 +104,8 @@ func (p *pager) beside(c Command, more func() bool) (turns int) {
 }
 
 // TestPeekInPages: messages come and go during a peek over several turns. The peek lists each
-// message at most once and in order. It lists all messages that were in the state the whole time,
-// and none that never was.
+// message at most once and in order. It lists all messages that were in the requested state the
+// whole time, and no message that was never in that state.
 func TestPeekInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -136,8 +136,8 @@ func TestPeekInPages(t *testing.T) {
 }
 
 // TestPurgeInPages: a purge over several turns drops all messages of its first turn that were not
-// leased in the meantime. It drops no message that was leased all the time or published later. Its
-// count is right, and a replay gives the same state.
+// leased in the meantime. It drops no message that was leased all the time or published later. The
+// count of dropped messages is right, and a replay results in the same state.
 func TestPurgeInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -187,8 +187,8 @@ func TestPurgeOfAQueueMadeAnew(t *testing.T) {
 	}
 }
 
-// TestATurnLooksAtSoMuch: many commands that look at whole queues take little more of a turn than
-// one. All of them make progress, and the commands after them in the turn are done.
+// TestATurnLooksAtSoMuch: in one turn, many commands that look at whole queues read only little
+// more than one such command. All of them make progress, and later commands of the turn are done.
 func TestATurnLooksAtSoMuch(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 16 * chunkSlots}, 1)
 	r.step(&Declare{Name: "q"})
@@ -265,7 +265,8 @@ func TestDeleteInPages(t *testing.T) {
 }
 
 // TestInfosInPages: the statistics of many queues are read over several turns, in the order of
-// creation. Queues created in the meantime are left out; deleted ones may be.
+// creation. Queues created in the meantime are left out; queues deleted in the meantime can be left
+// out.
 func TestInfosInPages(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 1}, 1)
 	for i := range 50 {

@@ -19,8 +19,7 @@ func (r *rig) numbered(id string, first uint64, n int) *Publish {
 	return c
 }
 
-// stored counts the messages of a call that were stored, and the duplicates. The others were
-// rejected.
+// stored counts the stored messages and the duplicates of a call. All other messages were refused.
 func stored(c *Publish) (stored, duplicates int) {
 	for _, r := range c.Results {
 		switch {

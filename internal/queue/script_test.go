@@ -223,7 +223,7 @@ func (s *script) settlements(a *arguments) (items []surgetank.Settlement) {
 	return items
 }
 
-// receipt returns the newest receipt of a message, or with #N its N-th.
+// receipt returns the newest receipt of a message, or with #N the message's N-th receipt.
 func (s *script) receipt(word string) surgetank.Receipt {
 	name, nth, ok := strings.Cut(word, "#")
 	all := s.receipts[name]
