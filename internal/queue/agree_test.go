@@ -123,7 +123,7 @@ func (a *agree) compare(outs []model.Out, ended []uint64) {
 	slices.SortStableFunc(outs, byQueue)
 	slices.SortStableFunc(m.Outs, byQueue)
 	if diff := cmp.Diff(m.Outs, outs); diff != "" {
-		a.rt.Fatalf("the machine handed out otherwise (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
+		a.rt.Fatalf("the machine handed out other messages (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
 	}
 	slices.Sort(ended)
 	slices.Sort(m.Ended)
@@ -174,11 +174,11 @@ func (a *agree) compareState() {
 	a.compareReasons()
 	live := dump(a.m, a.now)
 	if again := dump(a.replayed(len(a.log)), a.now); again != live {
-		a.rt.Fatalf("replay gives another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
+		a.rt.Fatalf("replay results in another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
 	}
 	for _, s := range a.snaps {
 		if again := dump(a.restored(s), a.now); again != live {
-			a.rt.Fatalf("the snapshot at %d gives another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
+			a.rt.Fatalf("the snapshot at %d results in another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
 		}
 	}
 }
@@ -688,11 +688,11 @@ func (a *agree) drain() {
 		}
 		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.slots.keyed) != 0 || len(q.newest) != 0 || len(q.links) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
 			len(q.freeFlows)+1 < len(q.flows) {
-			a.rt.Fatalf("queue %s is empty and holds %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
+			a.rt.Fatalf("queue %s is empty and has %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
 				len(q.notes), len(q.leases), len(q.flows), len(q.freeFlows))
 		}
 	}
 	if _, live := a.m.LogShare(); live != 0 {
-		a.rt.Fatalf("%d bytes of the log are live and no message is", live)
+		a.rt.Fatalf("%d bytes of the log are live, but no message is live", live)
 	}
 }

@@ -63,7 +63,7 @@ func TestCompact(t *testing.T) {
 	step(Mark{})
 	m.Compact()
 	if n := cap(q.flows) + cap(q.freeFlows) + cap(q.ready) + cap(q.dedup.line) + len(q.dedup.ids); n > 64 {
-		t.Errorf("a drained queue keeps room for %d things", n)
+		t.Errorf("a drained queue keeps memory for %d elements", n)
 	}
 	if p := q.peaks; p.leases+p.ids+p.groups > 10 {
 		t.Errorf("maps were not made small: %+v", p)

@@ -43,17 +43,17 @@ func TestLineIsAStableOrder(t *testing.T) {
 			in(c)
 		}
 		if len(want) > 0 && q.nextConsumer() != want[0] || len(want) == 0 && q.nextConsumer() != nil {
-			t.Fatalf("step %d: the first in line is another one", step)
+			t.Fatalf("step %d: the wrong consumer is first in line", step)
 		}
 	}
 	for i, c := range want {
 		if q.nextConsumer() != c {
-			t.Fatalf("emptying: the order is another one from %d on", i)
+			t.Fatalf("emptying: the order is wrong from index %d on", i)
 		}
 		c.credit = 0 // the consumer leaves when dispatch looks at the line
 	}
 	if q.nextConsumer() != nil || len(q.line.heap) > 0 {
-		t.Error("somebody is left in line")
+		t.Error("a consumer is left in line")
 	}
 }
 
@@ -129,7 +129,7 @@ func TestListKeepsOrder(t *testing.T) {
 	}
 	want = slices.DeleteFunc(want, func(e *element) bool { return e.number%2 == 0 })
 	if !slices.Equal(odd, want) || !slices.Equal(slices.Collect(l.all), want) || l.n != len(want) {
-		t.Errorf("%d elements are left, want %d in the order of their coming", l.n, len(want))
+		t.Errorf("%d elements are left, want %d in the order in which they were added", l.n, len(want))
 	}
 }
 
@@ -173,7 +173,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 		t.Errorf("ended %v, handed out %d", ids, len(out.Handouts))
 	}
 	if r.m.Sweeping() || len(r.m.consumers) != 1 {
-		t.Errorf("%d consumers are known in the end", len(r.m.consumers))
+		t.Errorf("%d consumers are known at the end", len(r.m.consumers))
 	}
 
 	// A second run checks every end.
@@ -190,7 +190,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	for turns := 1; r.m.Sweeping(); turns++ {
 		ids := ended(r.step())
 		if got = append(got, ids...); len(ids) > 3 || turns > 4 {
-			t.Fatalf("turn %d ended %d", turns, len(ids))
+			t.Fatalf("turn %d ended %d subscriptions", turns, len(ids))
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -210,10 +210,10 @@ func TestWhatALeftConsumerHolds(t *testing.T) {
 	}
 	r.step(&Detach{Consumer: c.Consumer})
 	if q := r.m.byName["q"]; q.leased != 3 || len(r.m.left) != 1 {
-		t.Fatalf("%d are leased, of %d consumers that left", q.leased, len(r.m.left))
+		t.Fatalf("%d messages are leased to %d detached consumers", q.leased, len(r.m.left))
 	}
 	r.step(&Detach{Consumer: c.Consumer, All: true})
 	if q := r.m.byName["q"]; q.leased != 0 || q.waiting+q.delayedN != 3 || len(r.m.left) != 0 {
-		t.Errorf("%d are leased, %d wait, %d consumers are remembered", q.leased, q.waiting, len(r.m.left))
+		t.Errorf("%d messages are leased, %d wait, %d detached consumers are remembered", q.leased, q.waiting, len(r.m.left))
 	}
 }

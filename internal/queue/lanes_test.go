@@ -154,22 +154,22 @@ func TestPublishersWaitForConsumers(t *testing.T) {
 		return backs, handouts
 	}
 	if backs, handouts := pass(c.acks(500, surgetank.Ack)); backs != 500 || handouts != 500 {
-		t.Fatalf("%d accepted, %d handed out, want 500 each", backs, handouts)
+		t.Fatalf("%d messages accepted, %d handed out, want 500 each", backs, handouts)
 	}
 	if backs, _ := pass(); backs != 0 || c.m.Held() != c.now+int64(hold) {
 		t.Fatalf("%d were accepted while the consumer had 500 messages to settle; held until %d", backs, c.m.Held()-c.now)
 	}
 	if backs, handouts := pass(c.acks(20, surgetank.Ack)); backs != 20 || handouts != 20 {
-		t.Fatalf("%d accepted, %d handed out, want 20 each", backs, handouts)
+		t.Fatalf("%d messages accepted, %d handed out, want 20 each", backs, handouts)
 	}
 	c.now += int64(hold)
 	if backs, _ := pass(); backs < 1000 || c.m.Held() != 0 {
-		t.Fatalf("%d were accepted after the time to wait", backs)
+		t.Fatalf("%d messages were accepted after the time to wait", backs)
 	}
 	// If most of a consumer's credit is in use for leased messages, the consumer is busy with its
 	// own work.
 	pass(c.acks(100, surgetank.Ack))
 	if backs, _ := pass(); backs < 500 {
-		t.Fatalf("%d were accepted beside a slow consumer", backs)
+		t.Fatalf("%d messages were accepted although a slow consumer is at work", backs)
 	}
 }

@@ -91,7 +91,7 @@ func (s *script) run(text string) string {
 			s.command(line)
 			check(s.t, s.m)
 			if live, again := dump(s.m, s.now), dump(s.replayed(len(s.log)), s.now); live != again {
-				s.t.Errorf("after %q: replaying gives another state:\n%s", line, cmp.Diff(live, again))
+				s.t.Errorf("after %q: replay results in another state:\n%s", line, cmp.Diff(live, again))
 			}
 		}
 		result.WriteString(line)

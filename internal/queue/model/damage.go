@@ -9,9 +9,9 @@ import (
 )
 
 // Messages whose bodies cannot be read. A message that was handed out, or that is the first of its
-// line, gets the state damaged. It leaves the line and counts as in flight in its group until it is
+// line, becomes damaged. It leaves the line and counts as in flight in its group until it is
 // dropped, it is read again, or the broker is opened again. A message further back is suspect: it
-// gets the state damaged when it becomes the first.
+// becomes damaged when it becomes the first.
 
 // Quarantine reports that a message's body cannot be read. l is the lease under which the message
 // was handed out, or the zero value. Quarantine returns whether anything changed.
