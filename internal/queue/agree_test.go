@@ -16,10 +16,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestModelAgrees runs random scripts on the machine and on the naive model. Both must give the
-// same results, the same hand-outs in the same order, and the same counts, also after crashes.
-// After every command the invariants of the machine are checked. Its durable state is compared with
-// a replay of the whole log, and with every snapshot plus a replay of the later entries.
+// TestModelAgrees runs random scripts on the machine and on the naive model. Machine and model must
+// return the same results, the same hand-outs in the same order, and the same counts, also after
+// crashes. After every command the invariants of the machine are checked. The machine's durable
+// state is compared with a replay of the whole log, and with every snapshot plus a replay of the
+// later entries.
 //
 // -rapid.checks=N runs more scripts. rapid shrinks a failure; -rapid.failfile runs it again.
 func TestModelAgrees(t *testing.T) {
@@ -40,7 +41,7 @@ type agree struct {
 	receipts  []mReceipt
 	did       []string
 	tokens    map[string]int64 // by queue and group: the newest fencing token
-	slow      bool             // hand-outs do not leave
+	slow      bool             // hand-outs do not leave the broker
 	taking    bool             // a snapshot is under way
 	piece     []byte
 	pieceAt   uint64
@@ -122,7 +123,7 @@ func (a *agree) compare(outs []model.Out, ended []uint64) {
 	slices.SortStableFunc(outs, byQueue)
 	slices.SortStableFunc(m.Outs, byQueue)
 	if diff := cmp.Diff(m.Outs, outs); diff != "" {
-		a.rt.Fatalf("the machine handed out otherwise (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
+		a.rt.Fatalf("the machine handed out other messages (-model +machine):\n%s\nafter:\n%s", diff, strings.Join(a.did, "\n"))
 	}
 	slices.Sort(ended)
 	slices.Sort(m.Ended)
@@ -173,16 +174,17 @@ func (a *agree) compareState() {
 	a.compareReasons()
 	live := dump(a.m, a.now)
 	if again := dump(a.replayed(len(a.log)), a.now); again != live {
-		a.rt.Fatalf("replay gives another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
+		a.rt.Fatalf("replay results in another state (-live +replayed):\n%s\nafter:\n%s", cmp.Diff(live, again), strings.Join(a.did, "\n"))
 	}
 	for _, s := range a.snaps {
 		if again := dump(a.restored(s), a.now); again != live {
-			a.rt.Fatalf("the snapshot at %d gives another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
+			a.rt.Fatalf("the snapshot at %d results in another state (-live +restored):\n%s\nafter:\n%s", s.at, cmp.Diff(live, again), strings.Join(a.did, "\n"))
 		}
 	}
 }
 
-// compareReasons compares why the next message of each queue waits, and why each message does.
+// compareReasons compares, between machine and model, why the next message of each queue waits, and
+// why each single message waits.
 func (a *agree) compareReasons() {
 	a.rt.Helper()
 	for _, name := range a.model.Names() {
@@ -383,8 +385,8 @@ func (a *agree) attach() {
 	var code surgetank.Code
 	next := a.m.nextCons + 1
 	if o.Pool != 0 && a.m.pools[o.Pool] == nil {
-		// The limit is set when a pool has members. The consumer attaches without credit and gets
-		// it afterwards.
+		// The limit is set when a pool has members. So the consumer attaches without credit, and
+		// the credit is added after the limit.
 		c.Opts.Credit = 0
 	}
 	a.both(fmt.Sprintf("attach %d to %s %+v once=%v now=%v", next, c.Queue, o, c.Once, c.Now), c, func() {
@@ -466,7 +468,7 @@ func (a *agree) transact(items []surgetank.Settlement, which []mReceipt) {
 	}
 }
 
-// leave lets hand-outs leave the broker, and from then on at once, or later only.
+// leave lets pending hand-outs leave the broker. It draws whether later hand-outs leave at once.
 func (a *agree) leave() {
 	a.slow = a.yes(2)
 	a.rig.slow = a.slow
@@ -571,7 +573,7 @@ func (a *agree) admin() {
 	}
 }
 
-// damage makes a message unreadable: one that was handed out, or any message of a queue.
+// damage makes a message unreadable: a message that was handed out, or any message of a queue.
 func (a *agree) damage() {
 	c := &Quarantine{What: "its bytes are wrong"}
 	name, lease := "", model.Lease{}
@@ -625,8 +627,8 @@ func (a *agree) redrive() {
 	}
 }
 
-// snapshot takes the next piece of a snapshot, so that the machine works while a snapshot is under
-// way.
+// snapshot reads only the next piece of a snapshot, so that the machine works while a snapshot is
+// under way.
 func (a *agree) snapshot() {
 	if !a.taking {
 		a.taking, a.piece, a.pieceAt = true, nil, uint64(len(a.log))
@@ -686,11 +688,11 @@ func (a *agree) drain() {
 		}
 		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.slots.keyed) != 0 || len(q.newest) != 0 || len(q.links) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
 			len(q.freeFlows)+1 < len(q.flows) {
-			a.rt.Fatalf("queue %s is empty and holds %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
+			a.rt.Fatalf("queue %s is empty and has %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
 				len(q.notes), len(q.leases), len(q.flows), len(q.freeFlows))
 		}
 	}
 	if _, live := a.m.LogShare(); live != 0 {
-		a.rt.Fatalf("%d bytes of the log are live and no message is", live)
+		a.rt.Fatalf("%d bytes of the log are live, but no message is live", live)
 	}
 }

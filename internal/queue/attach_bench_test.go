@@ -11,7 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// crowds are the kinds of consumers that BenchmarkAttach and BenchmarkDetach put on one queue.
+// crowds are the kinds of consumers that BenchmarkAttach and BenchmarkDetach attach to one queue.
 var crowds = []struct {
 	name string
 	opts func(i int) door.SubscribeOptions
@@ -117,8 +117,8 @@ func BenchmarkDetach(b *testing.B) {
 	}
 }
 
-// BenchmarkServeCrowd measures one message of a queue whose consumers all have a credit of one and
-// ack. Each consumer is served, leaves the line and rejoins it.
+// BenchmarkServeCrowd measures one message of a queue with many consumers. Each consumer has a
+// credit of one: it is served, leaves the line, acks and joins the line again.
 func BenchmarkServeCrowd(b *testing.B) {
 	for _, c := range crowds[1:] {
 		for _, n := range crowdSizes {
@@ -168,7 +168,7 @@ func BenchmarkAckInFullPool(b *testing.B) {
 }
 
 // BenchmarkDetachHolders measures the detaching of a consumer that returns its one message, while
-// as many others have one message each.
+// each of the other consumers also has one leased message.
 func BenchmarkDetachHolders(b *testing.B) {
 	for _, n := range crowdSizes {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -17,7 +17,7 @@ import (
 //	strict                 | slotWaiting, in line   | retries, backing   | waiting, backsN
 //	strict, and it is held | slotHeld               | backing, (retries) | damagedN
 //
-// Users see both kinds as delayed. In a strict group, messages after one that backs off are
+// Users see all these messages as delayed. In a strict group, messages after one that backs off are
 // blocked.
 
 // backOff records when a message of a strict group is tried next. The message is in its line.
@@ -43,7 +43,7 @@ func (q *Queue) backsOff(seq uint64) bool {
 	return ok
 }
 
-// unback ends the back-off of a message in a line, if there is one.
+// unback ends the back-off of a message in a line, if the message backs off.
 func (q *Queue) unback(h uint32, seq uint64) {
 	if q.backsOff(seq) {
 		delete(q.backing, seq)
@@ -51,8 +51,8 @@ func (q *Queue) unback(h uint32, seq uint64) {
 	}
 }
 
-// retryAt schedules a look at the queue for the time of a message's next attempt. It drops stale
-// entries when they outnumber the others.
+// retryAt schedules a look at the queue for the time of a message's next attempt. It drops the
+// stale entries of retries when they outnumber the valid ones.
 func (q *Queue) retryAt(at int64, seq uint64) {
 	if int64(len(q.retries)) > 2*(q.retriesN+int64(len(q.backing)))+1024 {
 		q.retries.keep(q.retryLives)
@@ -115,8 +115,8 @@ func (q *Queue) firstRetry() (timed, bool) {
 	return timed{}, false
 }
 
-// firstDelayed returns the message whose publisher delayed it and whose delay ends first. It returns
-// false if there is none.
+// firstDelayed returns the message whose publisher delayed it and whose delay ends first. It
+// returns false if there is none.
 func (q *Queue) firstDelayed() (timed, bool) {
 	for len(q.delayed) > 0 {
 		x := q.delayed[0]
@@ -150,7 +150,7 @@ func (q *Queue) backOffInfo(i *surgetank.QueueInfo) {
 	}
 }
 
-// dues fills in when messages are tried next, for those messages that a peek found in this turn.
+// dues fills in when the messages that a peek found in this turn are tried next.
 func (c *Peek) dues(q *Queue, from int) {
 	found := c.Found[from:]
 	wanted := 0
@@ -179,7 +179,7 @@ func (c *Peek) dues(q *Queue, from int) {
 	q.m.spend(len(q.retries)/8, costPeek)
 }
 
-// firstOf returns the same as frontOf without changing anything. It returns 0 if dead slots must be
+// firstOf returns the same as frontOf and changes nothing. It returns 0 if dead slots must be
 // removed from the line first.
 func (q *Queue) firstOf(h uint32) (front uint64) {
 	f := &q.flows[h]

@@ -9,14 +9,15 @@ package queue
 //	retry           − 1000
 //	at most         Limits.RetryReserve retries, or those that 10 seconds of first attempts pay for
 //
-// A retry pays when its back-off ends. If the account is too low, the message backs off on. In a
-// strict group, it holds its group as before. A message that has not failed yet, or that was
-// redriven, pays nothing. A restart ends the waits of all messages whose back-off is over.
+// A retry pays when its back-off ends. If the account is too low, the message continues to back
+// off, and blocks its group if the group is strict. A message that has not failed yet, or that was
+// redriven, pays nothing. After a restart, a message whose back-off is over does not wait for the
+// account.
 type budget struct {
 	account int64 // thousandths of a retry
-	paid    int64 // until when the seconds are paid; 0: the account was never used
-	short   bool  // a message waits for the account
-	enough  bool  // first attempts have paid for that message
+	paid    int64 // time up to which every second is paid; 0: the account was never used
+	short   bool  // a message waits because the account is too low
+	enough  bool  // first attempts have paid for this message
 
 	since        int64 // start of the present window
 	firsts, last int64 // first attempts in the present window and in the one before
@@ -31,7 +32,7 @@ const (
 // budgetShare returns how much a first attempt adds to the account; 0 if there is no budget.
 func (q *Queue) budgetShare() int64 { return int64(q.config.Retry.Budget*oneRetry + 0.5) }
 
-// pay updates the account to the present time.
+// pay pays into the account for the time since the last call.
 func (q *Queue) pay(share int64) *budget {
 	b, now, reserve := &q.budget, q.m.now, int64(q.m.limits.RetryReserve)*oneRetry
 	if b.paid == 0 {
@@ -49,7 +50,7 @@ func (q *Queue) pay(share int64) *budget {
 	return b
 }
 
-// firstAttempt accounts for the first attempt of a message.
+// firstAttempt pays into the account for the first attempt of a message.
 func (q *Queue) firstAttempt() {
 	share := q.budgetShare()
 	if share == 0 {
@@ -76,8 +77,8 @@ func (q *Queue) payRetry() bool {
 	return true
 }
 
-// endBackOffs puts messages whose back-off is over into their lines, as far as their retries are
-// paid and the turn allows.
+// endBackOffs puts messages whose back-off is over into their lines. It stops when the account is
+// too low for the next retry, or when the turn is full.
 func (q *Queue) endBackOffs() {
 	q.budget.enough = false
 	for !q.m.turnFull() && q.retryMayEnd() {
@@ -105,7 +106,8 @@ func (q *Queue) retryMayEnd() bool {
 	return q.payRetry()
 }
 
-// retryAllowedAt returns when the account allows the next retry, if no first attempt pays before.
+// retryAllowedAt returns when the account allows the next retry, if no first attempt pays before
+// that time.
 func (b *budget) retryAllowedAt() int64 { return b.paid + (oneRetry-b.account)*budgetFloor }
 
 // firstRetryAt returns when the queue must look at retries, which is not empty.

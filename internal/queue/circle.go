@@ -6,12 +6,12 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message must not go round for ever among queues that dead-letter to each other. A trail
-// prevents this. It lists the queues that gave the message up without a consumer: the TTL passed,
-// or the queue overflowed. A consumer's reject or last failed attempt clears the trail, and so does
-// a redrive. A message that would return to a queue of its trail is dropped instead.
+// A message must not circle for ever among queues that dead-letter to each other. A trail prevents
+// this. It lists the queues that gave the message up without a consumer, because the TTL passed or
+// the queue overflowed. A reject, a failed last attempt or a redrive clears the trail. A message
+// that would come to a queue of its trail again is dropped instead.
 //
-// A trail lists the newest queue first and is immutable. Messages that took the same way share it.
+// A trail lists the newest queue first and is immutable. Messages with the same trail share it.
 type trail struct {
 	queue  string
 	before *trail
@@ -56,7 +56,7 @@ func (q *Queue) trailOf(seq uint64) *trail {
 	return nil
 }
 
-// circled drops a message that would go round.
+// circled drops a message that would come to a queue of its trail again.
 func (m *Machine) circled(q *Queue, seq uint64, to string) {
 	q.stats.dropped++
 	q.stats.circled++
@@ -64,7 +64,7 @@ func (m *Machine) circled(q *Queue, seq uint64, to string) {
 	m.remove(q, seq, reasonCircled)
 }
 
-// refuseCircle rejects settings with which a queue would dead-letter expired messages to itself.
+// refuseCircle refuses settings with which a queue would dead-letter expired messages to itself.
 func refuseCircle(name string, c *surgetank.QueueConfig) error {
 	if c.TTL > 0 && c.DeadLetter == name {
 		return surgetank.FieldErrorf("dead_letter", "queue %q has a TTL and is its own dead-letter queue, so expired messages would never leave it; name another queue, or %q to drop them",

@@ -13,8 +13,8 @@ import (
 // group.
 //
 // The messages of a key form a chain in the order of their numbers. Only the first message of a
-// chain may be leased. The others follow it, so a key has at most one lease, and its messages are
-// delivered in order. A new message meets the last message of its chain:
+// chain can be leased. So a key has at most one lease, and its messages are delivered in order. The
+// last message of the chain decides what happens to a new message:
 //
 //	the last message is              | keep: last                      | keep: first
 //	---------------------------------+---------------------------------+--------------------------------
@@ -28,8 +28,8 @@ import (
 // in the chain. A redriven message is superseded by, or joins, the waiting message that it meets.
 //
 // A superseded message leaves the queue in the entry that makes its successor durable. The
-// successor counts it. A successor inherits the due time, the age for max_wait and, if its key is
-// its group, the place among the groups.
+// successor counts the superseded message and inherits its due time and its age for max_wait. If
+// the key is the group, the successor also inherits the rank among the groups' front messages.
 //
 //	the first message of a chain, before its window ends:
 //	without a group: slotDelayed, in the delayed heap          a follower without a group: slotBehind
@@ -61,21 +61,21 @@ type Key struct {
 // keyed is the coalescing state of a stored message.
 type keyed struct {
 	key   CoalesceKey
-	due   int64  // when it may be delivered first; 0: at once. Of no meaning after a lease
+	due   int64  // earliest time of its first delivery; 0: at once. No meaning after a lease
 	since int64  // when the first message that it stands for was confirmed
-	place uint64 // its place among the groups; 0: its own number
+	place uint64 // its rank among the groups' front messages; 0: its own number
 	count uint32 // confirmed messages that it stands for, without itself
 	dead  bool   // a dead letter, which is in no chain
 }
 
-// link is the neighbors of a message in its chain; 0: none.
+// link contains the neighbors of a message in its chain; 0: none.
 type link struct{ ahead, behind uint64 }
 
 // coalesces tells whether the queue's settings ask for coalescing.
 func (q *Queue) coalesces() bool { return q.config.Coalesce.By != "" }
 
-// meets tells what happens to a new message with a key: it joins a waiting message, it supersedes
-// one, or neither.
+// meets returns the waiting message that a new message with a key joins, or the waiting message
+// that it supersedes. 0 means none.
 func (q *Queue) meets(key CoalesceKey) (joins, supersedes uint64) {
 	seq := q.newest[key]
 	if seq == 0 || !q.waitsForAny(seq) {
@@ -89,7 +89,7 @@ func (q *Queue) meets(key CoalesceKey) (joins, supersedes uint64) {
 		return 0, seq
 	}
 	if q.slots.get(seq).has(slotRedelivered) || q.suspect[seq] != nil {
-		return 0, 0 // the first message may have been handled before, or cannot be read
+		return 0, 0 // the last message was possibly handled before, or cannot be read
 	}
 	return seq, 0
 }
@@ -103,8 +103,8 @@ func (q *Queue) waitsForAny(seq uint64) bool {
 	return false
 }
 
-// admitKeyed decides what a new message with a key meets, and returns an error if the queue has no
-// room. It fills in the target.
+// admitKeyed decides whether a new message with a key joins or supersedes a waiting message. It
+// fills in the target t, and returns an error if the queue has no room.
 func (m *Machine) admitKeyed(q *Queue, t *Target, size int64, admitted bool) (joins uint64, err error) {
 	for {
 		joins, t.Supersedes = q.meets(t.Key)
@@ -128,8 +128,8 @@ func (m *Machine) admitKeyed(q *Queue, t *Target, size int64, admitted bool) (jo
 	}
 }
 
-// dueOf returns when a new message with a key may be delivered first; 0: at once. delay is the
-// delay that its publisher asked for.
+// dueOf returns the earliest time of the first delivery of a new message with a key; 0: at once.
+// delay is the delay that its publisher asked for.
 func (q *Queue) dueOf(t *Target, delay time.Duration) int64 {
 	now := q.m.now
 	due := now + max(int64(delay), int64(q.config.Coalesce.Window))
@@ -151,7 +151,7 @@ func (m *Machine) join(q *Queue, seq uint64, in *Incoming, dedupUntil int64) {
 	m.emit(r)
 }
 
-// supersede logs that a message leaves its queue because another one stands for it.
+// supersede logs that a message leaves its queue because another message stands for it.
 func (m *Machine) supersede(q *Queue, seq uint64, to *Queue, by uint64) {
 	q.stats.coalesced++
 	r := &m.rec
@@ -188,8 +188,8 @@ func (q *Queue) successor(seq uint64) uint64 {
 	return q.links[seq].behind
 }
 
-// redriveMeets handles a redriven message that meets a waiting message with its key. It returns
-// false if there is none: the message moves.
+// redriveMeets handles a redriven message if its new queue has a waiting message with the same key.
+// It returns false if there is no such message. The redriven message then moves as usual.
 func (m *Machine) redriveMeets(q *Queue, seq uint64, to *Queue) bool {
 	k, ok := q.slots.keyed[seq]
 	if !ok || !to.coalesces() {
@@ -208,8 +208,9 @@ func (m *Machine) redriveMeets(q *Queue, seq uint64, to *Queue) bool {
 	return true
 }
 
-// enqueueKeyed prepares the coalescing state of a new message. It removes the message that the new
-// one supersedes. It returns the flow of the removed message, which the caller must check, or -1.
+// enqueueKeyed prepares the coalescing state of a new message, and removes the message that the new
+// one supersedes. It returns the flow of the removed message, or -1. The caller must check whether
+// this flow is idle.
 func (q *Queue) enqueueKeyed(r *Record, t *Target) (k keyed, flow int) {
 	k, flow = keyed{key: t.Key, due: t.Due, since: r.Time}, -1
 	if t.Supersedes == 0 {
@@ -241,8 +242,8 @@ func (q *Queue) setKey(seq uint64, k keyed) {
 	}
 }
 
-// dropKey removes the coalescing state of a message that left the queue. The next message of its
-// chain may go if this was the first.
+// dropKey removes the coalescing state of a message that left the queue. If this message was the
+// first of its chain, the next one can be delivered.
 func (q *Queue) dropKey(seq uint64) (keyed, bool) {
 	k, ok := q.slots.keyed[seq]
 	if !ok {
@@ -283,7 +284,7 @@ func (q *Queue) unchain(seq uint64, key CoalesceKey) {
 		if l.ahead == 0 {
 			q.isFirst(l.behind)
 		}
-	case q.newest[key] != seq: // its body is lost: it was in no chain
+	case q.newest[key] != seq: // the message's body is lost, so the message was in no chain
 	case l.ahead != 0:
 		q.newest[key] = l.ahead
 	default:
@@ -299,7 +300,7 @@ func (q *Queue) setLink(seq uint64, l link) {
 	}
 }
 
-// isFirst lets a message go that has become the first of its chain.
+// isFirst ends the wait of a message that has become the first of its chain.
 func (q *Queue) isFirst(seq uint64) {
 	s := q.slots.edit(seq)
 	if s.state() == slotBehind {
@@ -327,7 +328,7 @@ func (q *Queue) collects(seq uint64, s *slot, at int64) bool {
 	return ok && k.due == at
 }
 
-// keyVerdict decides for the front message of a group.
+// keyVerdict tells whether its coalescing key lets the front message of a group be delivered.
 func (q *Queue) keyVerdict(front uint64) verdict {
 	k, ok := q.slots.keyed[front]
 	switch {
@@ -340,7 +341,8 @@ func (q *Queue) keyVerdict(front uint64) verdict {
 	return mayGo
 }
 
-// placeOf returns the place of a message among the groups. A queue with a sched has no such places.
+// placeOf returns the rank of a message among the groups' front messages. A queue with a sched has
+// no such ranks.
 func (q *Queue) placeOf(seq uint64) uint64 {
 	if len(q.slots.keyed) > 0 {
 		if k := q.slots.keyed[seq]; k.place != 0 {
@@ -350,8 +352,8 @@ func (q *Queue) placeOf(seq uint64) uint64 {
 	return seq
 }
 
-// rebuildKeyed is a part of rebuild. It chains a message, and returns when the message may be
-// delivered first. at is the time in the record or snapshot.
+// rebuildKeyed is a part of rebuild. It adds a message to its chain, and returns the earliest time
+// of the message's first delivery. at is the time in the record or snapshot.
 func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
 	k, ok := q.slots.keyed[seq]
 	if !ok || k.dead {
@@ -364,7 +366,7 @@ func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
 	return at
 }
 
-// unlink takes a message with a key out of the middle of its flow's list, so that the slots of
+// unlink removes a message with a key from the middle of its flow's list, so that the slots of
 // superseded messages are free at once. It returns false if the message is in the heap, or has no
 // key.
 func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
@@ -400,7 +402,8 @@ func (q *Queue) linkTo(seq, prev uint64) {
 	q.linkedTo[seq] = prev
 }
 
-// stands adds to a dead letter's reason how many other messages it stands for.
+// stands adds to a dead letter's reason the number of other messages that the dead letter stands
+// for.
 func (q *Queue) stands(seq uint64, detail string) string {
 	n := q.slots.keyed[seq].count
 	if n == 0 {
@@ -417,7 +420,7 @@ func (q *Queue) stands(seq uint64, detail string) string {
 }
 
 // encodeKeys encodes the coalescing state of a chunk's messages for a snapshot. It returns nil if
-// none has a key.
+// no message of the chunk has a key.
 func (t *slots) encodeKeys(index uint64) []byte {
 	var seqs []uint64
 	for i := range uint64(chunkSlots) {
@@ -503,12 +506,12 @@ const (
 	targetKeyed      = 1 << iota
 	targetGroupKey   // the key is the group
 	targetSupersedes // the message supersedes another one
-	targetDue        // the message may be delivered first at another time than the record's not-before
+	targetDue        // the earliest time of the first delivery is not the record's not-before
 	targetKnown      = 1<<iota - 1
 )
 
-// targetKey decodes the coalescing state of a target. It returns whether the due time is that of
-// the record.
+// targetKey decodes the coalescing state of a target. It returns whether the due time is the
+// record's not-before.
 func (d *decoder) targetKey(t *Target) (asRecord bool) {
 	flags := d.byte()
 	if flags&^targetKnown != 0 || flags&targetKeyed == 0 && flags != 0 {

@@ -20,8 +20,8 @@ func appendBytes(b, s []byte) []byte {
 	return append(appendUint(b, uint64(len(s))), s...)
 }
 
-// decoder reads the output of the append functions. The first error is kept, and later reads return
-// zeros, so callers check err once at the end. A declared length never causes an allocation:
+// decoder reads the output of the append functions. It keeps the first error, and later reads
+// return zeros, so callers check err once at the end. A declared length never causes an allocation:
 // strings and bytes must lie inside the input.
 type decoder struct {
 	b   []byte
@@ -81,7 +81,7 @@ func (d *decoder) u32() uint32 {
 	return uint32(v)
 }
 
-// fixed64 reads a number that always takes eight bytes. Random numbers are stored this way.
+// fixed64 reads a number that is stored in eight bytes whatever its value, as random numbers are.
 func (d *decoder) fixed64() uint64 {
 	if len(d.b)-d.off < 8 {
 		d.fail("a number is cut short")
@@ -91,7 +91,7 @@ func (d *decoder) fixed64() uint64 {
 	return binary.LittleEndian.Uint64(d.b[d.off-8:])
 }
 
-// count reads a number of items, of which each takes at least one byte.
+// count reads a number of items. Each item has at least one byte.
 func (d *decoder) count() int {
 	v := d.uint()
 	if v > uint64(len(d.b)-d.off) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// peaks are the largest sizes that Survey saw of maps that do not shrink by themselves.
+// peaks are the largest sizes that Survey has seen. The maps do not shrink by themselves.
 type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned, keyed, newest, links, linkedTo int }
 
 const (
@@ -73,8 +73,8 @@ func compactMap[K comparable, V any](m *map[K]V, peak *int) {
 	*m = small
 }
 
-// compactFlows removes the free elements at the end of flows. Free elements elsewhere are used
-// again.
+// compactFlows removes the unused elements at the end of flows. New flows use the other unused
+// elements.
 func (q *Queue) compactFlows() {
 	n := len(q.flows)
 	for n > 1 && q.flows[n-1].free {

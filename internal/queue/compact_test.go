@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// TestCompact makes every map of a queue large, drains the queue, and requires the memory to be
-// freed. The queue must work as before.
+// TestCompact makes every map of a queue large and drains the queue. Then the memory must be freed,
+// and the queue must work as before.
 func TestCompact(t *testing.T) {
 	m := New(Limits{}, 1)
 	entry, now := uint64(0), time.Unix(1_800_000_000, 0).UnixNano()
@@ -63,7 +63,7 @@ func TestCompact(t *testing.T) {
 	step(Mark{})
 	m.Compact()
 	if n := cap(q.flows) + cap(q.freeFlows) + cap(q.ready) + cap(q.dedup.line) + len(q.dedup.ids); n > 64 {
-		t.Errorf("a drained queue keeps room for %d things", n)
+		t.Errorf("a drained queue keeps memory for %d elements", n)
 	}
 	if p := q.peaks; p.leases+p.ids+p.groups > 10 {
 		t.Errorf("maps were not made small: %+v", p)

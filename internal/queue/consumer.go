@@ -9,16 +9,16 @@ import (
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
-// consumer is the machine's record of a subscription: a queue and credit.
+// consumer is the machine's state of one subscription.
 type consumer struct {
 	id       uint64
 	q        *Queue
 	opts     door.SubscribeOptions
 	credit   int
 	pool     *pool
-	once     bool   // ends with the turn in which it gets a message
-	stopped  bool   // gets no more messages
-	received uint64 // messages handed out to it so far
+	once     bool   // the consumer ends with the turn in which it receives a message
+	stopped  bool   // the consumer receives no more messages
+	received uint64 // number of messages handed out to the consumer so far
 
 	leases   list[lease] // its leases, also after it has left
 	seat     *seat
@@ -42,14 +42,14 @@ func (c *consumer) willing() bool { return c.credit > 0 && !c.stopped }
 
 func (c *consumer) hungry() bool { return c.willing() && (c.pool == nil || !c.pool.full()) }
 
-// active tells whether the consumer may be served at all. Of single active consumers only the
+// active tells whether the consumer may be served at all. Among single active consumers, only the
 // oldest is active.
 func (c *consumer) active() bool { return !c.opts.Single || c.q.singles.front() == c }
 
 // offer puts a consumer that wants a message in line. A consumer that stops wanting messages keeps
-// its place until dispatch looks at the line with a message to hand out. Code that makes a consumer
-// unwilling must therefore mark its queue. Otherwise the consumer's place would depend on who
-// looked at the line in between.
+// its position until dispatch looks at the line with a message to hand out. Code that makes a
+// consumer unwilling must therefore mark its queue. Otherwise the consumer's position would depend
+// on whether something else made dispatch look at the line meanwhile.
 func (q *Queue) offer(c *consumer) {
 	if q.gone || c.queued() || !c.willing() || !c.active() {
 		return
@@ -88,7 +88,8 @@ func (q *Queue) rotate(c *consumer) {
 	}
 }
 
-// consumerVerdict changes nothing: no consumer leaves the line.
+// consumerVerdict tells whether the queue has a consumer to serve. It changes nothing: no consumer
+// leaves the line.
 func (q *Queue) consumerVerdict() verdict {
 	if slices.ContainsFunc(q.line.heap, func(p place) bool { return p.of.seat.canServe() }) {
 		return mayGo
@@ -103,7 +104,7 @@ func (q *Queue) consumerVerdict() verdict {
 func (c *consumer) credited(n int) {
 	c.credit = max(0, c.credit+n)
 	c.q.offer(c)
-	c.q.mark() // see offer: a consumer without credit leaves the line now
+	c.q.mark() // as offer demands, because the consumer can be without credit now
 }
 
 // attach adds a consumer to a queue. A consumer for this turn only (now) does not count towards
@@ -167,7 +168,7 @@ func (q *Queue) pickSole() {
 	}
 }
 
-// unlist removes a consumer from its queue. Its leases stay.
+// unlist removes a consumer from its queue. The consumer's leases stay.
 func (m *Machine) unlist(c *consumer) {
 	q := c.q
 	delete(m.consumers, c.id)
@@ -191,12 +192,12 @@ func (m *Machine) unlist(c *consumer) {
 	if c.opts.Single {
 		q.singles.remove(&c.inSingle)
 		if next := q.singles.front(); next != nil {
-			q.offer(next) // it may be the active one now
+			q.offer(next) // next is perhaps the active consumer now
 		}
 	}
 }
 
-// shown returns a queue's name as users know it, for messages.
+// shown returns a queue's name as users know it, for texts.
 func shown(full string) string {
 	vhost, name := fullname.Split(full)
 	if vhost == fullname.DefaultVhost {

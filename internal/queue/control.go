@@ -13,9 +13,9 @@ import (
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
-// control is what is known about the target of a queue: how many messages it can process at the
-// same time (package adapt), and whether it is down (package breaker). Queues with the same
-// level.target share a control. All of it is volatile.
+// control is the flow control for the target of a queue. It knows how many messages the target can
+// process at the same time (package adapt), and whether the target is down (package breaker).
+// Queues with the same level.target share a control. All its state is volatile.
 //
 // A queue without level.adaptive, level.target and breaker errors has a control only after a
 // consumer reported that the target is down, or after a command.
@@ -29,21 +29,22 @@ type control struct {
 	m      *Machine
 	key    string   // see targetKey
 	queues []*Queue // members, by id
-	joined uint64   // members ever; it numbers them
+	joined uint64   // number of queues that ever joined; numbers the members
 
 	limit    *adapt.Controller // nil: no queue is adaptive
 	limitSet adapt.Settings
 	breaker  *breaker.Breaker // nil: off
 	inFlight int              // leases, except those of consumers that control their own level
 
-	// gated are queues that may go, except that the limit is reached. The first one waits longest.
+	// gated are the queues that could deliver if the limit were not reached. The first one has
+	// waited longest.
 	gated []*Queue
 }
 
-// leaseEnd is how a lease ended.
+// leaseEnd tells how a lease ended.
 type leaseEnd struct {
 	outcome    breaker.Outcome
-	at         int64 // when its settlement arrived; 0: now
+	at         int64 // when the lease's settlement arrived; 0: now
 	elapsed    int64 // nanoseconds at the target, as the consumer measured them; 0: unknown
 	retryAfter int64
 }
@@ -63,7 +64,7 @@ func breakerMode(c *surgetank.QueueConfig) surgetank.BreakerMode {
 	return cmp.Or(c.Level.Breaker, surgetank.BreakerReports)
 }
 
-// recontrol gives a queue the control that its settings ask for, and tells the control about
+// recontrol sets the control that the queue's settings ask for, and tells the control about
 // changes.
 func (q *Queue) recontrol() {
 	l, key := &q.config.Level, q.targetKey()
@@ -77,7 +78,7 @@ func (q *Queue) recontrol() {
 	q.control.configure()
 }
 
-// needControl gives the queue a control if it has none.
+// needControl creates a control for the queue if the queue has none.
 func (q *Queue) needControl() {
 	if q.control != nil {
 		return
@@ -111,7 +112,7 @@ func (q *Queue) needControl() {
 	c.configure()
 }
 
-// leaveControl takes the queue out of its control.
+// leaveControl removes the queue from its control.
 func (q *Queue) leaveControl() {
 	c := q.control
 	if c == nil {
@@ -139,8 +140,8 @@ func (q *Queue) leaveControl() {
 	c.markAll()
 }
 
-// configure sets the control's parts by the settings of its queues. The oldest adaptive queue
-// bounds the limit. The breaker has the widest evidence that a queue asks for.
+// configure sets up the control by the settings of its queues. The oldest adaptive queue sets the
+// bounds of the limit. The breaker counts the widest evidence that any of the queues asks for.
 func (c *control) configure() {
 	now := c.m.now
 	adaptive, mode, most := surgetank.AdaptiveConfig{}, surgetank.BreakerOff, 0
@@ -222,7 +223,8 @@ func (c *control) room(q *Queue) (n int, limited bool) {
 // ownLevel tells whether all consumers of the queue control their level themselves.
 func (q *Queue) ownLevel() bool { return q.ownLevels > 0 && q.ownLevels == q.consumers.n }
 
-// closedVerdict is the part of queueVerdict about the breaker.
+// closedVerdict is the part of queueVerdict about the breaker: it tells whether the breaker stops
+// hand-outs.
 func (q *Queue) closedVerdict() verdict {
 	if q.control == nil || !q.control.shut() {
 		return mayGo
@@ -233,7 +235,7 @@ func (q *Queue) closedVerdict() verdict {
 	return breakerOpen
 }
 
-// full tells whether the target's limit is reached.
+// full tells whether the adaptive limit of the target is reached.
 func (c *control) full(q *Queue) bool {
 	n, limited := c.room(q)
 	return limited && n == 0
@@ -255,8 +257,8 @@ func (c *control) handed(q *Queue, seq uint64, l *lease) {
 	c.changed(was)
 }
 
-// passed accounts for a hand-out without a lease. Nothing will tell how a probe ended, so it counts
-// as a success.
+// passed accounts for a hand-out without a lease. No settlement follows, so a probe without a lease
+// counts as a success.
 func (c *control) passed(q *Queue, seq uint64) {
 	if was := c.state(); c.wantsProbe() {
 		c.breaker.ProbeHanded(c.m.now, q.outside(seq))
@@ -298,14 +300,14 @@ func (c *control) answered(q *Queue, l *lease, end leaseEnd) (uncounted bool) {
 var adaptOutcome = [...]adapt.Outcome{breaker.Success: adapt.Success, breaker.BadMessage: adapt.BadMessage, breaker.Failed: adapt.BadMessage, breaker.Timeout: adapt.Timeout,
 	breaker.Down: adapt.Down, breaker.Throttle: adapt.Throttle, breaker.Returned: adapt.Returned}
 
-// groupHash returns a number of a message's group; 0 if it has none.
+// groupHash returns a hash of the name of a message's group; 0 if the message has none.
 func groupHash(q *Queue, h uint32) uint64 {
 	name := q.groupName(h)
 	if name == "" {
 		return 0
 	}
 	f := fnv.New64a()
-	f.Write([]byte(name)) // it never fails
+	f.Write([]byte(name)) // a hash's Write never fails
 	return max(1, f.Sum64()+q.member)
 }
 
@@ -321,7 +323,7 @@ func (c *control) extended(q *Queue, l *lease) {
 	c.changed(was)
 }
 
-// tick does what is due.
+// tick passes the present time to the limit and the breaker, which act on it.
 func (c *control) tick() {
 	was := c.state()
 	if c.breaker != nil {
@@ -333,7 +335,8 @@ func (c *control) tick() {
 	c.changed(was)
 }
 
-// changed follows a report. was is the state of the breaker before.
+// changed acts on a new state of the breaker. Call it after each report to the control. was is the
+// breaker's state before the report.
 func (c *control) changed(was breaker.State) {
 	now := c.m.now
 	is := c.state()
@@ -360,22 +363,22 @@ func (c *control) markAll() {
 	}
 }
 
-// wakeGated requests a dispatch of the queue that waits longest, if there is room.
+// wakeGated requests a dispatch of the queue that has waited longest, if the limit allows a lease.
 func (c *control) wakeGated() {
 	if len(c.gated) > 0 && !c.full(c.gated[0]) {
 		c.gated[0].mark()
 	}
 }
 
-// gate notes that a queue waits for the limit of a shared target.
+// gate notes that a queue waits for the limit of a target that it shares with other queues.
 func (q *Queue) gate() {
 	if c := q.control; len(c.queues) > 1 && !slices.Contains(c.gated, q) {
 		c.gated = append(c.gated, q)
 	}
 }
 
-// gatedFirst returns the queue that is served now: q, or one of the same target that waits longer.
-// q may go.
+// gatedFirst returns the queue that is served now: the first queue that has waited longer than q
+// for the limit that they share and can deliver, otherwise q. q itself must be able to deliver.
 func (c *control) gatedFirst(q *Queue) *Queue {
 	for len(c.gated) > 0 {
 		o := c.gated[0]
@@ -387,7 +390,7 @@ func (c *control) gatedFirst(q *Queue) *Queue {
 	return q
 }
 
-// next returns when tick has something to do; 0 if never.
+// next returns the time of the next tick; 0 if none is needed.
 func (c *control) next() int64 {
 	at := int64(0)
 	if c.breaker != nil {
@@ -408,12 +411,13 @@ func (c *control) arm() {
 	}
 }
 
-// outside returns the number of a message that is unique among the queues of its target.
+// outside returns a message's number for the breaker, which is unique among the queues of the
+// target.
 func (q *Queue) outside(seq uint64) uint64 { return q.member<<memberShift | seq&(1<<memberShift-1) }
 
 const memberShift = 44
 
-// inside returns the queue and the number of a message.
+// inside returns the queue and the message's number in it. It is the inverse of outside.
 func (c *control) inside(x uint64) (*Queue, uint64) {
 	for _, q := range c.queues {
 		if q.member<<memberShift == x&^(1<<memberShift-1) {
@@ -423,9 +427,9 @@ func (c *control) inside(x uint64) (*Queue, uint64) {
 	return nil, 0
 }
 
-// pick returns the flow whose front message is a probe. h is the flow whose turn it is. A message
-// that has not failed is better, so that a bad message cannot keep the breaker open. The last
-// failed probe is used only if there is no other.
+// pick returns the flow whose front message is the next probe. h is the flow whose turn it is. A
+// message that has not failed is preferred, so that a bad message cannot keep the breaker open. The
+// last failed probe is used only if there is no other message.
 func (c *control) pick(q *Queue, h uint32) uint32 {
 	avoid, has := c.breaker.AvoidProbe()
 	rank := func(h uint32) int {
@@ -454,8 +458,8 @@ func (c *control) pick(q *Queue, h uint32) uint32 {
 	return best
 }
 
-// refundAll returns the attempts of the failures that led to the opening of a breaker. Call it when
-// no record is under construction.
+// refundAll uncounts the attempts of the failures that opened a breaker. Call it when no record is
+// under construction.
 func (m *Machine) refundAll() {
 	c := m.refunding
 	if m.refunding = nil; c == nil || c.breaker == nil {
@@ -480,7 +484,7 @@ func (m *Machine) refundAll() {
 	}
 }
 
-// refundable returns the slot of a message with an attempt that can be returned, or nil.
+// refundable returns the slot of a message with an attempt that can be uncounted, or nil.
 func (q *Queue) refundable(seq uint64) *slot {
 	if q == nil {
 		return nil
@@ -491,7 +495,7 @@ func (q *Queue) refundable(seq uint64) *slot {
 	return nil
 }
 
-// dueTimes returns when those of the messages are tried next that are in no line.
+// dueTimes returns, for those of the messages that are in no line, when each is tried next.
 func (c *control) dueTimes(list []breaker.Failure) map[uint64]int64 {
 	due := map[uint64]int64{}
 	var delayed []*Queue
@@ -514,14 +518,14 @@ func (c *control) dueTimes(list []breaker.Failure) map[uint64]int64 {
 	return due
 }
 
-// inPlace tells whether a returned record only changes the attempts of a message that stays where
-// it is. Its lease, if it has one, goes on.
+// inPlace tells whether a returned record changes nothing but the attempts of a message. The
+// message stays in its line or keeps its lease.
 func (q *Queue) inPlace(seq uint64, s *slot) bool {
 	return !q.m.recovering && (s.state() != slotLeased || q.leases[seq] != nil)
 }
 
 // parkLater tells whether a message that failed its last attempt waits before it is parked, and how
-// long. Meanwhile the breaker can open, and return the attempt.
+// long. If the breaker opens meanwhile, the attempt is uncounted and the message is not parked.
 func (q *Queue) parkLater(seq uint64) int64 {
 	if q.control == nil || q.control.breaker == nil || q.slots.get(seq).marked(slotExpired) {
 		return 0
@@ -536,8 +540,8 @@ func (q *Queue) parkLater(seq uint64) int64 {
 	return d
 }
 
-// park parks a message whose time in parking is over. It returns false if the message is tried
-// again: its attempt was returned, or its dead-letter queue is full.
+// park parks a message whose wait in parking is over. It returns false if the message is tried
+// again, because its attempt was uncounted or its dead-letter queue is full.
 func (q *Queue) park(seq uint64) bool {
 	if !q.parking[seq] {
 		return false
@@ -548,14 +552,15 @@ func (q *Queue) park(seq uint64) bool {
 	return s.state() != slotHeld && limit > 0 && int(s.attempts) >= limit && q.m.sendToDeadLetter(q, seq, reasonAttempts, int(s.attempts), q.failureOf(seq))
 }
 
-// leaving is the leases of hand-outs that have not left the broker, in the order of their turns.
+// leaving contains the leases whose hand-outs have not left the broker, in the order of their
+// turns.
 type leaving []struct {
 	l    *lease
 	no   uint64
 	turn uint64
 }
 
-// maxLeaving bounds the list. Later hand-outs count as gone when they were decided.
+// maxLeaving bounds the list. Further hand-outs count as sent at the time when they were decided.
 const maxLeaving = 1 << 16
 
 func (x *leaving) add(l *lease, turn uint64) {
@@ -568,8 +573,9 @@ func (x *leaving) add(l *lease, turn uint64) {
 	}
 }
 
-// Released tells the machine that the hand-outs up to a turn left the broker at now. The latency of
-// a target begins there, so that the broker's own disk is not blamed on the target.
+// Released tells the machine that the hand-outs of turn and of all earlier turns left the broker at
+// now. The measured latency of a target begins at this time, so that a slow disk of the broker does
+// not count as a slow target.
 func (m *Machine) Released(turn uint64, now int64) {
 	i := 0
 	for ; i < len(m.leaving) && m.leaving[i].turn <= turn; i++ {

@@ -114,8 +114,8 @@ func (q *Queue) levelInfo() *surgetank.LevelInfo {
 	return i
 }
 
-// Control returns the parts of a queue's control, for tests that compare them. Both are nil if the
-// queue has none.
+// Control returns the controller and the breaker of a queue, for tests that compare them. Both are
+// nil if the queue has no control.
 func (m *Machine) Control(name string) (*adapt.Controller, *breaker.Breaker) {
 	if q := m.byName[name]; q != nil && q.control != nil {
 		return q.control.limit, q.control.breaker

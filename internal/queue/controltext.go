@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/breaker"
 )
 
-// explain describes, for a user, why the control hands out nothing now.
+// explain describes, for a user, why the control stops hand-outs now.
 func (c *control) explain(q *Queue) string {
 	now := c.m.now
 	clock := func(at int64) string { return time.Unix(0, at).UTC().Format(time.RFC3339) }
@@ -45,5 +45,5 @@ func (c *control) explain(q *Queue) string {
 	return fmt.Sprintf("The target's limit is %d now (last change: %s, %s).", s.Now, s.Last.Reason, clock(s.Last.At))
 }
 
-// sayControl tells why the target of the queue gets nothing now.
+// sayControl tells, for a user, why no message is delivered to the target of the queue now.
 func (w *why) sayControl() string { return w.q.control.explain(w.q) }

@@ -43,27 +43,27 @@ func TestLineIsAStableOrder(t *testing.T) {
 			in(c)
 		}
 		if len(want) > 0 && q.nextConsumer() != want[0] || len(want) == 0 && q.nextConsumer() != nil {
-			t.Fatalf("step %d: the first in line is another one", step)
+			t.Fatalf("step %d: the wrong consumer is first in line", step)
 		}
 	}
 	for i, c := range want {
 		if q.nextConsumer() != c {
-			t.Fatalf("emptying: the order is another one from %d on", i)
+			t.Fatalf("emptying: the order is wrong from index %d on", i)
 		}
-		c.credit = 0 // it leaves when the line is looked at
+		c.credit = 0 // the consumer leaves when dispatch looks at the line
 	}
 	if q.nextConsumer() != nil || len(q.line.heap) > 0 {
-		t.Error("somebody is left in line")
+		t.Error("a consumer is left in line")
 	}
 }
 
-// TestAFullPoolKeepsPlaces: members that wait for room in their pool keep their places among the
+// TestAFullPoolKeepsPlaces: members that wait for room in their pool keep their positions among the
 // other consumers of the queue.
 func TestAFullPoolKeepsPlaces(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
 	var ids []uint64
-	for i := range 4 { // members and other consumers in turn
+	for i := range 4 { // pool members and other consumers, alternately
 		c := &Attach{Queue: "q", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 9}, Pool: uint64(1 - i%2)}}
 		r.step(c)
 		ids = append(ids, c.Consumer)
@@ -129,7 +129,7 @@ func TestListKeepsOrder(t *testing.T) {
 	}
 	want = slices.DeleteFunc(want, func(e *element) bool { return e.number%2 == 0 })
 	if !slices.Equal(odd, want) || !slices.Equal(slices.Collect(l.all), want) || l.n != len(want) {
-		t.Errorf("%d elements are left, want %d in the order of their coming", l.n, len(want))
+		t.Errorf("%d elements are left, want %d in the order in which they were added", l.n, len(want))
 	}
 }
 
@@ -167,13 +167,13 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	if r.step(&Attach{Queue: "other", Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1, NoAck: true}}}); !r.m.Sweeping() {
 		t.Fatal("nothing is left to do, and a subscription has not ended")
 	}
-	// A consumer that leaves by itself in the meantime is not told.
+	// A consumer that detaches by itself in the meantime receives no error.
 	out := r.step(&Detach{Consumer: want[9]}, publish(surgetank.Message{Body: []byte("m")}, "other"))
 	if ids := ended(out); len(ids) != 0 || len(out.Handouts) != 1 {
 		t.Errorf("ended %v, handed out %d", ids, len(out.Handouts))
 	}
 	if r.m.Sweeping() || len(r.m.consumers) != 1 {
-		t.Errorf("%d consumers are known in the end", len(r.m.consumers))
+		t.Errorf("%d consumers are known at the end", len(r.m.consumers))
 	}
 
 	// A second run checks every end.
@@ -190,7 +190,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 	for turns := 1; r.m.Sweeping(); turns++ {
 		ids := ended(r.step())
 		if got = append(got, ids...); len(ids) > 3 || turns > 4 {
-			t.Fatalf("turn %d ended %d", turns, len(ids))
+			t.Fatalf("turn %d ended %d subscriptions", turns, len(ids))
 		}
 	}
 	if !slices.Equal(got, want) {
@@ -199,7 +199,7 @@ func TestDeletingEndsConsumersInParts(t *testing.T) {
 }
 
 // TestWhatALeftConsumerHolds: a detached consumer keeps its leases, and a second Detach returns
-// them. When it has no leases, the machine forgets it.
+// their messages. When the consumer has no more leases, the machine forgets the consumer.
 func TestWhatALeftConsumerHolds(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q"})
@@ -210,10 +210,10 @@ func TestWhatALeftConsumerHolds(t *testing.T) {
 	}
 	r.step(&Detach{Consumer: c.Consumer})
 	if q := r.m.byName["q"]; q.leased != 3 || len(r.m.left) != 1 {
-		t.Fatalf("%d are leased, of %d consumers that left", q.leased, len(r.m.left))
+		t.Fatalf("%d messages are leased to %d detached consumers", q.leased, len(r.m.left))
 	}
 	r.step(&Detach{Consumer: c.Consumer, All: true})
 	if q := r.m.byName["q"]; q.leased != 0 || q.waiting+q.delayedN != 3 || len(r.m.left) != 0 {
-		t.Errorf("%d are leased, %d wait, %d consumers are remembered", q.leased, q.waiting, len(r.m.left))
+		t.Errorf("%d messages are leased, %d wait, %d detached consumers are remembered", q.leased, q.waiting, len(r.m.left))
 	}
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/surgetank/surgetank/internal/breaker"
 )
 
-// Damage is a message whose body cannot be read. The machine never reads bodies, so the broker
+// A message is damaged if its body cannot be read. The machine never reads bodies, so the broker
 // reports damage with a Quarantine command.
 //
 //	found when                         | state     | its group                           | ends by
 //	-----------------------------------+-----------+-------------------------------------+--------------------------------
 //	it was handed out, or reached the  | slotHeld  | it counts as in flight: in a strict | drop, purge; a restart or, after
 //	front of its line while suspect    |           | group, later messages wait          | an I/O error, a retry
-//	it is further back in its line     | (suspect) | earlier messages go on              | reaching the front
-//	repair lost its body               | slotLost  | goes on: the operator chose         | drop, purge
+//	it is further back in its line     | (suspect) | earlier messages are delivered      | reaching the front
+//	repair lost its body               | slotLost  | is delivered: the operator chose    | drop, purge
 //	                                   |           | to repair                           |
 //
 // Held and suspect are volatile states: after a restart the body is read again. Lost is a durable
@@ -26,20 +26,20 @@ import (
 // damage describes why a message cannot be read.
 type damage struct {
 	what  string
-	retry int64 // when to read it again; 0: never
+	retry int64 // when to read the body again; 0: never
 }
 
 // Quarantine reports that a message's body cannot be read. The message is held: at once if it is
 // leased or at the front of its line, otherwise when it reaches the front.
 type Quarantine struct {
 	ID    surgetank.MessageID
-	Lease uint64        // the lease under which it was handed out; 0: none
-	NoAck bool          // it was handed out without ack, so it is only counted
+	Lease uint64        // the lease under which the message was handed out; 0: none
+	NoAck bool          // the message was handed out without ack, so the damage is only counted
 	What  string        // the reason, for users
-	Retry time.Duration // when to read it again; 0: never
+	Retry time.Duration // when to read the message again; 0: never
 
-	Done bool  // it is held or suspect now
-	At   int64 // the time of the turn; earlier hand-outs of its group did not know of the damage
+	Done bool  // the message is held or suspect now
+	At   int64 // the time of the turn; earlier hand-outs of the message's group did not know of the damage
 }
 
 func (c *Quarantine) run(m *Machine) bool {
@@ -63,7 +63,7 @@ func (c *Quarantine) run(m *Machine) bool {
 		return true
 	case s.state() == slotLeased:
 		if c.Lease == 0 || q.leases[seq].no != c.Lease {
-			return true // its new consumer will report the damage
+			return true // the message has a new lease, whose consumer will report the damage
 		}
 		q.endLease(seq, leaseEnd{outcome: breaker.Returned})
 		s = q.slots.edit(seq)
@@ -84,7 +84,7 @@ func (c *Quarantine) run(m *Machine) bool {
 	return true
 }
 
-// holdFront takes the front message out of its line and holds it.
+// holdFront removes the front message from its line and holds it.
 func (q *Queue) holdFront(h uint32, seq uint64, d *damage) {
 	s := q.slots.edit(seq)
 	q.takeFront(h, seq, s)
@@ -115,8 +115,8 @@ func (q *Queue) hold(seq uint64, s *slot, d *damage) {
 	}
 }
 
-// holdSuspects holds the front message of a line if it is suspect. It returns true if it did:
-// another message is in front now.
+// holdSuspects holds the front message of a line if the message is suspect. It returns true in this
+// case: another message is in front now.
 func (q *Queue) holdSuspects(h uint32) bool {
 	if len(q.suspect) == 0 {
 		return false
@@ -127,7 +127,7 @@ func (q *Queue) holdSuspects(h uint32) bool {
 		return false
 	}
 	if d.retry > 0 && d.retry <= q.m.now {
-		delete(q.suspect, seq) // the time to try again has come before its turn
+		delete(q.suspect, seq) // the time to read the message again has come before the message's turn
 		return false
 	}
 	q.holdFront(h, seq, d)
@@ -141,7 +141,7 @@ func (q *Queue) retryHeld(seq uint64) {
 	q.unhold(seq, s)
 	q.waiting++
 	q.giveBack(h, seq, s)
-	if q.backsOff(seq) { // firstRetry may have dropped its entry meanwhile
+	if q.backsOff(seq) { // firstRetry can have dropped the message's entry meanwhile
 		q.countBacking(h, 1)
 		q.retryAt(q.backing[seq], seq)
 	}
@@ -156,7 +156,7 @@ func (q *Queue) retryHeld(seq uint64) {
 	}
 }
 
-// unhold ends the hold of a message. The caller sets its next state.
+// unhold removes the record that a message is held. The caller sets the message's next state.
 func (q *Queue) unhold(seq uint64, s *slot) {
 	delete(q.held, seq)
 	q.damagedN--

@@ -8,8 +8,8 @@ type dedup struct {
 	head int
 }
 
-// dedupAt is the message that was published with a dedup id. A second message with the id is a
-// duplicate until the time until.
+// dedupAt is the message that was published with a dedup id. Before the time in the field until, a
+// second message with the id is a duplicate.
 type dedupAt struct {
 	seq   uint64
 	until int64
@@ -35,12 +35,12 @@ func (d *dedup) add(key DedupKey, seq uint64, until int64) {
 	d.line = append(d.line, dedupID{key, seq, until})
 }
 
-// expire removes ids that have expired. After the window was shortened, an expired id can follow
-// one that lives longer. find ignores such an id; only its memory is freed late.
+// expire removes ids that have expired. After the window was shortened, an expired id can follow an
+// id that is still valid. find ignores the expired id; only its memory is freed late.
 func (d *dedup) expire(now int64) {
 	for d.head < len(d.line) && d.line[d.head].until <= now {
 		x := &d.line[d.head]
-		if d.ids[x.key] == (dedupAt{x.seq, x.until}) { // a message that joined x.seq can have had the id again
+		if d.ids[x.key] == (dedupAt{x.seq, x.until}) { // a later message with the same id can have joined x.seq
 			delete(d.ids, x.key)
 		}
 		d.head++

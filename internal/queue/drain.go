@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// drain estimates when the backlog is done: the slowest of these terms, once with the rates of the
-// last minute and once with those of the last ten.
+// drain estimates the time until the backlog is done. The estimate is the largest of these terms,
+// once with the rates of the last minute and once with the rates of the last ten minutes.
 //
 //	term         | time
 //	-------------+---------------------------------------------------------------------------------
@@ -19,7 +19,8 @@ import (
 //	group        | the largest group's waiting messages × mean lease time ÷ its limit in flight
 //	group.rate   | the largest group's waiting messages ÷ group.rate
 //
-// The backlog is what waits or is in flight. Delayed messages and those that back off are left out.
+// Here the backlog is all messages that wait or are in flight, except delayed messages and messages
+// that back off.
 func (q *Queue) drain(largest *surgetank.GroupFigures) surgetank.Drain {
 	d := surgetank.Drain{Backlog: q.waiting - q.backsN + q.leased}
 	minute, ten := q.averagesNow()
@@ -87,7 +88,7 @@ func lasting(seconds float64) time.Duration {
 	return time.Duration(min(seconds*1e9, float64(surgetank.MaxDuration))).Round(time.Millisecond)
 }
 
-// short returns seconds in the form of a duration with about two digits.
+// short formats seconds as a duration with about two digits.
 func short(seconds float64) string {
 	switch d := lasting(seconds); {
 	case d < time.Second:

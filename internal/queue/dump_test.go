@@ -11,7 +11,7 @@ import (
 
 // dump writes the durable state of a machine in one canonical form. Two machines with equal dumps
 // hand out the same messages for the same commands. Times that have passed are left out, so a
-// machine that has not handled its timers yet equals one that has.
+// machine that has not handled its timers yet equals a machine that has handled them.
 func dump(m *Machine, now int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
@@ -76,8 +76,8 @@ func dump(m *Machine, now int64) string {
 	return b.String()
 }
 
-// durableTimes returns the not-before and expiry times of a queue's messages, from all places where
-// the queue keeps them.
+// durableTimes returns the not-before and expiry times of a queue's messages, from all heaps and
+// maps that contain such times.
 func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 	notBefore, expires = maps.Clone(q.backing), map[uint64]int64{}
 	if notBefore == nil {
@@ -103,8 +103,8 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 }
 
 // check verifies the invariants between two turns. Counts agree with the slots. Every message is in
-// exactly one place. Heaps are in order. Leases agree with consumers. The log's extents agree with
-// the references to them.
+// exactly one list or heap. Heaps are in order. Leases agree with consumers. The log's extents
+// agree with the references to them.
 func check(t tb, m *Machine) {
 	t.Helper()
 	bad := func(format string, args ...any) {
@@ -267,8 +267,8 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 					bad("queue %s: message %d backs off from nothing", q.name, seq)
 				}
 			} else if since := s.nanos(); s.has(slotLate) || !inOrder {
-				// Of the messages that were never delayed, the first one is the oldest. A snapshot
-				// that a fuzzer made can have others.
+				// Among messages that were never delayed, the first one is the oldest. In a
+				// snapshot that a fuzzer made, another one can be the oldest.
 				inOrder = inOrder || !s.has(slotLate)
 				if oldest == 0 || since < oldest {
 					oldest = since

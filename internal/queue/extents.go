@@ -5,9 +5,9 @@ import (
 	"sort"
 )
 
-// extents divides the log into consecutive parts and counts the bytes of each that are still
-// needed. It tells from which entry on the log must be kept, and where moving a few messages would
-// free much space.
+// extents divides the log into consecutive parts and counts the bytes of each part that are still
+// needed. It tells from which entry on the log must be kept, and where writing a few messages again
+// would free much space.
 type extents struct {
 	list  []extent
 	bytes int64 // the size at which an extent is full
@@ -15,9 +15,9 @@ type extents struct {
 }
 
 type extent struct {
-	first uint64 // number of its first entry; the extent ends before the first entry of the next
+	first uint64 // number of its first entry; the extent ends before the first entry of the next extent
 	size  int64  // bytes of its entries
-	live  int64  // bytes of messages and notes in it that are still needed, estimated
+	live  int64  // estimated bytes of its messages and notes that are still needed
 	count int64  // how many messages and notes are still needed
 }
 
@@ -59,7 +59,7 @@ func (x *extents) sub(ref Ref, size int64) {
 }
 
 // trim removes extents at the front that contain nothing needed. It returns the first entry that
-// may still be needed.
+// can still be needed.
 func (x *extents) trim() uint64 {
 	n := 0
 	for n < len(x.list)-1 && x.list[n].count == 0 {
@@ -73,8 +73,8 @@ func (x *extents) trim() uint64 {
 	return x.list[0].first
 }
 
-// Needed returns the number of the first entry that may still be needed, or MaxUint64 when no entry
-// is.
+// Needed returns the number of the first entry that can still be needed, or MaxUint64 if no entry
+// is needed.
 func (m *Machine) Needed() uint64 {
 	first := m.extents.trim()
 	if n := len(m.extents.list); n == 0 || n == 1 && m.extents.list[0].count == 0 {
@@ -84,8 +84,8 @@ func (m *Machine) Needed() uint64 {
 }
 
 // Prefix returns the longest part of the log's beginning that has at most atMost needed bytes. end
-// is the first entry after the part; live is the number of its needed bytes, which would have to be
-// written again. The newest extent never belongs to the part.
+// is the first entry after the part. live is the number of needed bytes in the part, which must be
+// written again before the part can be trimmed. The newest extent never belongs to the part.
 func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	m.extents.trim()
 	list := m.extents.list
@@ -96,7 +96,7 @@ func (m *Machine) Prefix(atMost int64) (end uint64, live int64) {
 	return end, live
 }
 
-// LogShare returns the bytes of the log from Needed on, and how many of them are needed.
+// LogShare returns the bytes of the log from entry Needed() on, and how many of them are needed.
 func (m *Machine) LogShare() (size, live int64) {
 	for i := range m.extents.list {
 		size += m.extents.list[i].size

@@ -8,7 +8,7 @@ import (
 )
 
 // causes are the machine's own reasons why messages are returned. Their index is their number on
-// disk. The number 0 marks a text that a consumer gave.
+// disk. The number 0 marks a text from a consumer.
 var causes = [...]string{1: causeLease, 2: causeGone, 3: causeNoRoom}
 
 const (
@@ -36,16 +36,16 @@ func (d *decoder) cause() string {
 	}
 }
 
-// The broker keeps the reason of each returned message, for users who look at it. Equal texts are
-// kept once. Memory is limited. Above maxFailures messages or maxFailureBytes of texts, a new
-// reason is in the log only.
+// The broker keeps the reason of each returned message, for users who look at the message. Equal
+// texts are kept once. Memory is limited: above maxFailures messages or maxFailureBytes of texts, a
+// new reason is stored in the log only.
 const (
 	maxFailure      = 256 // bytes of one reason
 	maxFailures     = 100_000
 	maxFailureBytes = 8 << 20
 )
 
-// failures is the reasons of all queues' messages. It is durable state.
+// failures contains the reasons of all queues' messages. It is durable state.
 type failures struct {
 	texts map[string]*keptReason
 	count int // messages with a reason

@@ -64,7 +64,7 @@ func TestReasonsAreBounded(t *testing.T) {
 	r.takeSnapshot(1 << 20)
 	live := dump(r.m, r.now)
 	if dump(r.replayed(len(r.log)), r.now) != live || dump(r.restored(r.snaps[0]), r.now) != live {
-		t.Error("a restart gives another state")
+		t.Error("a restart results in another state")
 	}
 	for more := true; more; {
 		c := &Purge{Name: "q"}

@@ -7,7 +7,7 @@ const (
 	maxTokenEpoch = 1<<(63-leaseBits) - 1
 )
 
-// fencingToken returns the token of a lease on a message of a flow; 0 if the message has none.
+// fencingToken returns the fencing token of a lease on a message of a flow; 0 if there is none.
 //
 // Every later lease of the machine has a higher number, and every later opening a higher epoch. So
 // the tokens of one group grow in the order of its hand-outs, also across restarts. A target that

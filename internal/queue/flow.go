@@ -10,19 +10,19 @@ type flow struct {
 	name       string
 	head, tail uint64 // 0: the list is empty
 	waiting    uint32 // in the list or the heap; dead slots are not counted
-	open       uint32 // of waiting: the limits of the group let these be handed out
-	inflight   uint32 // leased or held
-	delayed    uint32 // in the queue's delayed heap, or lost
-	holder     uint64 // the consumer that has all leases; 0: several have
-	returned   uint32 // messages in the heap of returned ones; dead slots are counted
+	open       uint32 // number of waiting messages that the group's limits let be handed out now
+	inflight   uint32 // number of messages that are leased or held
+	delayed    uint32 // number of messages in the queue's delayed heap, or lost
+	holder     uint64 // the consumer that has all leases; 0: several consumers have leases
+	returned   uint32 // number of messages in the heap of returned ones; dead slots are counted
 	place      int32  // index in its ready heap, or the flow before it in its ring; -1: in neither
 	priority   uint8  // of the front message, while it is in a heap or ring
 	free       bool
 	weight     uint16 // from group.weights; 0: the weight of other groups
-	backs      uint32 // of waiting: these back off
+	backs      uint32 // number of waiting messages that back off
 	wakeAt     int64  // the time of its entry in queue.wake
 	tat        int64  // group rate: when the next hand-out is due (see rate.go)
-	front      uint64 // the front message, while it is in a heap or ring; without a sched its place (placeOf)
+	front      uint64 // the front message, while the flow is in a heap or ring; without a sched its rank (placeOf)
 	after      uint32 // the flow after it in its ring; in a heap, the front message's slot.time
 	deficit    uint16 // hand-outs that are left of its turn (see ring.go)
 	flags      uint8  // see sched.go
@@ -128,14 +128,14 @@ func (q *Queue) idle(h uint32) {
 	if h == 0 || f.free || f.waiting+f.inflight+f.delayed+f.returned > 0 || f.head != 0 {
 		return
 	}
-	if f.tat > q.m.now { // its rate still counts: check again at that time
+	if f.tat > q.m.now { // the flow's rate limit still counts a hand-out: check again at the time tat
 		q.wakeFlow(h, f.tat)
 		return
 	}
 	if q.sched == nil {
 		q.unready(h)
 	} else if f.place >= 0 {
-		return // it is freed when its turn comes
+		return // the flow is freed when its turn comes
 	}
 	delete(q.byGroup, f.name)
 	if q.groupName(h) == "" {
@@ -166,7 +166,7 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	q.linedUp(seq, s)
 }
 
-// setNext links the message after another one in a list; 0: there is none.
+// setNext sets the message after seq in a list; 0: none.
 func (q *Queue) setNext(of, seq uint64) {
 	s := q.slots.edit(of)
 	if s.next == farNext {
@@ -186,7 +186,7 @@ func (q *Queue) setNext(of, seq uint64) {
 	}
 }
 
-// giveBack returns a message that was taken from its flow to its old position in the order.
+// giveBack puts a message that was removed from its flow back to its old position in the order.
 func (q *Queue) giveBack(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	s.to(slotWaiting)
@@ -259,8 +259,8 @@ func (q *Queue) dropHead(f *flow, s *slot) {
 	q.slots.free(seq)
 }
 
-// takeFront removes a flow's front message from its line. Its slot stays: the caller sets its next
-// state.
+// takeFront removes a flow's front message from its line. The message's slot stays, and the caller
+// sets its next state.
 func (q *Queue) takeFront(h uint32, seq uint64, s *slot) {
 	f := &q.flows[h]
 	if s.marked(slotInHeap) {

@@ -1,24 +1,24 @@
 package queue
 
 // A message is fresh until it has waited for level.fresh_age since it was confirmed or, if later,
-// since its publisher's delay ended. A retry does not change that time. Ages are counted in whole
+// since its publisher's delay ended. A retry does not change this start. Ages are counted in whole
 // seconds, as the times of slots are.
 //
-// A group is fresh if its front message is. Its place is looked at when its front message changes,
-// and when its turn comes.
+// A group is fresh if its front message is fresh. The machine checks this when the front message
+// changes, and when the group's turn comes.
 //
 // Messages without a group have two lines for each priority: a line for fresh messages and a line
-// for the backlog. A message moves to the backlog at the time when it is fresh no more. Order
-// between the two lines is lost.
+// for the backlog. A message moves to the backlog line when it is no longer fresh. Messages of the
+// two lines are not ordered among each other.
 
-// isFresh tells whether a message is fresh. Without level.fresh_share none is.
+// isFresh tells whether a message is fresh. Without level.fresh_share no message is fresh.
 func (q *Queue) isFresh(s *slot) bool {
 	l := &q.config.Level
 	return l.FreshShare > 0 && s.nanos()+int64(l.FreshAge) > q.m.now
 }
 
-// retireStale moves flows whose front message is fresh no more to the backlog, as far as their turn
-// has come.
+// retireStale moves flows whose front message is no longer fresh to the backlog. It moves only
+// flows whose turn has come.
 func (q *Queue) retireStale() {
 	d := &q.sched.sides[fresh]
 	for {
@@ -43,7 +43,7 @@ func (q *Queue) retireStale() {
 	}
 }
 
-// retire moves a flow to the backlog if its front message is fresh no more.
+// retire moves a flow to the backlog if its front message is no longer fresh.
 func (q *Queue) retire(h uint32) bool {
 	front := q.flows[h].front
 	if q.isFresh(q.slots.get(front)) {
@@ -72,8 +72,8 @@ func backlogKey(priority uint8) string { return string([]byte{0, priority, 'b'})
 // isBacklog tells whether a flow is the backlog line of a priority.
 func (f *flow) isBacklog() bool { return len(f.name) == 3 && f.name[0] == 0 }
 
-// ageLine moves the messages at the front of a line without a group that are fresh no more to the
-// backlog. It stops when the turn is full, and continues with the next turn.
+// ageLine moves the messages at the front of a line without a group to the backlog line if they are
+// no longer fresh. It stops when the turn is full, and continues in the next turn.
 func (q *Queue) ageLine(h uint32) {
 	if q.config.Level.FreshShare == 0 || q.groupName(h) != "" || q.flows[h].isBacklog() {
 		return

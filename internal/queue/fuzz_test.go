@@ -42,8 +42,8 @@ func bounded(t *testing.T, input int, f func()) {
 	}
 }
 
-// FuzzEntry reads hostile entries with every decoder. No decoder may panic, and each must return an
-// error for what it rejects.
+// FuzzEntry reads hostile entries with every decoder. A decoder must not panic, and must return an
+// error for input that it does not accept.
 func FuzzEntry(f *testing.F) {
 	log, _ := corpus(f)
 	for _, e := range log {
@@ -75,8 +75,8 @@ func FuzzEntry(f *testing.F) {
 	})
 }
 
-// FuzzRestore reads hostile snapshots. A snapshot that is accepted must give a machine whose
-// invariants hold.
+// FuzzRestore reads hostile snapshots. A machine that was restored from an accepted snapshot must
+// satisfy the invariants.
 func FuzzRestore(f *testing.F) {
 	_, snapshot := corpus(f)
 	f.Add(snapshot)
@@ -84,7 +84,7 @@ func FuzzRestore(f *testing.F) {
 		f.Add(snapshot[:n])
 	}
 	all := frames(snapshot)
-	for i := range all { // each record left out, and each twice
+	for i := range all { // snapshots in which record i is left out, or is there twice
 		var less, more []byte
 		for j, fr := range all {
 			if j != i {

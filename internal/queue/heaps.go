@@ -6,8 +6,9 @@ type timed struct {
 	key uint64
 }
 
-// timeHeap is a binary min-heap of events, ordered by time and then key. An entry that later events
-// made stale stays until it is popped. The caller of pop checks whether the entry is still valid.
+// timeHeap is a binary min-heap of events, ordered by time and then key. A stale entry, which later
+// events made invalid, stays until it is popped. The caller of pop checks whether an entry is still
+// valid.
 type timeHeap []timed
 
 func (h timeHeap) less(i, j int) bool {

@@ -10,17 +10,18 @@ import "math"
 // The front lane runs first. While commands of the back lane wait, the front lane may fill half of
 // the turn's entry. So neither lane starves.
 //
-// Consumers get at least half of a turn's work. A turn hands out messages after its commands, so it
-// estimates the hand-outs before its first publish: the messages that wait and that consumers have
-// credit for. While there are any, the turn accepts at most as many new messages, and these may
-// fill at most half of the rest of the entry. Without a backlog or without credit there is no such
-// limit. Limits.TurnPublish messages are always accepted: smaller turns would cost a publisher more
-// than they help a consumer with little credit.
+// At least half of a turn's work is for consumers. A turn hands out messages after its commands, so
+// it estimates the number of hand-outs before its first publish: the waiting messages that
+// consumers have credit for. If this number is not 0, the turn accepts at most as many new
+// messages, and the new messages may fill at most half of the rest of the entry. Without a backlog
+// or without credit there is no such limit. Limits.TurnPublish messages are always accepted:
+// smaller turns would cost a publisher more than they help a consumer with little credit.
 //
-// A consumer whose credit is smaller than the publishers' windows would still lose, because the
-// loop works on while its acks are under way. So if consumers have more credit than leased
-// messages, they wait for the broker and not for their own work. Then publishers may have their
-// share of this work, and wait for the consumers' next commands, for Limits.Hold at most.
+// This limit alone does not help a consumer that has less credit than publishers have unconfirmed
+// messages: the loop runs further publishes while the consumer's acks are under way. So the machine
+// compares the credit of consumers with their leased messages. If the credit is larger, the
+// consumers wait for the broker and not for their own work. In this case publishes wait, after
+// their share, for the consumers' next commands. They wait for Limits.Hold at most.
 
 // splitAt is how many messages of one command are accepted together, unless the entry is full. So
 // commands with few messages are not split because of the quota.
@@ -41,18 +42,18 @@ func Front(cmd Command) bool {
 // quota is the publishers' share of the work.
 type quota struct {
 	known    bool // the fields messages and bytes are computed for this turn
-	messages int  // accepted in this turn at most
+	messages int  // how many messages this turn accepts at most
 	bytes    int  // length of the entry at which no further message is accepted
 
-	until int64 // consumers wait for hand-outs rather than for their own work, up to this time
-	allow int   // messages accepted until then
+	until int64 // up to this time, consumers wait for hand-outs rather than for their own work
+	allow int   // how many messages are accepted up to the time until
 }
 
 // wantsAll is how many hand-outs a turn must have before publishers wait for the next ones.
 const wantsAll = 64
 
-// Held returns the time until which publishes wait for consumers. Other commands of the back lane
-// wait behind them. It returns 0 if publishes need not wait.
+// Held returns the time until which publishes wait for consumers, or 0 if publishes need not wait.
+// Other commands of the back lane wait behind the publishes.
 func (m *Machine) Held() int64 {
 	if q := &m.quota; q.allow <= 0 && q.until > m.now {
 		return q.until
@@ -92,10 +93,10 @@ func (m *Machine) setQuota() {
 // demand is an estimate of what consumers could receive in this turn.
 type demand struct {
 	handouts int
-	leased   int // messages that the same consumers have
+	leased   int // messages that are leased to these consumers
 }
 
-// demand estimates the hand-outs of this turn. Queues that nobody marked hand out nothing.
+// demand estimates the hand-outs of this turn. Only marked queues hand out messages.
 func (m *Machine) demand() (all demand) {
 	for _, q := range m.dirty {
 		d := q.demand(m.limits.TurnHandout - all.handouts)

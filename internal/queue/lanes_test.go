@@ -68,8 +68,8 @@ func (c *contention) turn(front, back []Command) (fronts, backs, handouts int) {
 	return fronts, backs, len(out.Handouts)
 }
 
-// TestConsumersGetHalfOfATurn: while publishes wait without end, each turn hands out at least as
-// many messages as it accepts, and publishers get their half.
+// TestConsumersGetHalfOfATurn: while publishes always wait, each turn hands out at least as many
+// messages as it accepts, and publishes also fill their half of the turn.
 func TestConsumersGetHalfOfATurn(t *testing.T) {
 	for _, credit := range []int{1, 50, 500, 5000} {
 		t.Run(fmt.Sprint(credit), func(t *testing.T) {
@@ -107,7 +107,8 @@ func TestPublishersFillATurn(t *testing.T) {
 	}
 }
 
-// TestNoLaneStarves: settlements that fill entries and publishes that fill entries both go on.
+// TestNoLaneStarves: if settlements and publishes could each fill every entry, both lanes make
+// progress.
 func TestNoLaneStarves(t *testing.T) {
 	c := newContention(t, Limits{TurnBytes: 4096}, 2000, 2000)
 	var front []Command
@@ -153,21 +154,22 @@ func TestPublishersWaitForConsumers(t *testing.T) {
 		return backs, handouts
 	}
 	if backs, handouts := pass(c.acks(500, surgetank.Ack)); backs != 500 || handouts != 500 {
-		t.Fatalf("%d accepted, %d handed out, want 500 each", backs, handouts)
+		t.Fatalf("%d messages accepted, %d handed out, want 500 each", backs, handouts)
 	}
 	if backs, _ := pass(); backs != 0 || c.m.Held() != c.now+int64(hold) {
 		t.Fatalf("%d were accepted while the consumer had 500 messages to settle; held until %d", backs, c.m.Held()-c.now)
 	}
 	if backs, handouts := pass(c.acks(20, surgetank.Ack)); backs != 20 || handouts != 20 {
-		t.Fatalf("%d accepted, %d handed out, want 20 each", backs, handouts)
+		t.Fatalf("%d messages accepted, %d handed out, want 20 each", backs, handouts)
 	}
 	c.now += int64(hold)
 	if backs, _ := pass(); backs < 1000 || c.m.Held() != 0 {
-		t.Fatalf("%d were accepted after the time to wait", backs)
+		t.Fatalf("%d messages were accepted after the time to wait", backs)
 	}
-	// A consumer with most of its credit in messages is busy with its own work.
+	// If most of a consumer's credit is in use for leased messages, the consumer is busy with its
+	// own work.
 	pass(c.acks(100, surgetank.Ack))
 	if backs, _ := pass(); backs < 500 {
-		t.Fatalf("%d were accepted beside a slow consumer", backs)
+		t.Fatalf("%d messages were accepted although a slow consumer is at work", backs)
 	}
 }

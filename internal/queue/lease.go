@@ -17,9 +17,9 @@ type lease struct {
 	no       uint64
 	consumer *consumer
 	since    int64       // when the message was handed out
-	deadline int64       // 0: the end of its subscription
-	released int64       // when it left the broker; 0: not known
-	held     node[lease] // of consumer.leases
+	deadline int64       // 0: the lease lasts until its subscription ends
+	released int64       // when the hand-out left the broker; 0: not known
+	held     node[lease] // node in consumer.leases
 }
 
 // maxSpareLeases is how many ended leases are kept for reuse.
@@ -127,7 +127,8 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 	m.out.Handouts = append(m.out.Handouts, out)
 }
 
-// deadline schedules the end of a lease. It drops stale entries when they outnumber the leases.
+// deadline schedules the end of a lease. It drops the stale entries of deadlines when they
+// outnumber the leases.
 func (q *Queue) deadline(at int64, seq uint64) {
 	if len(q.deadlines) > 2*(len(q.leases)+len(q.held))+1024 {
 		q.deadlines.keep(func(x timed) bool {
@@ -139,9 +140,9 @@ func (q *Queue) deadline(at int64, seq uint64) {
 	q.timerAt(at)
 }
 
-// endLease removes a lease, which must exist, and returns the credit to its consumer. The caller
-// logs the message's next state, and calls refundAll after that. endLease returns whether a failure
-// costs no attempt, because the target is down.
+// endLease removes a lease, which must exist, and adds its credit to the consumer again. The caller
+// logs the message's next state, and then calls refundAll. endLease returns true if a failure costs
+// no attempt, because the target is down.
 func (q *Queue) endLease(seq uint64, end leaseEnd) (uncounted bool) {
 	l := q.leases[seq]
 	if q.control == nil && end.outcome == breaker.Down && breakerMode(&q.config) != surgetank.BreakerOff {
@@ -176,7 +177,7 @@ func (m *Machine) acked(q *Queue, seq uint64) {
 }
 
 // giveUp decides the next state of a leased message that was not acked: returned to its line,
-// dead-lettered or removed. counted says whether the attempt counts. A negative delay means the
+// dead-lettered or removed. counted tells whether the attempt counts. A negative delay means the
 // back-off of the queue's settings.
 func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool, detail string, end leaseEnd) {
 	s := q.slots.get(seq)
@@ -187,7 +188,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 		return
 	}
 	if uncounted {
-		counted, delay = false, max(0, delay) // the breaker is its back-off
+		counted, delay = false, max(0, delay) // the breaker delays the retry, so no back-off is needed
 	}
 	attempts := int(s.attempts)
 	if counted {
@@ -219,13 +220,13 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 		}
 	}
 	if counted && notBefore == 0 && !q.payRetry() {
-		notBefore = m.now + 1 // it waits for the budget
+		notBefore = m.now + 1 // the message waits for the retry budget
 	}
 	m.putBackUntil(q, seq, attempts, notBefore, detail)
 }
 
-// putBackUntil returns a message whose lease has ended to its queue. detail is the reason; "" if
-// there is none.
+// putBackUntil returns a message whose lease has ended to its queue, to wait until notBefore.
+// detail is the reason; "" if there is none.
 func (m *Machine) putBackUntil(q *Queue, seq uint64, attempts int, notBefore int64, detail string) {
 	r := &m.rec
 	r.Kind, r.Queue, r.Seqs, r.Attempts, r.NotBefore, r.Detail = kindReturned, q.id, append(r.Seqs[:0], seq), uint32(attempts), notBefore, ""
@@ -235,7 +236,7 @@ func (m *Machine) putBackUntil(q *Queue, seq uint64, attempts int, notBefore int
 	m.emit(r)
 }
 
-// backoff draws the delay before the next attempt after n failed ones.
+// backoff draws the delay before the next attempt of a message after n failed attempts.
 func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	if c.Initial < 0 {
 		return 0
@@ -248,10 +249,10 @@ func (m *Machine) backoff(c *surgetank.RetryConfig, n int) time.Duration {
 	return time.Duration(d)
 }
 
-// sendToDeadLetter moves a message that is given up to the dead-letter queue, and creates that
-// queue if necessary. The message is dropped instead if the settings say so, or if it would go
-// round. It returns false, and changes nothing, if the dead-letter queue is full. The message must
-// not be leased.
+// sendToDeadLetter moves a message that is given up to the dead-letter queue, and creates this
+// queue if necessary. The message is dropped instead if the settings say so, or if it would circle
+// among queues. sendToDeadLetter returns false, and changes nothing, if the dead-letter queue is
+// full. The message must not be leased.
 func (m *Machine) sendToDeadLetter(q *Queue, seq uint64, why reason, attempts int, detail string) bool {
 	to := q.deadLetter()
 	if to == surgetank.DeadLetterDrop {
@@ -299,12 +300,12 @@ func (q *Queue) deadLetter() string {
 }
 
 // deadLetterConfig returns the settings of a dead-letter queue that was not declared. Such a queue
-// gives up no message by itself.
+// never gives up a message by itself.
 func deadLetterConfig(name string) surgetank.QueueConfig {
 	return surgetank.QueueConfig{DeadLetter: name, Retry: surgetank.RetryConfig{MaxAttempts: -1, Initial: -1, Jitter: -1}}
 }
 
-// clip limits the length of a detail that is stored.
+// clip shortens a detail to maxDetail, for storage.
 func clip(s string) string {
 	if len(s) > maxDetail {
 		s = s[:maxDetail-3] + "..."

@@ -8,15 +8,15 @@ import "slices"
 // The line of a queue contains seats, and the line of each seat contains consumers: see seat.
 type line struct{ heap []place }
 
-// place is one place in a line. It contains the keys, so that comparing two places follows no
-// pointer.
+// place is one element of a line. It contains the keys of the order, so that a comparison of two
+// places follows no pointer.
 type place struct {
 	priority int
 	turn     uint64 // the lower number is served first
 	of       *spot
 }
 
-// spot is the part of a consumer or a seat that knows its place in a line.
+// spot is the part of a consumer or a seat that knows its position in a line.
 type spot struct {
 	at   int // index in the heap plus 1; 0: not in line
 	c    *consumer
@@ -30,7 +30,7 @@ func (p *place) before(o *place) bool {
 	return p.turn < o.turn
 }
 
-// front returns the first place, or nil.
+// front returns the first place in the line, or nil.
 func (l *line) front() *place {
 	if len(l.heap) == 0 {
 		return nil
@@ -38,7 +38,7 @@ func (l *line) front() *place {
 	return &l.heap[0]
 }
 
-// put gives a spot this priority and turn. A spot that is not in line joins it.
+// put sets the priority and the turn of a spot. A spot that is not in line joins the line.
 func (l *line) put(s *spot, priority int, turn uint64) {
 	if s.at == 0 {
 		l.heap = append(l.heap, place{of: s})
@@ -51,7 +51,7 @@ func (l *line) put(s *spot, priority int, turn uint64) {
 	}
 }
 
-// remove takes a spot out of line. It does nothing if the spot is not in line.
+// remove removes a spot from the line. It does nothing if the spot is not in line.
 func (l *line) remove(s *spot) {
 	if s.at == 0 {
 		return
@@ -65,7 +65,7 @@ func (l *line) remove(s *spot) {
 	case i < last:
 		l.fix(i)
 	case last == 0 && cap(l.heap) > compactFrom:
-		l.heap = nil // many have left
+		l.heap = nil // frees the memory after many spots have left
 	}
 }
 
@@ -98,21 +98,22 @@ func (l *line) fix(i int) {
 	l.set(i, p)
 }
 
-// seat is the consumers of one queue that are of the same pool, or of no pool. The seat's place in
-// its queue's line is that of its first consumer.
+// seat contains the consumers of one queue that belong to the same pool, or to no pool. The seat
+// has the priority and the turn of its first consumer in its queue's line.
 //
-// Consumers in line want a message. A consumer that stops wanting one keeps its place until
-// nextConsumer looks at the line with a message to hand out. If the pool is full then, the whole
-// seat is parked: it leaves its queue's line until the pool has room, and its consumers keep their
-// places in the seat. So a full pool costs the same for any number of consumers.
+// Consumers in line want a message. A consumer that stops wanting one keeps its position until
+// nextConsumer looks at the line with a message to hand out. If nextConsumer finds a seat whose
+// pool is full, the whole seat is parked: it leaves its queue's line until the pool has room, and
+// its consumers keep their positions in the seat. So a full pool costs the same for any number of
+// consumers.
 type seat struct {
 	q        *Queue
 	pool     *pool      // nil: no pool
 	members  int        // consumers, in line or not
 	line     line       // of consumers
-	spot     spot       // in q.line, unless it is empty or parked
-	inPool   node[seat] // of pool.seats
-	isParked node[seat] // of pool.parked
+	spot     spot       // position in q.line, unless the seat is empty or parked
+	inPool   node[seat] // node in pool.seats
+	isParked node[seat] // node in pool.parked
 }
 
 func newSeat(q *Queue, p *pool) *seat {
@@ -124,20 +125,20 @@ func newSeat(q *Queue, p *pool) *seat {
 // full tells whether the limit of the pool stops all consumers of the seat.
 func (s *seat) full() bool { return s.pool != nil && s.pool.full() }
 
-// put moves a consumer to the end of its priority.
+// put moves a consumer behind all others of its priority.
 func (s *seat) put(c *consumer) {
 	s.q.lineTurn++
 	s.line.put(&c.spot, c.opts.Priority, s.q.lineTurn)
 	s.follow()
 }
 
-// drop takes a consumer out of line.
+// drop removes a consumer from the line of its seat.
 func (s *seat) drop(c *consumer) {
 	s.line.remove(&c.spot)
 	s.follow()
 }
 
-// follow moves the seat to the place of its first consumer.
+// follow moves the seat in its queue's line to the priority and turn of the seat's first consumer.
 func (s *seat) follow() {
 	first := s.line.front()
 	switch {
@@ -151,13 +152,13 @@ func (s *seat) follow() {
 	}
 }
 
-// park takes the seat out of its queue's line until its pool has room.
+// park removes the seat from its queue's line until its pool has room.
 func (s *seat) park() {
 	s.q.line.remove(&s.spot)
 	s.pool.parked.push(&s.isParked)
 }
 
-// canServe tells whether one of the consumers could take a message now.
+// canServe tells whether one of the seat's consumers could receive a message now.
 func (s *seat) canServe() bool {
 	return !s.full() && slices.ContainsFunc(s.line.heap, func(p place) bool { return p.of.c.hungry() && p.of.c.active() })
 }

@@ -7,8 +7,8 @@ type list[T any] struct {
 	n           int
 }
 
-// node is the place of one element in one list. An element has one node for each list that it can
-// be in. Set the field of before you use the node.
+// node is the position of one element in one list. An element has one node for each list that it
+// can be in. Set the node's field named of before you use the node.
 type node[T any] struct {
 	of         *T
 	in         *list[T] // nil: in no list
@@ -27,7 +27,7 @@ func (l *list[T]) push(x *node[T]) {
 	l.n++
 }
 
-// remove takes an element out. It does nothing if the element is not in this list.
+// remove removes an element. It does nothing if the element is not in this list.
 func (l *list[T]) remove(x *node[T]) {
 	if x.in != l {
 		return

@@ -49,7 +49,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Machine is all queues of one broker. One goroutine owns it.
+// Machine is all queues of one broker. Only one goroutine uses a Machine.
 type Machine struct {
 	limits Limits
 	rng    *rand.Rand // draws back-off jitter; the record contains the drawn value
@@ -76,7 +76,7 @@ type machineDurable struct {
 
 // machineVolatile is the rest: a restart loses it or computes it again.
 type machineVolatile struct {
-	// extents is an account of the log's entries, not of facts. It decides when space is freed and
+	// extents describes the log's entries and not facts. It decides when space is freed, and
 	// nothing about a message. A snapshot has a copy, because the older entries are not read again.
 	extents extents
 	// now never goes back. It is volatile because the time of a fact is in its record.
@@ -89,29 +89,29 @@ type machineVolatile struct {
 	consumers   map[uint64]*consumer
 	left        map[uint64]*consumer // consumers that are not attached any more and still have leases
 	ending      []ending             // deleted queues that still have consumers
-	ends        int                  // how many of TurnEnds are left in this turn
+	ends        int                  // how many subscriptions (TurnEnds) this turn can still end
 	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
 	timers      timeHeap    // when each queue has something to do; entries can be early or stale
 	dirty       []*Queue    // queues that dispatch must look at
-	after       uint64      // id of the queue that made the last turn full; 0: none did
+	after       uint64      // id of the queue that made the last turn full; 0: none
 	immediate   []*consumer // attached for this turn only
-	budget      int         // how many of TurnTimers are left in this turn
-	scan        int         // how many of TurnScan are left in this turn
+	budget      int         // how many timers (TurnTimers) this turn can still handle
+	scan        int         // how many slots (TurnScan) this turn can still read
 	remains     []remains   // deleted queues, see pages.go
 	snap        *snapshot
 	snapGen     uint32
 	rec, pub    Record // the record under construction; reused
 	out         *Output
 	published   int   // messages that this turn published or refused
-	quota       quota // of the publishers in this turn
+	quota       quota // the publishers' share of this turn
 	handBytes   int   // length of the entry at which hand-outs stop
 
 	targets   map[string]*control // volatile: by targetKey
 	leaving   leaving             // volatile
 	turn      uint64              // volatile: number of the turn since the opening
-	refunding *control            // volatile: its refunds are due, see refundAll
+	refunding *control            // volatile: the control whose refunds are due, see refundAll
 	halfway   bool                // the last command of the turn is not finished
 }
 
@@ -155,7 +155,7 @@ type queueVolatile struct {
 	lastStep   *trail            // trail of the newest message that the queue gave up by itself
 	unnamed    int               // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
-	ready      readyHeap              // the flows that may go, if there is no sched
+	ready      readyHeap              // the flows that can deliver, if there is no sched
 	sched      *sched                 // volatile: the order of groups with group.fair or level.fresh_share
 	others     uint16                 // volatile: the weight of groups that group.weights does not name; 0 is 1
 	delayed    timeHeap               // {not-before, seq} of messages that their publishers delayed
@@ -164,9 +164,9 @@ type queueVolatile struct {
 	lowest     uint64                 // no lower message waits that was never delayed
 	newest     map[CoalesceKey]uint64 // volatile: the last message of each chain (coalesce.go)
 	links      map[uint64]link        // volatile: chains of more than one message
-	linkedTo   map[uint64]uint64      // volatile: of messages with a key, the message before each in its flow's list
+	linkedTo   map[uint64]uint64      // volatile: for each message with a key, the message before it in its flow's list
 	lapsed     map[uint64]int64       // when messages with slotExpired expired
-	overdueAt  map[uint64]int64       // of waiting messages in lapsed: when to give them up again
+	overdueAt  map[uint64]int64       // for each waiting message in lapsed, when to give it up again
 	backing    map[uint64]int64       // when messages that back off in a strict group's line are tried next
 	wake       timeHeap               // {time, flow}: flows that wait for their rate
 	leases     map[uint64]*lease
@@ -177,9 +177,9 @@ type queueVolatile struct {
 	singles    list[consumer]     // the consumers with Single
 	exclusives int                // how many consumers have Exclusive
 	sole       *consumer          // the only consumer, if it asked for runs of groups
-	line       line               // of seats
-	lineTurn   uint64             // the newest turn given to a place in line
-	poolless   *seat              // seat of consumers without a pool; nil if there was never one
+	line       line               // the seats whose consumers want a message
+	lineTurn   uint64             // the highest turn number in line so far
+	poolless   *seat              // seat of consumers without a pool; nil: there was never such a consumer
 	tat        int64              // level rate: when the next hand-out is due
 	budget     budget             // see budget.go; volatile
 	control    *control           // volatile: see control.go; nil: none
@@ -187,16 +187,16 @@ type queueVolatile struct {
 	ownLevels  int                // volatile: how many consumers have OwnLevel
 	parking    map[uint64]bool    // volatile: messages that are parked when their back-off ends
 	floor      uint64             // no lower message is live
-	marked     bool               // in m.dirty
-	wakeAt     int64              // the time of the entry of wake for level.rate
+	marked     bool               // the queue is in m.dirty
+	wakeAt     int64              // the time of the entry in wake for level.rate
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
 	waiting, delayedN, leased int64
-	ready_                    int64                // of waiting: not blocked by their group
-	backsN                    int64                // of waiting: these back off
-	retriesN                  int64                // of delayedN: these back off
-	damagedN                  int64                // held and lost
-	bytes, leasedBytes        int64                // of all bodies; of bodies of leased, held or lost messages
+	ready_                    int64                // number of waiting messages that their group does not block
+	backsN                    int64                // number of waiting messages that back off
+	retriesN                  int64                // number of delayed messages (delayedN) that back off
+	damagedN                  int64                // number of held and lost messages
+	bytes, leasedBytes        int64                // bytes of all bodies; bytes of the bodies of leased, held or lost messages
 	acceptAt                  int64                // volatile: accept.rate, when the next publish is due
 	refusedBy                 [limitKinds]refusals // volatile
 	meter                     meter                // volatile
@@ -265,8 +265,8 @@ func (m *Machine) from(id uint64) []*Queue {
 
 // Output is the decisions of one turn. No part of it may leave the process before Entry is durable.
 type Output struct {
-	// Entry has the turn's records appended. The caller writes the header first and takes the bytes
-	// afterwards.
+	// Entry is the turn's entry. The caller appends the header before the turn, the turn appends
+	// its records, and the caller reads the bytes after the turn.
 	Entry    []byte
 	Records  int
 	Turn     uint64 // for Machine.Released, once the outputs have left
@@ -287,10 +287,10 @@ type Handout struct {
 	Size        uint32
 	Attempt     int
 	Redelivered bool
-	Lease       uint64 // 0: acked already, no ack is expected
-	Token       int64  // see fencing.go; 0: none
-	Deadline    int64  // 0: the end of the subscription
-	At          int64  // when it was handed out
+	Lease       uint64 // number of the lease; 0: the message is acked already, no ack is expected
+	Token       int64  // fencing token, see fencing.go; 0: none
+	Deadline    int64  // 0: the lease lasts until the subscription ends
+	At          int64  // when the message was handed out
 }
 
 // Ended reports the end of a subscription. Err is CodeNotFound if the queue was deleted, and nil
@@ -300,7 +300,7 @@ type Ended struct {
 	Err      error
 }
 
-// Name and ID are the queue's.
+// Name and ID return the queue's name and number.
 func (q *Queue) Name() string { return q.name }
 func (q *Queue) ID() uint64   { return q.id }
 
@@ -322,7 +322,7 @@ func (q *Queue) Floor() uint64 {
 
 // emit logs a record and applies it.
 func (m *Machine) emit(r *Record) {
-	if r.Kind == kindTransferred { // a note refers to the record
+	if r.Kind == kindTransferred { // a dead-letter note refers to the position of this record
 		for len(m.out.Entry)%refAlign != 0 {
 			m.out.Entry = append(m.out.Entry, byte(kindPad))
 		}

@@ -28,8 +28,8 @@ func (c *Declare) run(m *Machine) bool {
 	if c.Err = settings.Validate(c.Config); c.Err != nil {
 		return true
 	}
-	// An update may come from a policy that gives many queues a TTL. Some of them can be
-	// dead-letter queues that keep their own messages, so an update is not checked.
+	// A policy can set the TTL of many queues at once. Some of these queues can be dead-letter
+	// queues that keep their own messages, so an update is not checked.
 	if c.Mode != surgetank.DeclareUpdate {
 		if c.Err = refuseCircle(c.Name, &c.Config); c.Err != nil {
 			return true
@@ -119,7 +119,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 // stateOf returns a message's state in the terms of the API.
 func (q *Queue) stateOf(seq uint64, s *slot) surgetank.State {
 	if q.suspect[seq] != nil {
-		return surgetank.StateDamaged // although its line still counts it
+		return surgetank.StateDamaged // although the message's line still counts it
 	}
 	switch s.state() {
 	case slotHeld, slotLost:
@@ -151,7 +151,7 @@ type Redrive struct {
 	Result surgetank.RedriveResult
 	Err    error
 
-	until uint64 // later messages are ignored
+	until uint64 // messages above this number are ignored
 }
 
 func (c *Redrive) run(m *Machine) bool {

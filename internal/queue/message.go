@@ -14,7 +14,7 @@ import (
 //	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until, coalescing),
 //	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
 //
-// Its size is known after parsing. The body is last.
+// The record's size is known only after parsing. The body is last.
 const (
 	flagTime = 1 << iota
 	flagNotBefore
@@ -126,8 +126,8 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	return appendBytes(b, m.Body), position
 }
 
-// message reads a message's record after its kind. The machine's part goes to r. If m is not nil,
-// the rest goes to m: Body and opaque part share the input's memory.
+// message reads a message's record after its kind. It writes the fields that the machine needs into
+// r, and the other fields into m if m is not nil. Body and opaque part share the input's memory.
 func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.Death) {
 	flags := int(d.byte())
 	flags |= int(d.byte()) << 8
@@ -139,7 +139,7 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	if r.Targets = r.Targets[:0]; n > surgetank.MaxTargets {
 		d.fail("a message has too many targets")
 	}
-	asRecord := false // the due time of some target is the record's
+	asRecord := false // the due time of a target is the record's not-before
 	for i := 0; i < n && d.err == nil; i++ {
 		t := Target{Queue: d.uint(), Seq: d.uint(), Group: d.string()}
 		if flags&flagTTL != 0 {
@@ -220,8 +220,8 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 	to.Body = body
 }
 
-// Stored is a message as the log contains it. Ask the machine for its group: a transferred copy
-// keeps the record that it was published with.
+// Stored is a message as the log contains it. Ask the machine for the message's group, because a
+// transferred message keeps the record of its first publishing.
 type Stored struct {
 	Message surgetank.Message
 	Time    time.Time
@@ -277,7 +277,7 @@ func ReadNote(entry []byte, ref Ref) (surgetank.Death, error) {
 }
 
 // Records calls f for every record of an entry. Bodies are not copied. Recovery, inspection and
-// relocation all read entries with it.
+// relocation use Records to read entries.
 func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 	d := decoder{b: entry}
 	h := d.header()

@@ -6,20 +6,20 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// meter has a queue's rates: exponential averages over 1 and 10 minutes. It looks at the queue's
-// counts in each turn, and folds them into the averages about once a second of turn time. So a
-// message costs nothing. Each count adds count ÷ window, which decays with the window from then on.
-// All of it is volatile: a restart begins anew.
+// meter measures a queue's rates: exponential averages over 1 and 10 minutes. It looks at the
+// queue's counts in each turn, and adds them to the averages about once a second of turn time. So
+// no work is done per message. Each count adds count ÷ window to an average, and this part then
+// decays with the window. All state of a meter is volatile: a restart begins with empty averages.
 type meter struct {
 	since, at, lastAt int64  // of the first look, the newest fold, and the newest look; 0: there was none
 	in, out           uint64 // the queue's counts at the newest fold
 	lastIn, lastOut   uint64 // the queue's counts at the newest look
-	held              int64  // nanoseconds of the leases that have ended since the newest fold
-	ended             uint64 // their number
+	held              int64  // total duration of the leases that have ended since the newest fold, in nanoseconds
+	ended             uint64 // number of these leases
 
 	minute, ten averages
-	leaseTime   float64 // nanoseconds of ended leases, decayed as minute is
-	leaseEnds   float64 // their number
+	leaseTime   float64 // total duration of ended leases in nanoseconds, decayed as minute is
+	leaseEnds   float64 // number of ended leases, decayed as minute is
 	busy        bool    // more than busyRate messages a second left the queue before the newest fold
 }
 
@@ -37,7 +37,7 @@ const (
 func (q *Queue) left() uint64 {
 	n := q.stats.acked + q.stats.dropped + q.stats.deadLettered + q.stats.coalesced
 	if d := q.config.DeadLetter; d == "" || d == surgetank.DeadLetterDrop {
-		n += q.stats.expired // otherwise they are dead letters
+		n += q.stats.expired // with another setting, expired messages are counted as dead letters
 	}
 	return n
 }
@@ -49,7 +49,7 @@ func (q *Queue) measure() {
 		t.since, t.at = now, now
 	}
 	if now-t.at >= meterStep {
-		if t.lastIn != t.in || t.lastOut != t.out { // what came before a pause does not belong to its end
+		if t.lastIn != t.in || t.lastOut != t.out { // counts from before an idle time must not be averaged over it
 			q.fold(t.lastAt, t.lastIn, t.lastOut)
 		}
 		if now > t.at {
@@ -62,7 +62,7 @@ func (q *Queue) measure() {
 // fold adds the counts since the newest fold to the averages.
 func (q *Queue) fold(now int64, in, out uint64) {
 	t := &q.meter
-	out = max(out, t.out) // a change of dead_letter can make it less
+	out = max(out, t.out) // a change of dead_letter can make the count smaller
 	seconds := float64(now-t.at) / 1e9
 	came, went := float64(in-t.in), float64(out-t.out)
 	decay := math.Exp(-seconds / meterShort)

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// A steady flow has its own rate in both averages, from the first seconds on. When it ends, the
-// average over a minute falls faster than the one over ten.
+// If messages arrive at a steady rate, both averages show this rate from the first seconds on. When
+// no more messages arrive, the average over 1 minute falls faster than the average over 10 minutes.
 func TestRates(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q", Config: surgetank.QueueConfig{}})
@@ -50,7 +50,7 @@ func TestRates(t *testing.T) {
 	near("a minute after the end, long", i.In.TenMinutes, 20*math.Exp(-0.1), 0.05)
 }
 
-// The groups that lead are found among many, with exact counts of what waits.
+// The leading groups are found among many groups, with exact counts of their waiting messages.
 func TestTopGroups(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 512}, 1)
 	r.step(&Declare{Name: "q", Config: surgetank.QueueConfig{Group: surgetank.GroupConfig{Fair: true}}})
@@ -78,7 +78,8 @@ func TestTopGroups(t *testing.T) {
 	}
 }
 
-// The sketch names the groups with most deliveries among more groups than it has places.
+// The sketch names the groups with most deliveries, also if there are more groups than it has
+// entries.
 func TestSketch(t *testing.T) {
 	var s sketch
 	now := int64(1e9)

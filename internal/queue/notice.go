@@ -8,17 +8,17 @@ type Notice struct {
 	What      What
 	Queue, To string // To is the dead-letter queue
 	Messages  int64
-	Reason    string // of the last message; may be empty
+	Reason    string // reason of the last message; can be empty
 }
 
 // What is the kind of a notice.
 type What string
 
 const (
-	Circled   What = "circled"    // dropped, because they would go round among queues
+	Circled   What = "circled"    // dropped, because they would circle among queues
 	Parked    What = "parked"     // moved to a dead-letter queue: rejected, or at their attempt limit
 	LeaseLost What = "lease_lost" // their lease ended without an ack
-	Refused   What = "refused"    // rejected at publish, because the queue was at its limit
+	Refused   What = "refused"    // refused at publish, because the queue was at its limit
 )
 
 // maxNotices is how many notices one turn makes. Further messages of a kind are counted in one

@@ -19,7 +19,7 @@ func (q *Queue) linedUp(seq uint64, s *slot) {
 	q.late.push(timed{s.nanos(), seq})
 }
 
-// waitsNow tells whether a message waits only for its turn. A message that backs off does not.
+// waitsNow tells whether a message waits in its line and does not back off.
 func (q *Queue) waitsNow(seq uint64) bool {
 	s := q.slots.get(seq)
 	return s != nil && s.state() == slotWaiting && !q.backsOff(seq)
@@ -36,7 +36,7 @@ func (q *Queue) oldestAge() time.Duration {
 	return max(0, time.Duration(q.m.now-since))
 }
 
-// oldestWaiting returns the message that oldestAge is about, and since when it has waited. It
+// oldestWaiting returns the message that has waited longest, and since when it has waited. It
 // returns 0 if none waits.
 func (q *Queue) oldestWaiting() (oldest uint64, since int64) {
 	if q.waiting == q.backsN {
@@ -49,8 +49,8 @@ func (q *Queue) oldestWaiting() (oldest uint64, since int64) {
 		}
 		q.late.pop()
 	}
-	// Messages that were never delayed are in the order of their age. None of them below lowest
-	// waits.
+	// Messages that were never delayed are in the order of their age. Below the number lowest, no
+	// such message waits.
 	from := max(q.lowest, q.floor)
 	q.lowest = q.nextSeq
 	q.slots.ascend(from, func(seq uint64, s *slot) bool {

@@ -6,17 +6,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Pages: a command that looks at every message of a queue, or at every queue, does a part in one
-// turn and continues in a later one. So no other queue waits for it. Such a command has a field
-// Next, which is 0 at first and 0 again at the end. Until then the sender sends the command again.
-// The sender must queue it after the other waiting commands, so that they are served in between.
+// Pages: a command that looks at every message of a queue, or at every queue, does a part of its
+// work in one turn and continues in a later one. So it does not keep other queues waiting. Such a
+// command has a field Next, which is 0 at first and 0 again at the end. The sender sends the
+// command again until Next is 0. The sender must queue the command after the other waiting
+// commands, so that the other commands run in between.
 //
-// All commands of a turn share a budget of slots. Each command takes half of the rest, and at least
-// a chunk. Ten such commands take little more than one, and all of them make progress.
+// All commands of a turn share a budget of slots. Each command uses half of the rest, and at least
+// a chunk. Ten such commands cost little more than one, and all of them make progress.
 //
-// Each message is reported as it was when the command looked at it. The result is not a snapshot of
-// one moment. Messages published after the command's first turn are ignored; otherwise the command
-// might never end.
+// Each message is reported as it was when the command looked at the message. The result is not a
+// snapshot of one moment. Messages published after the command's first turn are ignored; otherwise
+// the command might never end.
 
 // The cost of looking at one thing. The unit is one slot that is only read.
 const (
@@ -28,22 +29,23 @@ const (
 	leastQueues = 16 // queues read in one turn at least, so that a short list is of one moment
 )
 
-// share returns how many things of a cost this command may look at now.
+// share returns how many things with this cost the command may look at now.
 func (m *Machine) share(cost int) int {
 	return max(1, max(m.scan/2, min(chunkSlots, m.limits.TurnScan))/cost)
 }
 
-// spend subtracts n things of a cost from the turn's budget.
+// spend subtracts n things with this cost from the turn's budget.
 func (m *Machine) spend(n, cost int) { m.scan = max(0, m.scan-n*cost) }
 
 // remains is a deleted queue whose messages the extents of the log still count. Nothing changes the
-// queue any more, so a snapshot that began before can continue to read it.
+// queue any more, so a snapshot that began before the deletion can continue to read the queue.
 type remains struct {
 	q    *Queue
 	next uint64
 }
 
-// Sweeping tells whether deleted queues need more turns, although no timer is due.
+// Sweeping tells whether the machine needs more turns to remove deleted queues, although no timer
+// is due.
 func (m *Machine) Sweeping() bool { return len(m.remains) > 0 || len(m.ending) > 0 }
 
 // ending is a deleted queue that still has consumers, and the error that ends their subscriptions.
@@ -66,8 +68,8 @@ func (m *Machine) endGone() {
 	}
 }
 
-// sweep removes at most n messages of deleted queues from the extents. Messages that are not swept
-// yet only keep the log longer.
+// sweep removes at most n messages of deleted queues from the extents. Until a message is swept,
+// the log keeps its entry; nothing else depends on the time of the sweep.
 func (m *Machine) sweep(n int) (looked int) {
 	for looked < n && len(m.remains) > 0 {
 		r := &m.remains[0]
@@ -103,7 +105,7 @@ type Peek struct {
 	Found []Peeked
 	Err   error
 
-	queue, until uint64 // the queue of the first turn; later messages are ignored
+	queue, until uint64 // the queue of the first turn; messages above until are ignored
 }
 
 // Peeked is one message of a peek. The caller reads its body.
@@ -111,12 +113,12 @@ type Peeked struct {
 	Handout
 	State  surgetank.State
 	Damage string // why the body cannot be read; empty: it can
-	Time   int64  // when it was confirmed or, if later, when its publisher's delay ends; whole seconds
+	Time   int64  // when the message was confirmed or, if later, when its publisher's delay ends; whole seconds
 	// Due is when a message that backs off is tried next, or when the window of a message with a
 	// coalescing key ends; 0 for other messages.
 	Due     int64
-	Failure string // why it was returned last; "" if not known
-	Waits   string // of a blocked or ready message: what comes first
+	Failure string // why the message was returned last; "" if not known
+	Waits   string // why a blocked or ready message waits
 }
 
 func (c *Peek) run(m *Machine) bool {
@@ -185,8 +187,8 @@ type Purge struct {
 	queue, until uint64
 }
 
-// Purged is one turn of a purge: the messages from From to below Below that were not leased, and
-// their number.
+// Purged is one turn of a purge. Dropped is the number of dropped messages: those from From to
+// below Below that were not leased.
 type Purged struct {
 	From, Below uint64
 	Dropped     int64
@@ -202,7 +204,7 @@ func (c *Purge) run(m *Machine) bool {
 	case first:
 		c.queue, c.until, c.Next = q.id, q.nextSeq, q.Floor()
 	case q == nil || q.id != c.queue:
-		c.Next, c.Last = 0, Purged{} // it was deleted with all its messages
+		c.Next, c.Last = 0, Purged{} // the queue was deleted with all its messages
 		return true
 	}
 	var seqs, kept []uint64
@@ -288,7 +290,7 @@ func (c *DropDamaged) run(m *Machine) bool {
 type Info struct {
 	Name  string
 	Next  uint64                // the queue to continue with; 0 at first, and at the end
-	Infos []surgetank.QueueInfo // those of the last turn only, because copying all earlier ones would make turns long
+	Infos []surgetank.QueueInfo // only the queues of the last turn, because copying all earlier ones would make turns long
 	Err   error
 
 	until uint64 // queues created later are left out

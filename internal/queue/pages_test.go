@@ -86,8 +86,8 @@ func (p *pager) look() {
 	})
 }
 
-// beside sends a command until it is done, with a few random operations between its turns. It
-// returns the number of turns.
+// beside sends a command again until the command is done, with a few random operations between the
+// turns. It returns the number of turns.
 func (p *pager) beside(c Command, more func() bool) (turns int) {
 	for first := true; first || more(); first = false {
 		p.step(c)
@@ -104,8 +104,8 @@ func (p *pager) beside(c Command, more func() bool) (turns int) {
 }
 
 // TestPeekInPages: messages come and go during a peek over several turns. The peek lists each
-// message at most once and in order. It lists all messages that were in the state the whole time,
-// and none that never was.
+// message at most once and in order. It lists all messages that were in the requested state the
+// whole time, and no message that was never in that state.
 func TestPeekInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -136,8 +136,8 @@ func TestPeekInPages(t *testing.T) {
 }
 
 // TestPurgeInPages: a purge over several turns drops all messages of its first turn that were not
-// leased in the meantime. It drops no message that was leased all the time or published later. Its
-// count is right, and a replay gives the same state.
+// leased in the meantime. It drops no message that was leased all the time or published later. The
+// count of dropped messages is right, and a replay results in the same state.
 func TestPurgeInPages(t *testing.T) {
 	for seed := range uint64(60) {
 		p := newPager(t, seed)
@@ -152,16 +152,16 @@ func TestPurgeInPages(t *testing.T) {
 		for seq, was := range p.was {
 			switch leased := was[surgetank.StateLeased]; {
 			case seq < before && leased == 0 && there[seq]:
-				t.Errorf("seed %d: message %d was never held and outlived the purge", seed, seq)
+				t.Errorf("seed %d: message %d was never leased and outlived the purge", seed, seq)
 			case leased == p.looks && !there[seq], seq >= before && leased == 0 && !there[seq]:
-				t.Errorf("seed %d: message %d was held, or came later, and is gone", seed, seq)
+				t.Errorf("seed %d: message %d was leased, or published later, and is gone", seed, seq)
 			}
 		}
 		if live, again := dump(p.m, p.now), dump(p.replayed(len(p.log)), p.now); live != again {
-			t.Errorf("seed %d: replaying gives another state:\n%s", seed, cmp.Diff(live, again))
+			t.Errorf("seed %d: replay results in another state:\n%s", seed, cmp.Diff(live, again))
 		}
 		if c.Purged < 150 || p.q().stats.dropped != 0 {
-			t.Errorf("seed %d: %d are said to be purged", seed, c.Purged)
+			t.Errorf("seed %d: the purge reports %d dropped messages", seed, c.Purged)
 		}
 	}
 }
@@ -187,8 +187,8 @@ func TestPurgeOfAQueueMadeAnew(t *testing.T) {
 	}
 }
 
-// TestATurnLooksAtSoMuch: many commands that look at whole queues take little more of a turn than
-// one. All of them make progress, and the commands after them in the turn are done.
+// TestATurnLooksAtSoMuch: in one turn, many commands that look at whole queues read only little
+// more than one such command. All of them make progress, and later commands of the turn are done.
 func TestATurnLooksAtSoMuch(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 16 * chunkSlots}, 1)
 	r.step(&Declare{Name: "q"})
@@ -209,12 +209,12 @@ func TestATurnLooksAtSoMuch(t *testing.T) {
 	looked := 0
 	for i, c := range peeks {
 		if c.Next < chunkSlots {
-			t.Errorf("peek %d did not get on", i)
+			t.Errorf("peek %d made no progress", i)
 		}
 		looked += int(c.Next)
 	}
 	if most := (16 + 20) * chunkSlots; looked > most {
-		t.Errorf("one turn looked at %d slots; at most %d are meant", looked, most)
+		t.Errorf("one turn looked at %d slots; want at most %d", looked, most)
 	}
 }
 
@@ -237,7 +237,7 @@ func TestDeleteInPages(t *testing.T) {
 	p.publish()
 	check(t, p.m)
 	if live, again := dump(p.m, p.now), dump(p.replayed(len(p.log)), p.now); live != again {
-		t.Errorf("replaying gives another state:\n%s", cmp.Diff(live, again))
+		t.Errorf("replay results in another state:\n%s", cmp.Diff(live, again))
 	}
 	for turns := 0; p.m.Sweeping(); turns++ {
 		if turns > 20 {
@@ -247,7 +247,7 @@ func TestDeleteInPages(t *testing.T) {
 		check(t, p.m)
 	}
 	if _, live := p.m.LogShare(); live != 1+messageCost {
-		t.Errorf("%d bytes of the log count as needed, and one message is there", live)
+		t.Errorf("%d bytes of the log count as needed, but there is only one message", live)
 	}
 	for !last {
 		var piece []byte
@@ -265,7 +265,8 @@ func TestDeleteInPages(t *testing.T) {
 }
 
 // TestInfosInPages: the statistics of many queues are read over several turns, in the order of
-// creation. Queues created in the meantime are left out; deleted ones may be.
+// creation. Queues created in the meantime are left out; queues deleted in the meantime can be left
+// out.
 func TestInfosInPages(t *testing.T) {
 	r := newRig(t, Limits{TurnScan: 1}, 1)
 	for i := range 50 {
@@ -274,7 +275,7 @@ func TestInfosInPages(t *testing.T) {
 	c := &Info{}
 	r.step(c)
 	if c.Next == 0 || len(c.Infos) != leastQueues {
-		t.Fatalf("the first turn gave %d", len(c.Infos))
+		t.Fatalf("the first turn returned %d queues", len(c.Infos))
 	}
 	infos := c.Infos
 	r.step(&Delete{Name: "q20"}, &Delete{Name: "q30"}, &Delete{Name: "q3"}, &Declare{Name: "q3"})

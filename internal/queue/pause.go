@@ -35,7 +35,7 @@ func (q *Queue) pause(paused bool, until time.Time) {
 	q.m.emit(&r)
 }
 
-// pauseEnds returns when the queue's pause ends by itself; 0 if it does not.
+// pauseEnds returns when the queue's pause ends by itself; 0 if the pause has no end.
 func (q *Queue) pauseEnds() int64 {
 	if !q.config.Paused || q.config.PausedUntil.IsZero() {
 		return 0

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// TestAskingChangesNobodysPlace: reading statistics in the middle of a turn, while the first
-// consumer in line has no credit, does not move that consumer behind the others.
+// TestAskingChangesNobodysPlace: if statistics are read in the middle of a turn, while the first
+// consumer in line has no credit, that consumer stays first.
 func TestAskingChangesNobodysPlace(t *testing.T) {
 	for _, ask := range []bool{false, true} {
 		r := newRig(t, Limits{}, 1)

@@ -1,18 +1,18 @@
 package queue
 
-// pool is a limit on messages in flight that consumers of one or more queues share. With a limit
-// its members take turns: of the members that their queues could serve now, the one that was served
-// longest ago is next.
+// pool is a limit on messages in flight that consumers of one or more queues share: its members.
+// With a limit, the members are served in turn: among the members that their queues could serve
+// now, the one that was served longest ago is next.
 type pool struct {
 	limit   int // 0: none
 	held    int
 	members list[consumer] // with a limit in the order of their turns, otherwise in the order of joining
-	seats   list[seat]     // of its members, one for each queue
+	seats   list[seat]     // the seats of the members, one for each queue
 	seatOf  map[*Queue]*seat
 	parked  list[seat] // seats out of line because the pool was full; in any order
 }
 
-// full tells whether the members hold as many messages as the limit allows.
+// full tells whether as many messages are leased to the members as the limit allows.
 func (p *pool) full() bool { return p.limit > 0 && p.held >= p.limit }
 
 // seatIn returns the pool's seat in a queue. It creates the seat if there is none.
@@ -42,8 +42,8 @@ func (p *pool) leave(c *consumer) {
 }
 
 // next returns the member whose turn it is: the first member that its queue would serve now. c must
-// be one of those. If all members are of one queue, the result is c, because a queue serves the
-// first in its line.
+// be a member that its queue would serve now. If all members belong to one queue, the result is c,
+// because a queue serves the first consumer in its line.
 func (p *pool) next(c *consumer) *consumer {
 	if p.seats.n == 1 {
 		return c
@@ -56,7 +56,7 @@ func (p *pool) next(c *consumer) *consumer {
 	return c
 }
 
-// served moves a member to the end of the turns.
+// served moves a member to the end of the order of turns.
 func (p *pool) served(c *consumer) {
 	p.members.remove(&c.inPool)
 	p.members.push(&c.inPool)
@@ -74,7 +74,7 @@ func (p *pool) refill() {
 	}
 }
 
-// poolLimit changes how many messages the members of a pool may hold together.
+// poolLimit changes how many messages may be leased to the members of a pool together.
 func (m *Machine) poolLimit(id uint64, limit int) {
 	if p := m.pools[id]; p != nil {
 		p.limit = limit

@@ -13,15 +13,15 @@ import (
 // Incoming is one publishing and the values that were prepared outside the machine.
 type Incoming struct {
 	*surgetank.Publishing
-	Groups []string // one for each queue; nil: the message's own for all
+	Groups []string // one group for each queue; nil: the message's own group in all queues
 	Dedup  DedupKey // of the dedup id, if there is one
-	// DedupBy is the rule that found the dedup id, if the publisher gave none. Queues with another
+	// DedupBy is the rule that found the dedup id, if the publisher set no id. Queues with another
 	// rule, or with none, ignore the id.
 	DedupBy string
 	Keys    []Key // coalescing keys, one for each queue; nil: there are none
 }
 
-// Check rejects a publishing that breaks a limit. It needs no machine and may run on any goroutine.
+// Check refuses a publishing that breaks a limit. It needs no machine and may run on any goroutine.
 func Check(p *surgetank.Publishing, maxMessage int) error {
 	m := &p.Message
 	if err := checkIdentity("group", m.Group, surgetank.MaxNameLen); err != nil {
@@ -65,8 +65,8 @@ func Check(p *surgetank.Publishing, maxMessage int) error {
 	return nil
 }
 
-// checkIdentity rejects a group or dedup id from a publisher that cannot be stored unchanged. Every
-// door rejects the same values, so no message is stored without its group or id.
+// checkIdentity refuses a group or dedup id from a publisher that cannot be stored unchanged. Every
+// door refuses the same values, so no message is stored without its group or id.
 func checkIdentity(field, v string, most int) error {
 	switch {
 	case len(v) > most:
@@ -85,7 +85,7 @@ func tooLarge(field, format string, args ...any) error {
 	return e
 }
 
-// Publish stores messages, each on its own: a rejected message does not stop the others.
+// Publish stores messages, each on its own: a refused message does not stop the other messages.
 type Publish struct {
 	Msgs    []Incoming
 	Results []surgetank.PublishResult // as long as Msgs
@@ -102,7 +102,7 @@ func (c *Publish) run(m *Machine) bool {
 		}
 		m.published++
 		in, res := &c.Msgs[c.next], &c.Results[c.next]
-		switch { // a message can have been rejected before
+		switch { // a message can already be refused
 		case in.Publisher != "" && (res.Err == nil || surgetank.ValidatePublisher(in.Publisher, in.Sequence) == nil):
 			*res = m.numbered(in, &run, res.Err)
 		case res.Err == nil:
@@ -121,7 +121,7 @@ func (m *Machine) diskFull(q *Queue) error {
 	return q.refuse(limitDisk, surgetank.CodeFull, 5*time.Second, "the disk of the broker is nearly full: messages are not taken until space is freed; acks still are")
 }
 
-// admit returns an error if a queue has no room for a number of messages with a number of bytes
+// admit returns an error if a queue has no room for this number of messages, or for their bytes
 // together.
 func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if err := m.diskFull(q); err != nil {
@@ -135,7 +135,7 @@ func (m *Machine) admit(q *Queue, messages, size int64) error {
 	if !q.over(messages, size) || !reject && q.sheds() {
 		return nil
 	}
-	if q.dispatch(); !q.over(messages, size) { // a waiting consumer may make room
+	if q.dispatch(); !q.over(messages, size) { // a hand-out to a waiting consumer can make room
 		return nil
 	}
 	q.mark()
@@ -171,10 +171,10 @@ func (m *Machine) duplicate(q *Queue, in *Incoming) (seq uint64, known bool) {
 	return q.dedup.find(in.Dedup, m.now)
 }
 
-// publish decides about one message. Each queue that accepts it becomes a target of one record.
-// admitted means that the caller has checked the limits of every queue.
+// publish decides about one message. Each queue that accepts it becomes a target of one record. If
+// admitted is true, the caller has already checked the limits of every queue.
 func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishResult) {
-	r := &m.pub // not m.rec: admit may hand out, which emits records
+	r := &m.pub // not m.rec: admit can hand out messages, which emits records
 	r.Kind, r.Targets, r.NotBefore, r.Priority = kindEnqueued, r.Targets[:0], 0, in.Message.Priority
 	r.DedupKey, r.BodySize = in.Dedup, uint32(len(in.Message.Body))
 	msg := &in.Message

@@ -18,16 +18,17 @@ import (
 //	??│■■■■■■■■□□■■■■■■■■■■■■□■■■■■■│ new
 //
 //	■ confirmed: a message with this number is a duplicate
-//	□ a hole: this number was rejected or has not arrived yet; its message is stored when it arrives
-//	? forgotten: a message with this number is rejected with CodeUncertain
+//	□ a hole: this number was refused or has not arrived yet; its message is stored when it arrives
+//	? forgotten: a message with this number is refused with CodeUncertain
 //
-// Holes keep the rule exact if single messages are rejected and if requests overtake each other. A
+// Holes keep the rule exact if single messages are refused and if requests overtake each other. A
 // number is a hole exactly if this log confirms no message with that number, also after a repair.
-// The confirmed numbers are a record in the entry of their messages: both become durable together.
+// The record of the confirmed numbers is in the same entry as their messages, so the record and the
+// messages become durable together.
 
 const (
-	// MaxPublishers is how many publishers a broker remembers. It forgets the one that was idle
-	// longest first.
+	// MaxPublishers is how many publishers a broker remembers. The broker first forgets the
+	// publisher that was idle longest.
 	MaxPublishers = 10_000
 	// PublisherKeep is how long a publisher is remembered after its newest confirmed message.
 	PublisherKeep = 7 * 24 * time.Hour
@@ -43,7 +44,7 @@ const (
 type publishers struct {
 	byID           map[string]*publisher
 	oldest, newest *publisher // a list in the order of last use
-	holes          int        // of all publishers
+	holes          int        // number of holes of all publishers
 }
 
 // publisher is the durable state of one publisher.
@@ -54,8 +55,8 @@ type publisher struct {
 	floor uint64     // numbers up to here are forgotten
 	holes seqset.Set // above floor, below last
 
-	// The newest run of confirmed numbers whose messages follow each other in one queue. It gives
-	// the message id of a duplicate. queue 0: none.
+	// The newest run of confirmed numbers whose messages follow each other in one queue. The
+	// message id of a duplicate is computed from the run. queue 0: none.
 	first, count uint64
 	queue, seq   uint64
 
@@ -186,11 +187,11 @@ type numbers struct {
 	id           string
 	first, count uint64
 	limit        uint64 // the last number that the run may contain
-	queue, seq   uint64 // of the first message; 0 if the messages do not follow each other in one queue
+	queue, seq   uint64 // queue and number of the first message; 0 if the messages do not follow each other in one queue
 	fresh        bool   // the publisher is unknown: the record is needed even without a number
 }
 
-// flush emits the record of a run, into the entry of its messages.
+// flush emits the record of a run into the entry of the run's messages.
 func (n *numbers) flush(m *Machine) {
 	if n.count > 0 || n.fresh {
 		r := &m.rec
@@ -200,9 +201,9 @@ func (n *numbers) flush(m *Machine) {
 	*n = numbers{}
 }
 
-// numbered decides about a message with a publisher's number. The message goes to all its queues or
-// to none, because a number cannot be confirmed for some of them only. refused is the error of a
-// message that was rejected before.
+// numbered publishes a message with a publisher's number. The message is stored in all its queues
+// or in none, because a number cannot be confirmed for a part of the queues. refused is the error
+// of a message that was already refused.
 func (m *Machine) numbered(in *Incoming, run *numbers, refused error) (res surgetank.PublishResult) {
 	if next := run.first + run.count; in.Publisher != run.id || in.Sequence != next || next > run.limit {
 		run.flush(m)
@@ -275,7 +276,8 @@ func (p *publisher) encode() []byte {
 	return b
 }
 
-// restore reads a publisher from a snapshot. Publishers come in the order of last use.
+// restore reads a publisher from a snapshot. A snapshot contains publishers in the order of last
+// use.
 func (ps *publishers) restore(d *decoder) {
 	p := &publisher{id: d.string(), used: d.time(), last: d.uint(), floor: d.uint(), first: d.uint(), count: d.uint(), queue: d.uint(), seq: d.uint()}
 	at := p.floor

@@ -19,8 +19,7 @@ func (r *rig) numbered(id string, first uint64, n int) *Publish {
 	return c
 }
 
-// stored counts the messages of a call that were stored, and the duplicates. The others were
-// rejected.
+// stored counts the stored messages and the duplicates of a call. All other messages were refused.
 func stored(c *Publish) (stored, duplicates int) {
 	for _, r := range c.Results {
 		switch {
@@ -38,11 +37,11 @@ func (r *rig) sameAgain(t *testing.T) {
 	check(t, r.m)
 	live := dump(r.m, r.now)
 	if again := dump(r.replayed(len(r.log)), r.now); again != live {
-		t.Errorf("replay gives another state (-live +replayed):\n%s", cmp.Diff(live, again))
+		t.Errorf("replay results in another state (-live +replayed):\n%s", cmp.Diff(live, again))
 	}
 	r.takeSnapshot(1 << 10)
 	if again := dump(r.restored(r.snaps[len(r.snaps)-1]), r.now); again != live {
-		t.Errorf("the snapshot gives another state (-live +restored):\n%s", cmp.Diff(live, again))
+		t.Errorf("the snapshot results in another state (-live +restored):\n%s", cmp.Diff(live, again))
 	}
 }
 
@@ -66,11 +65,11 @@ func TestNumbersAreInTheEntryOfTheirMessages(t *testing.T) {
 		had := int(a.m.byName["q"].nextSeq - 1)
 		c := a.numbered("the-only-publisher", 1, n)
 		if s, d := stored(c); s != n-had || d != had {
-			t.Fatalf("after %d entries with %d messages, the repeated batch stored %d and knew %d", cut, had, s, d)
+			t.Fatalf("after %d entries with %d messages, the repeated batch stored %d messages and had %d duplicates", cut, had, s, d)
 		}
 		for i, x := range c.Results {
 			if x.ID.Seq != 0 && x.ID.Seq != uint64(i+1) {
-				t.Fatalf("message %d is said to be %v", i+1, x.ID)
+				t.Fatalf("the result for message %d has the id %v", i+1, x.ID)
 			}
 		}
 	}
@@ -88,7 +87,7 @@ func TestPublishersAreBounded(t *testing.T) {
 	r.numbered(id(0), 2, 1) // now number 1 is the oldest publisher
 	r.numbered("one-publisher-more", 1, 1)
 	if _, d := stored(r.numbered(id(0), 1, 2)); d != 2 {
-		t.Error("the publisher that was used last but one is forgotten")
+		t.Error("the publisher with the second-newest use is forgotten")
 	}
 	if c := r.numbered(id(1), 2, 1); surgetank.CodeOf(c.Results[0].Err) != surgetank.CodeUncertain {
 		t.Errorf("the publisher that was used longest ago is known: %+v", c.Results[0])
@@ -109,10 +108,10 @@ func TestHolesAreBounded(t *testing.T) {
 	r.sameAgain(t)
 	// The first ten holes are forgotten: the state of the numbers up to 20 is unknown.
 	if s, d := stored(r.numbered(id, 1, 20)); s+d != 0 {
-		t.Errorf("of 20 forgotten numbers %d are stored and %d confirmed", s, d)
+		t.Errorf("of 20 forgotten numbers, %d are stored and %d confirmed", s, d)
 	}
 	if s, d := stored(r.numbered(id, 21, 2*maxHoles)); s != maxHoles || d != maxHoles {
-		t.Errorf("of the numbers that are known %d are stored and %d confirmed", s, d)
+		t.Errorf("of the known numbers, %d are stored and %d confirmed", s, d)
 	}
 	if c := r.numbered(id, 20, 1); c.Results[0].Err.(*surgetank.Error).Field != surgetank.FieldPublisher {
 		t.Errorf("the refusal does not say that the publisher is at fault: %+v", c.Results[0].Err)
@@ -128,7 +127,7 @@ func TestPublisherIDs(t *testing.T) {
 	} {
 		p.Queues = []string{"q"}
 		if err := Check(&p, 100); surgetank.CodeOf(err) != surgetank.CodeInvalid {
-			t.Errorf("%q %d is taken: %v", p.Publisher, p.Sequence, err)
+			t.Errorf("publisher %q, number %d is accepted: %v", p.Publisher, p.Sequence, err)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import "github.com/surgetank/surgetank"
 // interval returns the time between two hand-outs at a rate, in nanoseconds.
 func interval(r surgetank.Rate) int64 { return max(1, int64(1e9/float64(r))) }
 
-// rateDue returns when the next hand-out is allowed. A time that has passed means at once.
+// rateDue returns the time from which the next hand-out is allowed. A past time means now.
 func rateDue(tat int64, r surgetank.Rate, burst int) int64 {
 	if r <= 0 {
 		return 0

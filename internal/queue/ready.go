@@ -10,7 +10,7 @@ package queue
 //	             | levelInFlight | leased messages reached level.max_in_flight      | ack, nack, lost lease
 //	             | levelRate     | level.rate's next hand-out is in the future      | time
 //	             | levelAdaptive | leased messages reached the target's limit       | ack, nack, lost lease, time
-//	a group      | groupEmpty    | nothing waits, or all of it is delayed           | publish, time
+//	a group      | groupEmpty    | no message waits, or all messages are delayed    | publish, time
 //	             | groupInFlight | leased messages reached group.max_in_flight (for | ack, nack, lost lease
 //	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
 //	             |               | that cannot be read count as leased              | damaged)
@@ -22,13 +22,14 @@ package queue
 //	the consumer | noConsumer    | none is attached, or none is active              | subscribe
 //	             | noCredit      | none has credit                                  | ack, more credit
 //
-// why.go makes explanations for users of these verdicts. A new verdict needs an entry there.
+// why.go explains these verdicts to users. A new verdict needs an entry in why.go.
 //
-// Among the groups that may go, the group whose front message has the highest priority is first.
-// Among equal priorities, group.fair gives turns to the groups (ring.go). Without it, the group
-// whose front message was confirmed first is chosen. level.fresh_share and priority_step change
-// this order (sched.go). Delayed and retried messages are in no line until they are due. A strict
-// group is the exception: a message that backs off stays in its line and blocks it.
+// Among the groups that can deliver, the group whose front message has the highest priority is
+// first. Among equal priorities, the groups take turns if group.fair is set (ring.go). Without
+// group.fair, the group whose front message was confirmed first is chosen. level.fresh_share and
+// priority_step change this order (sched.go). Delayed and retried messages are in no line until
+// they are due. A strict group is the exception: a message that backs off stays in its line and
+// blocks the line.
 type verdict uint8
 
 const (
@@ -49,7 +50,7 @@ const (
 	noCredit
 )
 
-// queueVerdict decides for the queue as a whole.
+// queueVerdict tells whether the queue as a whole can deliver, and if not, why.
 func (q *Queue) queueVerdict() verdict {
 	l := &q.config.Level
 	switch {
@@ -67,7 +68,7 @@ func (q *Queue) queueVerdict() verdict {
 	return mayGo
 }
 
-// groupVerdict decides for one flow.
+// groupVerdict tells whether one flow can deliver, and if not, why.
 func (q *Queue) groupVerdict(h uint32) verdict {
 	f, g := &q.flows[h], &q.config.Group
 	switch {
@@ -91,10 +92,11 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	return mayGo
 }
 
-// groupLimit returns how many messages of a group may be leased. A queue's only consumer may ask
-// for runs: it promises to handle each group in order. So it may have more leases of a group than
-// the limit, as long as no other consumer has one. Groups are still served in the order of
-// confirmation, so a backlog is read from disk in the order of writing.
+// groupLimit returns how many messages of a group may be leased at one time. A queue's only
+// consumer may ask for runs, which means that it promises to handle each group in order. This
+// consumer may have more leases of a group than the limit, as long as no other consumer has a lease
+// of the group. Groups are still served in the order of confirmation, so a backlog is read from
+// disk in the order of writing.
 func (q *Queue) groupLimit(f *flow) uint32 {
 	limit := uint32(q.config.Group.MaxInFlight)
 	if q.sole != nil && (f.inflight == 0 || f.holder == q.sole.id) {
@@ -103,7 +105,7 @@ func (q *Queue) groupLimit(f *flow) uint32 {
 	return limit
 }
 
-// touch updates a flow's place in the order of groups. Call it after every change of the flow.
+// touch updates a flow's position in the order of groups. Call it after every change of the flow.
 func (q *Queue) touch(h uint32) {
 	if q.sched != nil {
 		q.ageLine(h)
@@ -150,7 +152,7 @@ func (q *Queue) touch(h uint32) {
 	}
 }
 
-// wakeFlow schedules a look at a flow for the time when its rate allows a message again.
+// wakeFlow schedules a look at a flow for the time when its rate limit allows a message again.
 func (q *Queue) wakeFlow(h uint32, at int64) {
 	if f := &q.flows[h]; f.wakeAt != at {
 		f.wakeAt = at
@@ -165,7 +167,7 @@ func (q *Queue) unready(h uint32) {
 	}
 }
 
-// readyHeap is the flows that may go, the next one first.
+// readyHeap is a heap of the flows that can deliver, the next one first.
 type readyHeap []uint32
 
 func (r readyHeap) less(q *Queue, i, j int) bool {

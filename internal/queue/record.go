@@ -10,7 +10,7 @@ import (
 )
 
 // Kind is the kind of a record. The numbers are on disk and never change their meaning. A build
-// refuses a log with a kind that it does not know.
+// does not open a log with a kind that it does not know.
 type Kind uint8
 
 // Records are facts. They contain the chosen value (a sequence number, a not-before time), never
@@ -26,7 +26,7 @@ const (
 	kindPurged      Kind = 7  // all messages of a queue below a number are dropped, except some
 	kindQueueSet    Kind = 8  // a queue is created, or its settings change
 	kindQueueGone   Kind = 9  // a queue and its messages are removed
-	kindMetaSet     Kind = 10 // a door's small value
+	kindMetaSet     Kind = 10 // a small value of a door is set or removed
 	kindEpoch       Kind = 11 // a broker opened the log without an incarnation; written by old versions only
 	kindOpened      Kind = 12 // a broker opened the log under a new incarnation; receipts of earlier ones are void
 	kindConfirmed   Kind = 13 // numbers of a publisher are confirmed: their messages are in this entry
@@ -117,7 +117,7 @@ type Target struct {
 	Seq        uint64
 	Group      string
 	Expires    int64 // nanoseconds since 1970; 0: never
-	DedupUntil int64 // 0: the id is not kept
+	DedupUntil int64 // end of the dedup window of the message's id; 0: the id is not kept
 
 	// Coalescing; see coalesce.go. Key is zero if the message has no key.
 	Key        CoalesceKey
@@ -140,7 +140,7 @@ type Record struct {
 	DedupKey  DedupKey
 	Targets   []Target
 
-	DedupUntil int64 // coalesced: the id of DedupKey is kept until then; 0: there is none
+	DedupUntil int64 // coalesced: the id of DedupKey is kept until this time; 0: there is no id
 
 	// acked, removed, returned, transferred, purged, queue records
 	Queue    uint64
@@ -161,9 +161,9 @@ type Record struct {
 
 	Incarnation uint64 // opened
 
-	// confirmed: Count numbers from First on, of the publisher Name. Queue and ToSeq are the
-	// position of the first number's message. The other messages follow it; if they do not, Queue
-	// is 0.
+	// confirmed: Count numbers of the publisher Name, from First on. Queue and ToSeq are the queue
+	// and the number of the first number's message. The other messages follow it in that queue;
+	// otherwise Queue is 0.
 	First, Count uint64
 }
 
@@ -176,9 +176,9 @@ const (
 	reasonAttempts
 	reasonExpired
 	reasonOverflow
-	reasonDamaged // its body could not be read, and the operator dropped it
-	reasonPurged  // its queue was purged in more than one turn
-	reasonCircled // it would have reached the same queue twice without a consumer
+	reasonDamaged // the message's body could not be read, and the operator dropped the message
+	reasonPurged  // the message's queue was purged in more than one turn
+	reasonCircled // the message would have come to the same queue twice without a consumer
 )
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
@@ -275,7 +275,7 @@ func (r *Record) encode(b []byte) []byte {
 // which a transfer does not use.
 func (r *Record) Expires() int64 { return r.NotBefore }
 
-// decode reads one record that is not a message. The kind has been read.
+// decode reads the rest of a record, after its kind. The record must not be a message.
 func (r *Record) decode(d *decoder) {
 	switch r.Kind {
 	case kindAcked:
@@ -367,7 +367,7 @@ func (d *decoder) seqs(to []uint64) []uint64 {
 }
 
 // encodeConfig encodes settings as JSON with the field names of the root package. Settings are read
-// seldom, so they need no compact encoding. A build must refuse a log with a setting that it does
+// seldom, so they need no compact encoding. A build must not open a log with a setting that it does
 // not know.
 func encodeConfig(c *surgetank.QueueConfig) []byte {
 	b, err := json.Marshal(c)

@@ -49,7 +49,7 @@ func (q *Queue) refusals() (all []surgetank.Refusal) {
 }
 
 // acceptRate refuses messages above accept.rate. n counts the messages that the caller wants to
-// store together, and more of them than accept.burst are never stored together.
+// store together. If n is more than accept.burst, they are always refused.
 func (q *Queue) acceptRate(n int64) error {
 	a := &q.config.Accept
 	if a.Rate <= 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Survivor is a message that is still needed and has its record, or a dead-letter note, in a part
-// of the log that is to be freed.
+// Survivor is a message that is still needed and whose record, or a dead-letter note of it, is in a
+// part of the log that is to be freed.
 type Survivor struct {
 	Queue, Seq uint64
 	Ref        Ref
@@ -108,7 +108,7 @@ func (c *Relocate) run(m *Machine) bool {
 		var position int
 		r.Time = first.Time.UnixNano()
 		if first.Message.Delay > 0 {
-			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers; the queue's own state has the time it waits for
+			r.NotBefore = r.Time + int64(first.Message.Delay) // for readers of the log; the queue's own state has the time for which the message waits
 		}
 		m.out.Entry, position = appendMessage(m.out.Entry, r, first.Message, first.Deaths)
 		r.Ref = makeRef(m.entry, position)

@@ -13,9 +13,9 @@ import (
 // Loss is a run of entries that a repair lost. The state remembers it for good.
 type Loss struct {
 	First, Last uint64 // numbers of entries
-	Tail        bool   // the run is the end of the log; its length is unknown, and Last stands for all of it
+	Tail        bool   // the run is the end of the log; its length is unknown, and Last is only a stand-in
 	Known       bool   // a snapshot has the facts: only bodies are lost
-	Time        int64  // of the repair, in nanoseconds since 1970
+	Time        int64  // time of the repair, in nanoseconds since 1970
 }
 
 const (
@@ -61,19 +61,19 @@ const (
 	// oldest to its newest message.
 	tailSeqs = 1 << 20
 	maxSkip  = 1 << 26
-	// maxJump is how far a queue's sequence numbers may rise from one fact to the next and still be
-	// believed.
+	// maxJump is how far a queue's sequence numbers may rise from one fact to the next. A larger
+	// jump is treated as a contradiction.
 	maxJump = 1 << 30
 )
 
-// Repair replays, for the repair command, a log that lost entries. A machine otherwise rejects
-// facts that contradict its state. Here the facts are known to be incomplete: Repair adapts each
-// fact, and counts the facts that cannot be adapted. It assumes nothing that a later fact does not
-// state. Use it between New (or Restore) and Recovered:
+// Repair replays, for the repair command, a log that lost entries. Without Repair, a machine does
+// not accept facts that contradict its state. Here the facts are known to be incomplete: Repair
+// adapts each fact, and counts the facts that cannot be adapted. It assumes only what a later fact
+// states. Use Repair between New (or Restore) and Recovered:
 //
 //	a fact about                             | treatment
 //	-----------------------------------------+---------------------------------------------------------------------
-//	a message later than the next one        | accepted; those between were in a lost entry and are missing
+//	a message later than the next one        | accepted; the messages between were in a lost entry and are missing
 //	settling, returning or transferring a    | left out. A settled message is not missing any more. A transferred
 //	message that was never seen              | message makes its copy missing, too
 //	writing an unseen message again          | accepted: only live messages are written again
@@ -93,12 +93,12 @@ type Repair struct {
 
 // RepairReport lists the losses of a repair.
 type RepairReport struct {
-	Losses []Loss // of this repair
+	Losses []Loss // losses that this repair found
 	Queues []QueueLoss
 	// Unknown counts facts that settle, return or move messages that were never seen. Most of these
 	// messages were stored in a lost entry.
 	Unknown int
-	// Contradictions counts facts that fit nothing and were left out.
+	// Contradictions counts facts that could not be adapted to the state and were left out.
 	Contradictions int
 	// Settled counts messages of an older snapshot that must have been settled, because the log was
 	// trimmed past them.
@@ -127,14 +127,14 @@ type QueueLoss struct {
 	Histories int
 }
 
-// StartRepair starts the replay of a log for repair. now is the time of the repair. A time before
-// the newest one that the machine has seen is replaced by that.
+// StartRepair starts the replay of a log for repair. now is the time of the repair. If now is
+// before the newest time that the machine has seen, the newest time is used.
 func (m *Machine) StartRepair(now int64) *Repair {
 	m.recovering = true
 	return &Repair{m: m, now: max(m.now, now, 0), missing: map[uint64]seqset.Set{}, known: map[uint64]uint64{}, made: map[uint64]bool{}}
 }
 
-// Gap reports lost entries after those replayed so far.
+// Gap reports that entries are lost after the entries replayed so far.
 func (s *Repair) Gap(first, last uint64) {
 	if n := len(s.gaps); n > 0 && s.gaps[n-1].Last+1 == first && !s.gaps[n-1].Known {
 		s.gaps[n-1].Last = last
@@ -225,7 +225,7 @@ func (s *Repair) fit(r *Record) bool {
 			return false
 		}
 	case kindClosed:
-		return false // after a repair every message may have been delivered before
+		return false // after a repair, every message counts as possibly delivered before
 	case kindQueueSet:
 		if r.Queue == 0 {
 			s.report.Contradictions++
@@ -236,8 +236,8 @@ func (s *Repair) fit(r *Record) bool {
 	return true
 }
 
-// purged removes the purged messages from the missing ones. A purge also states the queue's next
-// number, and which messages were leased and stayed.
+// purged removes the purged messages from the missing messages. A purge also states the queue's
+// next number, and which messages were leased and stayed.
 func (s *Repair) purged(q *Queue, r *Record) {
 	if s.reaches(q, r.Below-1); q.nextSeq == r.Below {
 		s.known[q.id] = s.lost
@@ -252,8 +252,8 @@ func live(q *Queue, seq uint64) bool {
 	return x != nil && x.live()
 }
 
-// seen tells whether a message that a fact settles exists. If not, it was in a lost entry, and is
-// not missing any more.
+// seen tells whether a message that a fact settles exists. If it does not exist, it was stored in a
+// lost entry, and is not missing any more because it is settled.
 func (s *Repair) seen(id uint64, q *Queue, seq uint64) bool {
 	if q != nil && live(q, seq) {
 		return true
@@ -263,7 +263,7 @@ func (s *Repair) seen(id uint64, q *Queue, seq uint64) bool {
 	return false
 }
 
-// forget removes a message from the missing ones.
+// forget removes a message from the missing messages.
 func (s *Repair) forget(id uint64, q *Queue, seq uint64) {
 	if q != nil {
 		s.reaches(q, seq)
@@ -273,7 +273,7 @@ func (s *Repair) forget(id uint64, q *Queue, seq uint64) {
 	s.missing[id] = x
 }
 
-// reaches records that a queue contained a message. Unknown numbers up to it were stored in lost
+// reaches records that a queue contained message seq. Unknown numbers up to seq were stored in lost
 // entries and are missing. Whether the queue had later messages is not known.
 func (s *Repair) reaches(q *Queue, seq uint64) {
 	switch {
@@ -288,8 +288,8 @@ func (s *Repair) reaches(q *Queue, seq uint64) {
 	}
 }
 
-// next records that a queue gets message seq now, and that unknown numbers before it are missing.
-// It returns false if that contradicts the state.
+// next records that message seq is stored in a queue now, and that unknown numbers before seq are
+// missing. It returns false if this contradicts the state.
 func (s *Repair) next(q *Queue, seq uint64) bool {
 	if seq < q.nextSeq || seq-q.nextSeq > maxJump {
 		s.report.Contradictions++
@@ -356,8 +356,8 @@ func (s *Repair) movedUnseen(r *Record, t *Target) {
 	q.place(t.Seq, added, r.NotBefore, r.Time)
 }
 
-// fitTransfer tells whether a transferred message exists in the queue that it leaves. If not, its
-// copy is missing.
+// fitTransfer tells whether a transferred message exists in the queue that it leaves. If it does
+// not exist, its copy in the new queue is missing.
 func (s *Repair) fitTransfer(r *Record) bool {
 	from := s.m.byID[r.Queue]
 	if from != nil && s.made[r.Queue] && r.Name != "" && s.m.byName[r.Name] == nil {
@@ -377,9 +377,9 @@ func (s *Repair) fitTransfer(r *Record) bool {
 	return there
 }
 
-// fitCoalesced adapts the fact that one message stands for another. If the fact's message was never
-// seen, it is not missing any more. If the message that stands for it was never seen, only the
-// removal remains.
+// fitCoalesced adapts the fact that one message stands for another, which is removed. If the
+// removed message was never seen, it is not missing any more. If the message that stands for it was
+// never seen, only the removal is applied.
 func (s *Repair) fitCoalesced(r *Record) bool {
 	from, to := s.m.byID[r.Queue], s.m.byID[r.ToQueue]
 	there := len(r.Seqs) > 0 && s.seen(r.Queue, from, r.Seqs[0])
@@ -408,10 +408,10 @@ func (s *Repair) Body(entry uint64) {
 	s.gaps = append(s.gaps, Loss{First: entry, Last: entry, Known: true, Time: s.now})
 }
 
-// Finish ends the replay and returns the report. tail means that the last gap is the end of the log
-// and that its length is unknown. gone tells whether the log had been trimmed past an entry before
-// the damage. readable tells whether the log contains an entry. Recovered must follow. Without
-// losses Finish changes nothing.
+// Finish ends the replay and returns the report. If tail is true, the last gap is the end of the
+// log and its length is unknown. gone tells whether the log had been trimmed past an entry before
+// the damage. readable tells whether the log contains an entry. Call Recovered after Finish.
+// Without losses Finish changes nothing.
 func (s *Repair) Finish(tail bool, gone func(entry uint64) bool, readable func(entry uint64) bool) *RepairReport {
 	m := s.m
 	rep := &s.report
@@ -420,7 +420,7 @@ func (s *Repair) Finish(tail bool, gone func(entry uint64) bool, readable func(e
 	}
 	rep.Losses = s.gaps
 	for _, q := range m.sorted() {
-		if q.config.Transient { // the end of the broker deleted it
+		if q.config.Transient { // the queue was deleted when the broker ended
 			m.queueGone(q)
 			continue
 		}
@@ -439,14 +439,14 @@ func (s *Repair) Finish(tail bool, gone func(entry uint64) bool, readable func(e
 		}
 	}
 	if s.lost > 0 {
-		m.epoch += s.lost // each lost entry may have opened an epoch whose receipts must stay void
+		m.epoch += s.lost // each lost entry can have opened an epoch, whose receipts must stay void
 		m.nextQueue += min(s.lost, 1<<32) * seqsPerEntry
 	}
 	m.losses = append(m.losses, s.gaps...)
 	return rep
 }
 
-// bodies finds messages whose body, or a part of whose history, is lost.
+// bodies finds messages that lost their body or a part of their dead-letter history.
 func (s *Repair) bodies(q *Queue, l *QueueLoss, gone, readable func(entry uint64) bool) {
 	var settled []uint64
 	var lost seqset.Set

@@ -22,8 +22,9 @@ func (m *Machine) Replay(entry []byte) (EntryHeader, error) {
 	return h, err
 }
 
-// applyChecked rejects records that contradict the state. A log that passes its checksums and
-// contradicts itself was written by a defect. Guessing would make the damage worse.
+// applyChecked applies a record, or returns an error if the record contradicts the state. A log
+// that passes its checksums and contradicts itself was written by a defect. Guessing would make the
+// damage worse.
 func (m *Machine) applyChecked(r *Record) error {
 	bad := func(what string, id uint64) error {
 		return fmt.Errorf("record kind %d names %s %d, which does not exist: %w", r.Kind, what, id, errDecode)
@@ -80,7 +81,7 @@ func (m *Machine) applyChecked(r *Record) error {
 			return bad("queue", r.Queue)
 		}
 		if r.Kind == kindPurged || r.Kind == kindQueueGone {
-			break // it names no message that must exist; Seqs can be left over from another record
+			break // the record names no message that must exist; Seqs can be left over from another record
 		}
 		for _, seq := range r.Seqs {
 			if s := q.slots.get(seq); s == nil || !s.live() {
@@ -115,8 +116,9 @@ func twice(seqs []uint64) bool {
 	return false
 }
 
-// apply is the only function that changes durable state: live through emit, and at recovery. It
-// must not decide. Every value that depends on a rule or on the time is in the record.
+// apply is the only function that changes durable state. emit calls it for new records, and Replay
+// calls it at recovery. It must not decide: every value that depends on a rule or on the time is in
+// the record.
 func (m *Machine) apply(r *Record) {
 	rested := m.rested
 	m.rested = false
@@ -223,7 +225,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 	return s
 }
 
-// place puts a message that is in no line into its flow, or into the delayed messages until
+// place puts a message that is in no line into its flow, or among the delayed messages until
 // notBefore.
 func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	h := s.flow
@@ -261,7 +263,7 @@ func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 		}
 	case q.strict(h) && s.has(slotRedelivered):
 		// The group waits for the message, because order matters more than progress. A delay that
-		// its publisher asked for is not an attempt and blocks no message.
+		// the message's publisher asked for is different: it blocks no message.
 		q.waiting++
 		q.giveBack(h, seq, s)
 		q.backOff(h, seq, notBefore)
@@ -352,7 +354,7 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 	return true
 }
 
-// drop removes a message for good, and leaves its flow as it is.
+// drop removes a message for good. Its flow stays, even if the flow is idle now.
 func (q *Queue) drop(seq uint64, s *slot) {
 	if s.state() != slotLost {
 		q.m.extents.sub(s.ref(), int64(s.size)+messageCost)
@@ -396,7 +398,7 @@ func (q *Queue) returnedTo(r *Record) {
 	case r.Kind == kindFailed:
 		q.setFailure(seq, r.Detail)
 	case r.Attempts > uint32(s.attempts):
-		q.forgetFailure(seq) // this time there is no reason
+		q.forgetFailure(seq) // this record has no reason
 	}
 	s.attempts = uint16(min(r.Attempts, math.MaxUint16))
 	s.set(slotRedelivered)
@@ -405,7 +407,7 @@ func (q *Queue) returnedTo(r *Record) {
 
 // note is the part of a message's dead-letter history that is in memory.
 type note struct {
-	from   string // the queue that gave it up last
+	from   string // the queue that gave the message up last
 	reason reason
 	trail  *trail
 	refs   []Ref // transfers, newest first; empty after a moved record has the history itself
@@ -430,7 +432,7 @@ func (q *Queue) dropNotes(seq uint64, s *slot) {
 	delete(q.notes, seq)
 }
 
-// transfer moves a message to the end of another queue, or of its own.
+// transfer moves a message to the end of another queue, or to the end of its own queue.
 func (q *Queue) transfer(r *Record, to *Queue) {
 	seq := r.Seqs[0]
 	s := q.slots.edit(seq)
@@ -451,7 +453,7 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	if r.Reason == reasonRedriven {
 		t.set(slotRedelivered) // its newest event is still the one before
 		if n != nil {
-			n.trail = nil // a user sent it on its way again
+			n.trail = nil // a redrive clears the trail
 		}
 	} else {
 		if n == nil {
@@ -486,8 +488,8 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	}
 }
 
-// expires schedules the end of a message's TTL. It drops entries of settled messages when they
-// outnumber the others, so a long TTL costs no memory for settled messages.
+// expires schedules the end of a message's TTL. It drops the entries of settled messages when they
+// outnumber the other entries, so a long TTL costs no memory for settled messages.
 func (q *Queue) expires(at int64, seq uint64) {
 	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+1024 {
 		q.ttl.keep(func(x timed) bool {
@@ -518,8 +520,8 @@ func (q *Queue) moved(r *Record, seq uint64) {
 	}
 }
 
-// purge removes every message below a number except the named ones. The named ones are, or at
-// recovery were, leased.
+// purge removes every message below a number, except the named messages, which were leased at the
+// time of the purge.
 func (q *Queue) purge(r *Record) {
 	keep := make(map[uint64]bool, len(r.Seqs))
 	for _, seq := range r.Seqs {
@@ -586,8 +588,8 @@ func (m *Machine) Recovered(now int64) {
 	}
 }
 
-// rebuild creates flows, heaps and counts from the slots, in the order of seq. That is the order of
-// confirmation.
+// rebuild creates flows, heaps and counts from the slots, in the order of seq, which is the order
+// of confirmation.
 func (q *Queue) rebuild() {
 	due := q.due
 	q.due = nil
@@ -605,7 +607,7 @@ func (q *Queue) rebuild() {
 		if s.state() == slotLost {
 			q.damagedN++
 			q.leasedBytes += int64(s.size)
-			q.flows[s.flow].delayed++ // keeps the flow and its name
+			q.flows[s.flow].delayed++ // so that the flow and its name are kept
 			return true
 		}
 		s.moveTo(q.lineOf(s)) // before place, which would free the old line: later messages can still be in it

@@ -4,13 +4,14 @@ import (
 	"slices"
 )
 
-// A consumer is told whether a message may have been delivered before. After a crash every message
-// may have been, because the log does not contain leases. A clean stop logs one record (kindClosed)
-// that names the messages leased at that moment. All others were either returned, which is a record
-// of its own, or never handed out. So the next opening knows, at no cost for a waiting message.
+// A consumer is told whether a message was possibly delivered before. After a crash this is
+// possible for every message, because the log does not contain leases. A clean stop logs one record
+// (kindClosed) that names the messages leased at that moment. All other messages were either
+// returned, which is a record of its own, or never handed out. So the next opening knows which
+// messages were delivered, at no cost for a waiting message.
 
-// maxClosing is how many leases a clean stop records at most. If there are more, the next opening
-// treats every message as after a crash.
+// maxClosing is how many leases a clean stop records at most. If there are more leases, the next
+// opening treats every message as after a crash.
 const maxClosing = 1 << 18
 
 // CloseEpoch is the last command of a broker that stops cleanly. After it the machine hands nothing
@@ -42,8 +43,8 @@ func (m *Machine) close(r *Record) {
 	m.rested = true
 }
 
-// encodeFresh encodes the number of each queue below which messages may have been delivered before.
-// It returns nil if there is none.
+// encodeFresh encodes, for each queue, the number below which messages were possibly delivered
+// before. It returns nil if no queue has such a number.
 func (m *Machine) encodeFresh() []byte {
 	var queues []*Queue
 	for _, q := range m.order {
@@ -75,7 +76,7 @@ func (m *Machine) restoreFresh(d *decoder) {
 	}
 }
 
-// redelivered tells whether a message may have been delivered before.
+// redelivered tells whether a message was possibly delivered before.
 func (q *Queue) redelivered(seq uint64, s *slot) bool {
 	return s.has(slotRedelivered) || seq < q.freshFrom
 }

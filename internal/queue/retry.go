@@ -6,8 +6,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// retryFor returns the retry settings for a failure: retry.by_reason's rule with the longest
-// beginning of the reason, and retry for the members that the rule leaves out. Case does not count.
+// retryFor returns the retry settings for a failure: the rule of retry.by_reason with the longest
+// beginning of the reason. Members that the rule leaves out come from retry. Upper and lower case
+// are the same.
 func (q *Queue) retryFor(reason string) *surgetank.RetryConfig {
 	r := &q.config.Retry
 	if len(r.ByReason) == 0 || reason == "" {
@@ -33,7 +34,7 @@ func (q *Queue) retryFor(reason string) *surgetank.RetryConfig {
 	return &own
 }
 
-// set replaces a setting by one that is not zero.
+// set replaces a setting by another value if the other value is not zero.
 func set[T comparable](into *T, v T) {
 	var zero T
 	if v != zero {

@@ -11,8 +11,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// rig drives one machine as a broker would. Its log is a slice: entry n is log[n-1]. It belongs to
-// one test.
+// rig drives one machine as a broker would. Its log is a slice: entry n is log[n-1]. Each test has
+// its own rig.
 type rig struct {
 	tb     tb
 	limits Limits
@@ -21,7 +21,7 @@ type rig struct {
 	now    int64
 	log    [][]byte
 	snaps  []rigSnapshot
-	slow   bool // hand-outs do not leave by themselves
+	slow   bool // hand-outs do not leave the broker by themselves
 }
 
 // rigSnapshot is a finished snapshot and the last entry it covers.
@@ -77,8 +77,8 @@ func (r *rig) step(cmds ...Command) *Output {
 	return all
 }
 
-// advance moves the time, with a stop at each time when the machine has something to do. It passes
-// every turn's output to f.
+// advance moves the time, with a stop at each time when the machine has a timer due. It passes the
+// output of every turn to f.
 func (r *rig) advance(d time.Duration, f func(*Output)) {
 	r.tb.Helper()
 	until := r.now + int64(d)
@@ -99,7 +99,7 @@ func (r *rig) advance(d time.Duration, f func(*Output)) {
 // settleDown runs turns until the machine has nothing to do now.
 func (r *rig) settleDown(f func(*Output)) { r.advance(0, f) }
 
-// takeSnapshot takes a whole snapshot between two turns.
+// takeSnapshot makes a whole snapshot between two turns.
 func (r *rig) takeSnapshot(piece int) {
 	r.m.StartSnapshot(uint64(len(r.log)))
 	at := uint64(len(r.log))
@@ -144,7 +144,7 @@ func (r *rig) restored(s rigSnapshot) *Machine {
 	return m
 }
 
-// restoreBytes restores from memory, as the broker does from a file.
+// restoreBytes reads a snapshot from memory, as the broker does from a file.
 func restoreBytes(m *Machine, data []byte) (uint64, error) {
 	src := bytes.NewReader(data)
 	return m.Restore(src, func(n int) ([]byte, error) {

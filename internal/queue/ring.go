@@ -9,23 +9,24 @@ import (
 // section 4.2). The cost of a message is 1.
 //
 //	becomes ready ──▶ new ──▶ old ◀─┐        blocked: leaves its ring at once; returns to the tail of old
-//	                           └────┘        empty: keeps its place; when it is first in new, it goes
+//	                           └────┘        empty: keeps its position; when it is first in new, it moves
 //	                        turn is over            to the tail of old; when it is first in old, it is forgotten
 //
-// A group's turn has as many hand-outs as its weight. A group that is new to the level goes before
-// those that had a turn, so a quiet group does not wait for a round. An empty group stays for a
-// round. Otherwise a group that sends one message at a time would be new each time.
+// A group's turn has as many hand-outs as its weight. A group that is new to the level is served
+// before groups that had a turn, so a quiet group does not wait for a round. An empty group stays
+// for a round. Otherwise a group that sends one message at a time would be new each time.
 //
-// RFC 8290 serves old only if new is empty. Groups can be named without end here, so that rule
-// could starve old. After newRun hand-outs in a row from new, old has one.
+// RFC 8290 serves old only if new is empty. Here publishers can name new groups without end, so the
+// rule of RFC 8290 could starve old. After newRun hand-outs in a row from new, one hand-out is from
+// old.
 
 // newRun is how many hand-outs in a row new may have while old waits.
 const newRun = 8
 
-// level is the rings of one priority on one side.
+// level contains the two rings of one priority on one side (see side).
 type level struct {
 	new, old ring
-	live     int // how many flows in both may go
+	live     int // how many flows of the two rings can deliver
 	run      int // hand-outs from new since the last one from old
 }
 
@@ -48,7 +49,7 @@ func (r *ring) push(flows []flow, h uint32) {
 	flows[tail].after, head.place = h, int32(h)
 }
 
-// remove takes a flow out.
+// remove removes a flow from the ring.
 func (r *ring) remove(flows []flow, h uint32) {
 	f := &flows[h]
 	before, after := uint32(f.place), f.after
@@ -115,7 +116,7 @@ func (q *Queue) toOld(h uint32) {
 	l.old.push(q.flows, h)
 }
 
-// forgetTurn removes an empty flow from its ring, and frees it if it has no other state.
+// forgetTurn removes an empty flow from its ring, and frees the flow if it has no other state.
 func (q *Queue) forgetTurn(h uint32) {
 	q.leave(h)
 	q.flows[h].flags &^= flowSeen
@@ -123,8 +124,8 @@ func (q *Queue) forgetTurn(h uint32) {
 	q.idle(h)
 }
 
-// skipEmpty brings a flow that may go to the head of both rings, where there is one. The level has
-// one.
+// skipEmpty ends the turn of the empty flows at the head of each ring: a flow in new moves to old,
+// and a flow in old leaves its ring. At least one flow of the level must be able to deliver.
 func (q *Queue) skipEmpty(l *level) {
 	for l.new.n > 0 && q.flows[l.new.head].open == 0 {
 		q.toOld(l.new.head)
@@ -134,7 +135,7 @@ func (q *Queue) skipEmpty(l *level) {
 	}
 }
 
-// head returns the flow whose turn it is in a level. skipEmpty was called.
+// head returns the flow whose turn it is in a level. Call skipEmpty before head.
 func (l *level) head() uint32 {
 	if l.fromNew() {
 		return l.new.head

@@ -7,26 +7,26 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// A message enters a queue in three ways: a publisher sends it, another queue dead-letters it, a
-// redrive moves it. Each respects the limits of the queue (max_messages, max_bytes):
+// A message enters a queue in three ways: a publisher sends it, another queue dead-letters it, or a
+// redrive moves it. Each way respects the limits of the queue (max_messages, max_bytes):
 //
 //	source       | overflow: reject                          | drop_oldest, dead_letter
 //	-------------+-------------------------------------------+----------------------------------------------
-//	publish      | is rejected                               | the oldest make room; rejected if the oldest
-//	             |                                           | cannot be dead-lettered
-//	dead letter  | stays in its queue, and is tried again    | the oldest make room
+//	publish      | is refused                                | the oldest messages make room; refused if the
+//	             |                                           | oldest message cannot be dead-lettered
+//	dead letter  | stays in its queue, and is tried again    | the oldest messages make room
 //	redrive      | stays in its queue                        | stays in its queue
 //
-// A message that stays because its dead-letter queue is full is late, and never lost. If a consumer
-// gave it up, it returns to its line with the retry back-off. If its TTL passed, it keeps its
-// position and can still be delivered.
+// A message that stays because its dead-letter queue is full is not lost. If a consumer rejected
+// the message or its last attempt failed, it returns to its line with the retry back-off. If its
+// TTL passed, it keeps its position and can still be delivered.
 
 // fullRetry is the shortest time before a message is given up again after its dead-letter queue was
 // full.
 const fullRetry = time.Second
 
-// fits tells whether one more message of a size is within the queue's limits. It first lets a
-// waiting consumer make room.
+// fits tells whether one more message of this size is within the queue's limits. It first serves a
+// waiting consumer, because a hand-out can make room.
 func (q *Queue) fits(size int64) bool {
 	if !q.over(1, size) {
 		return true
@@ -37,7 +37,7 @@ func (q *Queue) fits(size int64) bool {
 	return !q.over(1, size)
 }
 
-// accepts tells whether the queue accepts a dead letter of a size.
+// accepts tells whether the queue accepts a dead letter of this size.
 func (q *Queue) accepts(size int64) bool {
 	return q.config.Overflow != surgetank.OverflowReject || q.fits(size)
 }
@@ -45,7 +45,7 @@ func (q *Queue) accepts(size int64) bool {
 // sheds tells whether the queue can make room by giving up its oldest message.
 func (q *Queue) sheds() bool {
 	if q.config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.name {
-		return true // it drops the message
+		return true // the queue drops its oldest message
 	}
 	dead := q.m.byName[q.deadLetter()]
 	oldest := q.oldest()
@@ -64,8 +64,8 @@ func (q *Queue) oldest() (oldest uint64) {
 	return oldest
 }
 
-// makeRoom brings a queue under its limits in the same turn that accepted a message, so that no one
-// sees it above them. It first hands out messages that waiting consumers can take.
+// makeRoom brings a queue under its limits in the turn that accepted a message, so that no one sees
+// the queue above its limits. It first hands out messages to waiting consumers.
 func (q *Queue) makeRoom() {
 	if q.config.Overflow != surgetank.OverflowReject && q.over(0, 0) {
 		q.dispatch()
@@ -101,8 +101,8 @@ func (m *Machine) putBack(q *Queue, seq uint64, attempts int) {
 	}
 }
 
-// overdue keeps an expired message in line because its dead-letter queue is full. at is when its
-// TTL passed.
+// overdue keeps an expired message in line because its dead-letter queue is full. at is the time
+// when the message's TTL passed.
 func (q *Queue) overdue(seq uint64, at int64) {
 	q.lapse(seq, at)
 	q.retryExpiry(seq)
@@ -128,7 +128,7 @@ func (q *Queue) unlapse(seq uint64) {
 func (q *Queue) lapse(seq uint64, at int64) {
 	s := q.slots.edit(seq)
 	if s.marked(slotExpired) {
-		return // at is the time of a retry
+		return // at is the time of a retry, not of the expiry
 	}
 	s.mark(slotExpired)
 	if q.lapsed == nil {

@@ -6,24 +6,24 @@ import (
 	"slices"
 )
 
-// sched chooses the next group in a queue with group.fair or level.fresh_share. A queue without
-// both has none and uses queue.ready alone. All of it is volatile.
+// sched chooses the next group in a queue with group.fair or level.fresh_share. Other queues have
+// no sched and use queue.ready alone. All state of a sched is volatile.
 //
 //	            group.fair: rings (ring.go)             otherwise: heaps (ready.go)
 //	backlog     one pair of rings for each priority     one heap
 //	fresh       one pair of rings for each priority     one heap
 //
 // Without level.fresh_share every group is in the backlog. Changes of groups are collected, and
-// dispatch brings them into the rings and heaps together. So a group's place does not depend on the
-// order of commands in a turn.
+// dispatch applies them to the rings and heaps together. So a group's position does not depend on
+// the order of commands in a turn.
 type sched struct {
 	fair    bool
 	sides   [2]side
-	live    int      // how many flows may go
+	live    int      // how many flows can deliver
 	linked  int      // how many flows are in a ring or heap
-	changed []uint32 // flows whose place may have changed; they have flowChanged
+	changed []uint32 // flows whose position can have changed; they have flowChanged
 	joins   []joining
-	credit  int64 // of fresh messages, in millionths of a hand-out
+	credit  int64 // credit of fresh messages, in millionths of a hand-out
 }
 
 const (
@@ -33,11 +33,11 @@ const (
 	wholeShare = 1_000_000 // a credit of one hand-out
 )
 
-// side is the groups of the backlog, or the groups with a fresh front message.
+// side contains the groups of the backlog, or the groups with a fresh front message.
 type side struct {
-	heap   readyHeap // an unfair queue's
-	levels []level   // a fair queue's, by priority
-	inUse  [4]uint64 // bit p: levels[p] has a group that may go
+	heap   readyHeap // the groups of a queue without group.fair
+	levels []level   // the groups of a queue with group.fair, by priority
+	inUse  [4]uint64 // bit p: levels[p] has a group that can deliver
 }
 
 // joining is a flow that joins a ring or heap, with its front message.
@@ -49,9 +49,9 @@ type joining struct {
 // Flags of a flow. The ring flags mean something only while the flow is in a ring or heap.
 const (
 	flowChanged = 1 << iota // in sched.changed
-	flowFresh               // on the fresh side
-	flowOld                 // in the old ring
-	flowSeen                // it was in the new ring, and is in the old one from now on
+	flowFresh               // the flow is on the fresh side
+	flowOld                 // the flow is in the old ring
+	flowSeen                // the flow was in the new ring, and is in the old ring from now on
 )
 
 // reorder builds the order of the groups anew, after a change of the settings that define it.
@@ -69,7 +69,7 @@ func (q *Queue) reorder() {
 	q.touchAll()
 }
 
-// anyReady tells whether a group may go.
+// anyReady tells whether the queue has a group that can deliver now.
 func (q *Queue) anyReady() bool {
 	if q.sched != nil {
 		return q.sched.live > 0
@@ -77,8 +77,8 @@ func (q *Queue) anyReady() bool {
 	return len(q.ready) > 0
 }
 
-// noteChange is the part of touch for queues with a sched. was tells whether the flow could go
-// before.
+// noteChange is the part of touch for queues with a sched. was tells whether the flow could deliver
+// before the change.
 func (q *Queue) noteChange(h uint32, was bool) {
 	s, f := q.sched, &q.flows[h]
 	can, linked := f.open > 0, f.place >= 0
@@ -95,7 +95,7 @@ func (q *Queue) noteChange(h uint32, was bool) {
 	switch {
 	case f.flags&flowChanged != 0:
 	case linked && can && q.frontOf(h) == f.front,
-		linked && s.fair && f.waiting == 0, // it keeps its place (see ring.go)
+		linked && s.fair && f.waiting == 0, // an empty flow keeps its position (see ring.go)
 		!linked && !can && (f.flags&flowSeen == 0 || f.waiting > 0):
 	default:
 		f.flags |= flowChanged
@@ -103,7 +103,7 @@ func (q *Queue) noteChange(h uint32, was bool) {
 	}
 }
 
-// count adds n to the number of flows that may go in f's level.
+// count adds n to the number of flows in f's level that can deliver.
 func (s *sched) count(f *flow, n int) {
 	d := &s.sides[f.side()]
 	l := &d.levels[f.priority]
@@ -122,8 +122,8 @@ func (f *flow) side() int {
 	return backlog
 }
 
-// moveChanged brings the changed flows of a queue with a sched to their places. First the blocked
-// flows leave. Then the flows that may go join, in the order of their front messages.
+// moveChanged moves the changed flows of a queue with a sched to their new positions. First the
+// blocked flows leave. Then the flows that can deliver join, in the order of their front messages.
 func (q *Queue) moveChanged() {
 	s := q.sched
 	if len(s.changed) == 0 {
@@ -177,7 +177,7 @@ func (q *Queue) moveChanged() {
 // keptJoins is how many elements sched keeps for the next turn.
 const keptJoins = 1 << 14
 
-// join puts a flow that may go into the heap or ring of its front message.
+// join puts a flow that can deliver into the heap or ring of its front message.
 func (q *Queue) join(h uint32, front uint64) {
 	s, f := q.sched, &q.flows[h]
 	slot := q.slots.get(front)
@@ -209,7 +209,7 @@ func (q *Queue) join(h uint32, front uint64) {
 	s.count(f, 1)
 }
 
-// leave takes a flow out of its heap or ring. It keeps its deficit.
+// leave removes a flow from its heap or ring. The flow keeps its deficit.
 func (q *Queue) leave(h uint32) {
 	s, f := q.sched, &q.flows[h]
 	s.linked--
@@ -229,7 +229,7 @@ func (q *Queue) leave(h uint32) {
 	}
 }
 
-// next returns the flow whose turn it is. One may go.
+// next returns the flow whose turn it is. At least one flow must be able to deliver.
 //
 //	level.fresh_share | priority_step | the choice
 //	------------------+---------------+------------------------------------------------------------
@@ -237,16 +237,16 @@ func (q *Queue) leave(h uint32) {
 //	off               | on            | the smallest confirm time − priority × step
 //	on                | off           | the highest priority; in it, fresh messages with a credit,
 //	                  |               | otherwise the backlog
-//	on                | on            | with a credit: as above among fresh messages; otherwise as
-//	                  |               | above among all
+//	on                | on            | the smallest confirm time − priority × step, with a credit
+//	                  |               | among fresh messages, otherwise among all
 //
-// The credit grows by the share with each hand-out. A credit that fresh messages cannot use does
-// not grow above one hand-out, and the backlog uses the turn.
+// The credit grows by the share with each hand-out. If no fresh message can use the credit, the
+// credit does not grow above one hand-out, and the backlog uses the turn.
 func (q *Queue) next() uint32 {
 	if q.sched == nil {
 		return q.ready[0]
 	}
-	q.moveChanged() // another queue's dispatch can call it, for the members of a pool
+	q.moveChanged() // needed here because another queue's dispatch can call next, for the members of a pool
 	s := q.sched
 	if q.config.Level.FreshShare > 0 {
 		q.retireStale()
@@ -278,14 +278,14 @@ func (q *Queue) next() uint32 {
 	return s.sides[side].levels[a.priority].serve()
 }
 
-// candidate is the best place of a side. key is set only with priority_step.
+// candidate is the best level or flow of a side. key is set only with priority_step.
 type candidate struct {
 	ok       bool
 	priority uint8
 	key      int64
 }
 
-// best returns the level (fair) or flow (otherwise) of a side that goes first.
+// best returns the level (with group.fair) or the flow (without) that is served first on a side.
 func (q *Queue) best(side int) (c candidate) {
 	d := &q.sched.sides[side]
 	if !q.sched.fair {
@@ -309,7 +309,7 @@ func (q *Queue) best(side int) (c candidate) {
 	return c
 }
 
-// descending yields the priorities that have a flow that may go, highest first.
+// descending yields the priorities that have a flow that can deliver, highest first.
 func (d *side) descending(yield func(uint8) bool) {
 	for w := len(d.inUse) - 1; w >= 0; w-- {
 		for x := d.inUse[w]; x != 0; {
@@ -332,8 +332,8 @@ func (q *Queue) agedKey(time uint32, priority uint8) int64 {
 	return int64(time)*1e9 - int64(priority)*step
 }
 
-// dropEmpty removes the empty flows of all rings when no flow may go: they have no one to overtake.
-// It returns false if some are left for the next turn.
+// dropEmpty removes the empty flows of all rings. Call it when no flow can deliver, because then
+// the order of empty flows has no effect. It returns false if some are left for the next turn.
 func (q *Queue) dropEmpty() bool {
 	s := q.sched
 	if s.live > 0 || s.linked == 0 {

@@ -25,9 +25,9 @@ var orders = []struct {
 	{"ring-fresh", surgetank.QueueConfig{MaxPriority: 3, Level: surgetank.LevelConfig{FreshShare: 0.2}, Group: surgetank.GroupConfig{Fair: true}}},
 }
 
-// BenchmarkHandOut measures one hand-out, with its ack, in a queue where many groups may go. Each
-// group has three messages. It also reports the memory of a group, with its name of 8 to 10 bytes
-// and its messages.
+// BenchmarkHandOut measures one hand-out, with its ack, in a queue where many groups can deliver.
+// Each group has three messages. The benchmark also reports the memory of a group, with its name of
+// 8 to 10 bytes and its messages.
 //
 //	go test ./internal/queue -run - -bench HandOut -benchtime 1000000x
 func BenchmarkHandOut(b *testing.B) {
@@ -105,7 +105,7 @@ func BenchmarkOrders(b *testing.B) {
 	}
 }
 
-// names are those of 1000 groups.
+// names are the names of 1000 groups.
 var names = func() []string {
 	list := make([]string, 1000)
 	for i := range list {

@@ -2,8 +2,8 @@ package queue
 
 import "github.com/surgetank/surgetank"
 
-// checkPlace checks that a flow of a queue with a sched is in the ring or heap in which it belongs.
-// It holds between two turns.
+// checkPlace checks that a flow of a queue with a sched is in the right ring or heap. Call it
+// between two turns.
 func checkPlace(bad func(string, ...any), q *Queue, h uint32) {
 	s, f := q.sched, &q.flows[h]
 	if s == nil {
@@ -14,7 +14,7 @@ func checkPlace(bad func(string, ...any), q *Queue, h uint32) {
 		bad("queue %s: flow %q may go: %v, and %d are open", q.name, f.name, can, f.open)
 	}
 	if f.flags&flowChanged != 0 {
-		return // dispatch looks at it in the next turn
+		return // the next turn's dispatch looks at this flow
 	}
 	if can != (f.place >= 0) && !(s.fair && f.waiting == 0) {
 		bad("queue %s: flow %q may go: %v, its place is %d", q.name, f.name, can, f.place)

@@ -43,9 +43,9 @@ func (r *rig) order(queue string, n int) (groups []string) {
 	return groups
 }
 
-// TestQuietGroupsWait counts how many hand-outs of others come before a message of a quiet group.
-// The count does not depend on the backlog of a noisy group: neither for a group that is new, nor
-// for one that had its turn.
+// TestQuietGroupsWait counts how many hand-outs of other groups come before a message of a quiet
+// group. The count must not depend on the backlog of a noisy group. This holds for a quiet group
+// that is new and for a quiet group that had its turn.
 func TestQuietGroupsWait(t *testing.T) {
 	most := 1_000_000
 	if testing.Short() {
@@ -78,8 +78,8 @@ func TestQuietGroupsWait(t *testing.T) {
 	}
 }
 
-// TestNewGroupsStarveNoGroup: groups that have one message each come without end. A group that had
-// its turn before gets one of nine hand-outs.
+// TestNewGroupsStarveNoGroup: new groups with one message each arrive without end. A group that had
+// its turn before has one of nine hand-outs.
 func TestNewGroupsStarveNoGroup(t *testing.T) {
 	r := newRig(t, Limits{}, 1)
 	r.step(&Declare{Name: "q", Config: surgetank.QueueConfig{Group: surgetank.GroupConfig{Fair: true}}})
@@ -101,8 +101,8 @@ func TestNewGroupsStarveNoGroup(t *testing.T) {
 	}
 }
 
-// TestEmptyGroupsLeave: when no group may go, empty groups are forgotten, as many in one turn as
-// the limit allows.
+// TestEmptyGroupsLeave: when no group can deliver, empty groups are forgotten, as many in one turn
+// as the limit allows.
 func TestEmptyGroupsLeave(t *testing.T) {
 	r := newRig(t, Limits{TurnHandout: 1 << 20, TurnBytes: 1 << 30}, 1)
 	r.step(&Declare{Name: "q", Config: surgetank.QueueConfig{Group: surgetank.GroupConfig{Fair: true}}})
@@ -129,7 +129,7 @@ func TestWeightsTouchNamedGroups(t *testing.T) {
 		r.publishMany("q", g, 2)
 	}
 	q := r.m.byName["q"]
-	for h := range q.flows { // a touch would correct this
+	for h := range q.flows { // a call of touch would correct the wrong value
 		q.ready_ += 1000
 		q.flows[h].open += 1000
 	}
@@ -146,8 +146,8 @@ func TestWeightsTouchNamedGroups(t *testing.T) {
 	}
 }
 
-// TestLineAgesInParts: a backlog without groups that was there before level.fresh_share moves to
-// the backlog's line in several turns.
+// TestLineAgesInParts: a backlog without groups that existed before level.fresh_share was set moves
+// to the backlog's line in several turns.
 func TestLineAgesInParts(t *testing.T) {
 	r := newRig(t, Limits{TurnTimers: 100}, 1)
 	r.step(&Declare{Name: "q"})

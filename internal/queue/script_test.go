@@ -91,7 +91,7 @@ func (s *script) run(text string) string {
 			s.command(line)
 			check(s.t, s.m)
 			if live, again := dump(s.m, s.now), dump(s.replayed(len(s.log)), s.now); live != again {
-				s.t.Errorf("after %q: replaying gives another state:\n%s", line, cmp.Diff(live, again))
+				s.t.Errorf("after %q: replay results in another state:\n%s", line, cmp.Diff(live, again))
 			}
 		}
 		result.WriteString(line)
@@ -223,7 +223,7 @@ func (s *script) settlements(a *arguments) (items []surgetank.Settlement) {
 	return items
 }
 
-// receipt returns the newest receipt of a message, or with #N its N-th.
+// receipt returns the newest receipt of a message, or with #N the message's N-th receipt.
 func (s *script) receipt(word string) surgetank.Receipt {
 	name, nth, ok := strings.Cut(word, "#")
 	all := s.receipts[name]

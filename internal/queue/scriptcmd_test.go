@@ -67,7 +67,7 @@ func (s *script) command(line string) {
 		s.advanceBy(a.words[1])
 	case "snapshot":
 		s.takeSnapshot(64)
-	case "close": // a restart follows
+	case "close": // the script's next command must be a restart
 		before := len(s.log)
 		s.output(s.step(&CloseEpoch{}), before)
 	case "restart":
@@ -191,7 +191,7 @@ func (s *script) admin(a arguments) {
 	case "drop":
 		c := &DropDamaged{Name: name}
 		s.turn(c, func() { answer(c.Err, "%d dropped", c.Dropped) })
-	case "unreadable": // a message that was handed out; with "waiting", one that was not
+	case "unreadable": // a message that was handed out; with "waiting", a message that was not handed out
 		c := &Quarantine{ID: surgetank.MessageID{Queue: s.m.byName[name].id, Seq: uint64(a.number("seq"))}, What: a.vals["what"], Retry: a.duration("retry")}
 		if !a.has("waiting") {
 			c.Lease = s.receipt(fmt.Sprintf("%s/%d", name, c.ID.Seq)).Lease

@@ -12,7 +12,7 @@ import (
 type Settle struct {
 	Items   []surgetank.Settlement
 	Results []error // as long as Items
-	At      int64   // when the items arrived in the broker; 0: now
+	At      int64   // when the items arrived at the broker; 0: now
 
 	next int
 }
@@ -56,7 +56,7 @@ func (m *Machine) settleRun(items []surgetank.Settlement, results []error, at in
 	return n
 }
 
-// leaseOf returns the queue of a receipt. It fails if the lease has ended.
+// leaseOf returns the queue of a receipt's lease. It fails if the lease has ended.
 func (m *Machine) leaseOf(s *surgetank.Settlement) (*Queue, error) {
 	id := s.Receipt.ID
 	if q := m.byID[id.Queue]; q != nil && s.Receipt.Epoch == m.epoch && s.Receipt.Incarnation == m.incarnation() {
@@ -143,7 +143,8 @@ func (c *Transact) run(m *Machine) bool {
 	return true
 }
 
-// check rejects a transaction if any part would be rejected. Nothing has been done then.
+// check refuses a transaction if any part of it would be refused. A refused transaction has changed
+// nothing.
 func (c *Transact) check(m *Machine) error {
 	type room struct{ messages, bytes int64 }
 	size, needs := int64(0), map[*Queue]room{}

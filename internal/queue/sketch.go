@@ -2,18 +2,19 @@ package queue
 
 import "slices"
 
-// sketch estimates how often each group of a queue has deliveries, in bounded memory. It is the
+// sketch estimates the delivery rate of each group of a queue, in bounded memory. It is the
 // space-saving algorithm (Metwally, Agrawal, El Abbadi: Efficient Computation of Frequent and Top-k
 // Elements in Data Streams, ICDT 2005). Counts are halved every minute, so that they become rates.
-// Waiting and in-flight messages need no sketch: flows have exact counts.
+// Waiting and in-flight messages need no sketch, because flows count them exactly.
 type sketch struct {
 	entries []counted
-	index   map[string]uint8 // of entries, by group
-	began   int64            // of the present minute; 0: no group was counted
+	index   map[string]uint8 // each group's index in entries
+	began   int64            // start of the present minute; 0: no group was counted
 	earlier float64          // seconds of the earlier minutes, halved as counts are
 }
 
-// counted is a group's count. over is the part that may belong to groups that it replaced.
+// counted is a group's count. over is the part of the count that possibly belongs to groups that
+// this group replaced.
 type counted struct {
 	group       string
 	count, over float64
@@ -22,11 +23,11 @@ type counted struct {
 const (
 	sketchSize   = 256
 	sketchMinute = 60e9
-	sampledOneIn = 8 // of the deliveries of a busy queue
+	sampledOneIn = 8 // in a busy queue, one in this many deliveries is counted
 )
 
-// sample counts a delivery of a flow. In a busy queue it counts one in eight, chosen by a hash of
-// the number.
+// sample counts a delivery of a flow. In a busy queue it counts one delivery in eight, chosen by a
+// hash of the message's number.
 func (q *Queue) sample(h uint32, seq uint64) {
 	n := 1.0
 	if q.meter.busy {
@@ -88,7 +89,7 @@ func (s *sketch) decay(now int64) {
 	}
 }
 
-// rate returns a group's deliveries a second, or 0 if the sketch does not have the group.
+// rate returns a group's deliveries per second, or 0 if the sketch does not contain the group.
 func (s *sketch) rate(group string, now int64) float64 {
 	i, ok := s.index[group]
 	if !ok {

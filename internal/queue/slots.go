@@ -8,7 +8,7 @@ const (
 	slotWaiting                  // in its flow's list or its heap of returned messages
 	slotDelayed                  // in the queue's delayed heap; in no flow's list
 	slotLeased                   // handed out; in no list
-	slotDead                     // settled in the middle of a list, which will remove and free it
+	slotDead                     // settled in the middle of a list; the slot is freed when it reaches the list's front
 	slotHeld                     // cannot be read; in no list, and counts in its group (damage.go)
 	slotLost                     // its body is lost for good; in no list, and blocks no message (damage.go)
 	slotBehind                   // without a group, and follows a message with its coalescing key; in no list (coalesce.go)
@@ -21,11 +21,11 @@ type slotFact uint8
 type slotMark uint8
 
 const (
-	slotRedelivered slotFact = 1 << 0 // it was handed out before
-	slotExpired     slotMark = 1 << 1 // its TTL passed while it was leased, held, or its dead-letter queue full
+	slotRedelivered slotFact = 1 << 0 // the message was handed out before
+	slotExpired     slotMark = 1 << 1 // the TTL passed while the message was leased or held, or its dead-letter queue was full
 	slotNoted       slotFact = 1 << 2 // queue.notes has its dead-letter note
 	slotInHeap      slotMark = 1 << 3 // in the flow's heap of returned messages, not in its list
-	slotLate        slotFact = 1 << 4 // its publisher asked for a delay: its time is the end of the delay
+	slotLate        slotFact = 1 << 4 // the publisher asked for a delay: slot.time is the end of the delay
 )
 
 // slot is the machine's memory of a waiting message: 28 bytes, no pointers. So a backlog adds
@@ -36,8 +36,8 @@ type slot struct {
 	slotVolatile
 }
 
-// slotDurable is the durable part of a slot. Of bits, the facts are durable, and the states dead
-// and lost are. The methods to, mark and unmark change only the volatile bits.
+// slotDurable is the durable part of a slot. In bits, only the facts and the states dead and lost
+// are durable. The methods to, mark and unmark change only the volatile bits.
 type slotDurable struct {
 	refLo, refHi uint32
 	size         uint32 // bytes of the body
@@ -48,7 +48,7 @@ type slotDurable struct {
 	bits         uint8 // the state in the low 3 bits, flags above
 }
 
-// slotVolatile is the slot's part of a flow's list.
+// slotVolatile is the slot's link in a flow's list.
 type slotVolatile struct {
 	next uint32 // distance to the next message of the flow's list; 0: last; farNext: see queue.far
 }
@@ -63,8 +63,8 @@ func (s *slot) setRef(r Ref)     { s.refLo, s.refHi = uint32(r), uint32(r>>32) }
 func (s *slot) state() slotState { return slotState(s.bits & 7) }
 func (s *slot) nanos() int64     { return (int64(s.time) + slotEpoch) * 1e9 }
 
-// moveTo changes the line of a message without a group: fresh or old. Its group and priority, which
-// are the durable part of the handle, stay the same.
+// moveTo changes the line of a message without a group, between the fresh line and the backlog
+// line. The message's group and priority, which are the durable part of the handle, stay the same.
 func (s *slot) moveTo(flow uint32) { s.flow = flow }
 func (s *slot) live() bool         { st := s.state(); return st != slotFree && st != slotDead }
 func (s *slot) setTime(now int64)  { s.time = uint32(max(0, now/1e9-slotEpoch)) }
@@ -96,7 +96,7 @@ type slots struct {
 	chunks []chunk
 	first  uint64    // index of chunks[0]: its lowest seq / chunkSlots
 	lead   int       // chunks[:lead] are known to be empty
-	snap   *snapshot // the snapshot under way, which is called before a chunk changes
+	snap   *snapshot // the snapshot under way; its method before is called before a chunk changes
 
 	keysDurable
 }
@@ -128,8 +128,8 @@ func (t *slots) edit(seq uint64) *slot {
 	return &c.slots[seq%chunkSlots]
 }
 
-// add creates the slot of a seq that is free. New messages come in ascending order, those of a
-// snapshot in any order.
+// add creates the slot of seq, which must be free. New messages are added in ascending order,
+// messages of a snapshot in any order.
 func (t *slots) add(seq uint64) *slot {
 	c := t.chunkAt(seq / chunkSlots)
 	if t.snap != nil {
@@ -191,9 +191,9 @@ func (t *slots) free(seq uint64) {
 	}
 }
 
-// scan calls f as ascend does, for at most n slots. Free slots count, and an empty chunk counts as
-// one. It returns the number of slots that it looked at, and where to continue. next is 0 if scan
-// reached the end or f returned false.
+// scan calls f as ascend does, for at most n slots. A free slot also counts, and an empty chunk
+// counts as one slot. scan returns the number of slots that it looked at, and where to continue.
+// next is 0 if scan reached the end or f returned false.
 func (t *slots) scan(from uint64, n int, f func(seq uint64, s *slot) bool) (next uint64, looked int) {
 	i := uint64(t.lead)
 	if from/chunkSlots > t.first+i {

@@ -100,7 +100,7 @@ func (m *Machine) StartSnapshot(at uint64) {
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
 			delayed: append(slices.Clone(q.delayed), q.retryTimes()...), failed: q.failedMessages(), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
-		if len(q.lapsed) > 0 { // ttl has the retry times of these; the expiry times follow below
+		if len(q.lapsed) > 0 { // ttl contains the retry times of these messages; their expiry times are added below
 			sq.ttl = slices.DeleteFunc(sq.ttl, func(x timed) bool { _, lapsed := q.lapsed[x.key]; return lapsed })
 		}
 		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
@@ -197,15 +197,15 @@ func (s *snapshot) step(sq *snapQueue) bool {
 	return true
 }
 
-// before encodes a chunk that the snapshot does not contain yet. It is called before each change of
-// a chunk.
+// before encodes a chunk unless the snapshot already contains it. It is called before each change
+// of a chunk.
 func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 	if c.saved == s.gen {
 		return
 	}
 	c.saved = s.gen
 	if c.slots == nil {
-		return // the chunk is created after the start
+		return // the chunk was created after the start of the snapshot
 	}
 	var mask uint64
 	for i := range c.slots {
@@ -389,7 +389,7 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 	}
 }
 
-// restoring reads the id of a queue, which must exist.
+// restoring reads the id of a queue and returns the queue, which must exist.
 func (m *Machine) restoring(d *decoder) *Queue {
 	q := m.byID[d.uint()]
 	if q == nil {
@@ -410,7 +410,7 @@ func (m *Machine) restoreQueue(d *decoder) {
 	}
 	m.apply(&r)
 	q := m.byID[r.Queue]
-	q.spans = nil // a frame with the spans follows, if there are any
+	q.spans = nil // if the queue has spans, a later frame contains them
 	q.nextSeq = next
 	n := d.count()
 	if n > 0 {
@@ -498,7 +498,7 @@ func (m *Machine) restoreChunk(d *decoder) {
 			d.fail("a message and its dead-letter note do not agree")
 			return
 		}
-		s.unmark(slotExpired) // it is not leased now: its expiry time expires it again
+		s.unmark(slotExpired) // the message is not leased now, so its entry in ttl expires it again
 		c.used++
 		q.waiting++
 		q.bytes += int64(s.size)

@@ -16,9 +16,9 @@ type Command interface {
 }
 
 // Step runs one turn: due timers, then commands in order, then hand-outs. now is in nanoseconds
-// since 1970; an earlier time than that of the last turn is replaced by that. entry is the number
-// of the turn's entry. Step returns how many commands are finished. The next turn must begin with
-// the others.
+// since 1970; if now is before the last turn's time, the last turn's time is used. entry is the
+// number of the turn's entry. Step returns how many commands are finished. The next turn must begin
+// with the other commands.
 func (m *Machine) Step(now int64, entry uint64, cmds []Command, out *Output) int {
 	_, done := m.StepLanes(now, entry, nil, cmds, out)
 	return done
@@ -104,7 +104,7 @@ func (m *Machine) begin(now int64, entry uint64, out *Output) {
 // it, so that no queue takes all turns.
 func (m *Machine) finish() {
 	if n := len(m.out.Entry); n < MaxPosition/2 {
-		m.handBytes = max(m.limits.TurnBytes, n+m.limits.TurnBytes/4) // messages that fill an entry do not stop consumers
+		m.handBytes = max(m.limits.TurnBytes, n+m.limits.TurnBytes/4) // hand-outs may go on after commands have filled the entry
 	}
 	m.endGone()
 	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // queues up to after come last
@@ -116,7 +116,7 @@ func (m *Machine) finish() {
 		q := work[i]
 		q.measure()
 		done := q.gone || q.dispatch()
-		q.marked = false // enforce may let other messages go, and then marks the queue again
+		q.marked = false // enforce marks the queue again if other messages can be delivered
 		if !q.gone && (!done || !q.enforce()) {
 			if again = append(again, q); full == 0 {
 				full = q.id
@@ -139,7 +139,7 @@ func (m *Machine) finish() {
 	}
 	m.immediate = slices.DeleteFunc(m.immediate, func(c *consumer) bool {
 		if c.q.marked && c.received == 0 && !c.q.gone {
-			return false // the turn was full before its queue was served, so it waits for the next
+			return false // the turn was full before the consumer's queue was served, so the consumer waits for the next turn
 		}
 		if c.inQueue.in != nil && !c.q.gone { // endGone ends consumers of deleted queues
 			m.end(c, nil)
@@ -152,7 +152,7 @@ func (m *Machine) finish() {
 	}
 }
 
-// end removes a consumer by the machine's own decision.
+// end removes a consumer when the machine itself ends the subscription.
 func (m *Machine) end(c *consumer, err error) {
 	m.unlist(c)
 	m.out.Ended = append(m.out.Ended, Ended{c.id, err})
@@ -176,14 +176,14 @@ func (q *Queue) enforce() bool {
 			q.stats.dropped++
 			q.m.remove(q, oldest, reasonOverflow)
 		} else if !q.m.sendToDeadLetter(q, oldest, reasonOverflow, int(q.slots.get(oldest).attempts), "") {
-			q.waitForRoom() // publishes are rejected until one of the two has room
+			q.waitForRoom() // publishes are refused until the queue or its dead-letter queue has room
 			return true
 		}
 	}
 	return true
 }
 
-// over tells whether the waiting messages are above the queue's limits, with this many more
+// over tells whether the waiting messages would be above the queue's limits with this many more
 // messages and bytes.
 func (q *Queue) over(messages, bytes int64) bool {
 	c := &q.config

@@ -8,14 +8,14 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// Attach creates a subscription. With Once it ends after the first turn that hands a message to it.
-// With Now it ends with this turn.
+// Attach creates a subscription. With Once the subscription ends after the first turn that hands a
+// message to it. With Now the subscription ends with this turn.
 type Attach struct {
 	Queue     string
 	Opts      door.SubscribeOptions
 	Once, Now bool
 	Owner     any    // the caller's own value; the machine does not use it
-	Consumer  uint64 // its number; 0 if rejected
+	Consumer  uint64 // the subscription's number; 0 if the subscription was refused
 	Err       error
 }
 
@@ -38,8 +38,8 @@ func (c *Attach) run(m *Machine) bool {
 }
 
 // Detach ends a subscription. Return names messages that were handed out and never reached the
-// user: they are returned, and the attempt does not count. With All, every other message that the
-// subscription holds is returned, and the attempt counts.
+// user: they are returned, and the attempt does not count. With All, every other message that is
+// leased to the subscription is returned, and the attempt counts.
 type Detach struct {
 	Consumer uint64
 	Return   []surgetank.Receipt
@@ -98,7 +98,7 @@ func (c *consumer) holds() []uint64 {
 	return seqs
 }
 
-// Credit adds credit to a subscription. A negative N removes credit that is not used.
+// Credit adds credit to a subscription. A negative N removes unused credit.
 type Credit struct {
 	Consumer uint64
 	N        int
@@ -111,7 +111,7 @@ func (c *Credit) run(m *Machine) bool {
 	return true
 }
 
-// PoolLimit sets how many messages the subscriptions of a pool may hold together.
+// PoolLimit sets how many messages may be leased to the subscriptions of a pool together.
 type PoolLimit struct {
 	Pool  uint64
 	Limit int
@@ -134,8 +134,7 @@ func (c *Stop) run(m *Machine) bool {
 }
 
 // OpenEpoch is the first command of a broker. It voids the receipts of earlier openings.
-// Incarnation must be random, so that two directories with a common past differ from this opening
-// on.
+// Incarnation must be random, so that a directory and its copy differ from this opening on.
 type OpenEpoch struct{ Epoch, Incarnation uint64 }
 
 func (c *OpenEpoch) run(m *Machine) bool {
@@ -146,7 +145,7 @@ func (c *OpenEpoch) run(m *Machine) bool {
 	return true
 }
 
-// Nop does nothing. Its result says that every earlier command is durable.
+// Nop does nothing. When its result is confirmed, every earlier command is durable.
 type Nop struct{}
 
 func (Nop) run(*Machine) bool { return true }

@@ -17,8 +17,8 @@ import (
 //	a queue    ├─────────────────────────────────────────┼──────────────▶ messages
 //
 // A program that stored a position (incarnation, entry) elsewhere can ask whether this directory
-// contains it. It does if the incarnation is among the openings and the entry is not after that
-// incarnation's last one.
+// contains the position. The directory contains it if the incarnation is among the openings and the
+// entry is not after that incarnation's last entry.
 
 // timeline is the machine's durable record of openings, oldest first.
 type timeline []door.Opening
@@ -61,7 +61,7 @@ func (q *Queue) span(incarnation uint64) {
 }
 
 // incarnationOf returns the incarnation in which a message was confirmed. It returns 0 for messages
-// from before incarnations existed.
+// from the time before directories had incarnations.
 func (q *Queue) incarnationOf(seq uint64) uint64 {
 	for i := len(q.spans) - 1; i >= 0; i-- {
 		if q.spans[i].First <= seq {

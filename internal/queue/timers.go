@@ -16,7 +16,7 @@ func (q *Queue) timerAt(at int64) {
 	}
 	q.timer = at
 	q.m.timers.push(timed{at, q.id})
-	if m := q.m; len(m.timers) > 4*len(m.byID)+1024 { // most entries are stale: each queue needs one
+	if m := q.m; len(m.timers) > 4*len(m.byID)+1024 { // most entries are stale, because each queue needs one entry
 		seen := make(map[uint64]bool, len(m.byID))
 		m.timers.keep(func(x timed) bool {
 			q := m.byID[x.key]
@@ -65,7 +65,7 @@ func (m *Machine) advance() {
 	}
 }
 
-// turnFull tells whether the rest must wait for the next turn.
+// turnFull tells whether the rest of the turn's work must wait for the next turn.
 func (m *Machine) turnFull() bool { return len(m.out.Entry) >= m.limits.TurnBytes || m.budget <= 0 }
 
 // rearm sets the queue's timer to the earliest event it waits for.
@@ -130,7 +130,7 @@ func (q *Queue) advance() {
 		m.budget--
 		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
 			if f := &q.flows[h]; f.wakeAt == x.at {
-				f.wakeAt = 0 // it can ask for the same time again, for the next turn
+				f.wakeAt = 0 // so that the flow can ask for the same time again, for the next turn
 			}
 			q.touch(h)
 			q.idle(h)
@@ -144,9 +144,9 @@ func (q *Queue) advance() {
 		m.budget--
 		switch s := q.slots.get(x.key); {
 		case s == nil || !s.live():
-		case s.state() == slotLost: // it stays until the operator drops it
+		case s.state() == slotLost: // the message stays until the operator drops it
 		case s.state() == slotLeased, s.state() == slotHeld:
-			q.lapse(x.key, x.at) // it is given up when it is returned
+			q.lapse(x.key, x.at) // the message is given up when it is returned
 		case s.marked(slotExpired) && q.overdueAt[x.key] != x.at: // a newer entry replaced this one
 		default:
 			if !m.expired(q, x.key) {
@@ -157,8 +157,8 @@ func (q *Queue) advance() {
 	q.mark()
 }
 
-// dispatch hands out messages until none may go or the turn is full. It returns false if the turn
-// is full.
+// dispatch hands out messages until none can be delivered or the turn is full. It returns false if
+// the turn is full.
 func (q *Queue) dispatch() bool {
 	m := q.m
 	if q.sched != nil {
@@ -190,7 +190,7 @@ func (q *Queue) dispatch() bool {
 		}
 		if c.pool != nil && c.pool.limit > 0 {
 			if c = c.pool.next(c); c.q != q {
-				c.q.mark() // it may have to wait for its rate now, or have room under its limits again
+				c.q.mark() // the other queue can now have to wait for its rate, or have room again
 			}
 		}
 		c.q.serve(c)
@@ -225,7 +225,7 @@ func (q *Queue) serve(c *consumer) {
 	}
 }
 
-// wakeQueue requests a dispatch at a time. Its key in the wake heap is no flow.
+// wakeQueue requests a dispatch of the queue at a time. The key of its entry in wake is no flow.
 func (q *Queue) wakeQueue(at int64) {
 	if q.wakeAt != at {
 		q.wakeAt = at
@@ -234,8 +234,8 @@ func (q *Queue) wakeQueue(at int64) {
 	}
 }
 
-// reconfigured updates the indexes after a change of settings. A change of weights touches only the
-// groups that it names.
+// reconfigured updates the indexes after a change of settings. A change of weights affects only the
+// groups that are named in it.
 func (q *Queue) reconfigured(was *surgetank.QueueConfig) {
 	now := &q.config
 	if !maps.Equal(now.Group.Weights, was.Group.Weights) {
@@ -268,7 +268,7 @@ func (q *Queue) touchAll() {
 	for h := range q.flows {
 		if !q.flows[h].free {
 			q.touch(uint32(h))
-			q.idle(uint32(h)) // after reorder, an empty group has no place any more
+			q.idle(uint32(h)) // after reorder, an empty group is in no ring any more
 		}
 	}
 }

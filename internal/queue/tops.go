@@ -9,8 +9,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// tops finds the groups of a queue that lead in one figure. It reads every flow once, as many as
-// the turn allows. Its memory does not depend on the number of groups.
+// tops finds the groups of a queue with the highest values of each figure. It reads every flow
+// once, in each turn as many as the turn allows. Its memory does not depend on the number of
+// groups.
 type tops struct {
 	next, until uint32 // flows
 	by          [len(figures)][]leader
@@ -25,7 +26,7 @@ type leader struct {
 // topGroups is how many groups lead in each figure.
 const topGroups = 64
 
-// figures are what groups are ranked by. A group whose figure is 0 does not lead.
+// figures are the values by which groups are ranked. A group whose figure is 0 does not lead.
 var figures = [...]func(q *Queue, h uint32, f *flow) int64{
 	func(_ *Queue, _ uint32, f *flow) int64 { return int64(f.waiting + f.delayed) },
 	func(_ *Queue, _ uint32, f *flow) int64 { return int64(f.inflight) },
@@ -47,7 +48,7 @@ func (q *Queue) frontAge(h uint32, f *flow) int64 {
 	return max(0, q.m.now-s.nanos()) + 1
 }
 
-// read continues with the flows. It returns true at the end.
+// read continues to read the flows. It returns true when all flows are read.
 func (t *tops) read(q *Queue) bool {
 	if t.next == 0 {
 		t.next, t.until = 1, uint32(len(q.flows)) // flow 0 has no group

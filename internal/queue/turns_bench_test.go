@@ -60,8 +60,8 @@ func BenchmarkTurns(b *testing.B) {
 	r.longest(b, "queues/survivors", survivors, func() bool { return survivors.Done })
 }
 
-// longest sends a command to the machine until it is done, and reports the longest turn. It runs
-// once, for any b.N.
+// longest sends a command to the machine again until the command is done, and reports the longest
+// turn. It does this once, for any b.N.
 func (r *rig) longest(b *testing.B, name string, c queue.Command, done func() bool) {
 	b.Run(name, func(b *testing.B) {
 		if b.N > 1 {

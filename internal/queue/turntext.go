@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// waitsTurn describes, for a user, which rules choose between a message that may go and others. It
-// returns "" if the queue's order is the order of publishing or no other group may go.
+// waitsTurn describes, for a user, the rules that choose between a message that can be delivered
+// and other such messages. It returns "" if the queue's order is the order of publishing or no
+// other group can deliver.
 func (q *Queue) waitsTurn(h uint32) string {
 	s, f := q.sched, &q.flows[h]
 	if s == nil || f.place < 0 || f.open == 0 || s.live < 2 {
@@ -39,16 +40,16 @@ func (q *Queue) waitsTurn(h uint32) string {
 // groupsAhead returns about how many hand-outs of other groups come before the turn of a flow.
 func (s *sched) groupsAhead(q *Queue, f *flow) int {
 	l := &s.sides[f.side()].levels[f.priority]
-	ahead := l.live - 1 // a round, if each has one hand-out
+	ahead := l.live - 1 // a round, if each group has one hand-out in it
 	if f.flags&flowOld == 0 {
 		return max(0, min(ahead, l.new.n-1))
 	}
 	return max(0, ahead*int(max(1, q.others)))
 }
 
-// turnOf returns about how many hand-outs come before a message that may go. Priorities and fresh
-// shares are left out. Without full, it counts only what other groups have before the next turn of
-// the message's group.
+// turnOf returns about how many hand-outs come before a message that can be delivered. It ignores
+// priorities and fresh shares. Without full, it counts only the hand-outs of other groups before
+// the next turn of the message's group.
 func (q *Queue) turnOf(h uint32, seq uint64, full bool) int64 {
 	s, f := q.sched, &q.flows[h]
 	switch {
@@ -77,8 +78,8 @@ func (q *Queue) turnOf(h uint32, seq uint64, full bool) int64 {
 	return n
 }
 
-// higher reports whether a group with a higher priority than that of f could be served now. The
-// queue is fair.
+// higher reports whether a group with a higher priority than f's could be served now. The queue
+// must have group.fair.
 func (s *sched) higher(f *flow) bool {
 	for i := range s.sides {
 		for p := range s.sides[i].descending {

@@ -8,27 +8,28 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// Verdicts on one message, besides those of ready.go. Dispatch does not need them: it looks only at
-// messages in a line.
+// Further verdicts, on one message; the others are in ready.go. Dispatch does not need these
+// verdicts, because it looks only at messages in a line.
 const (
 	nothingWaits verdict = iota + 100
 	isLeased
-	isDamaged // the message itself, or a message of its group that counts as in flight
+	isDamaged // the message itself is damaged, or a message of its group that counts as in flight
 	isDelayed
 	isBackingOff
-	budgetShort // its back-off is over, and retry.budget has nothing left
-	isBehind    // messages of its group must go first
+	budgetShort // the message's back-off is over, and its retry.budget is used up
+	isBehind    // earlier messages of its group must be delivered first
 )
 
-// telling is what users see of a verdict.
+// telling is the form in which users see a verdict.
 type telling struct {
 	word string // stable: programs compare it
 	say  func(*why) string
 }
 
-// urgent are the verdicts on the queue that stop every message. They come before the message's own
-// reasons, those before its group's, and those before the queue's and its consumers'. A missing
-// consumer is not urgent: programs that poll over HTTP are consumers only while they ask.
+// urgent are the verdicts that stop every message of the queue. An explanation names the first
+// reason in this order: urgent verdicts, the message's own reasons, its group's reasons, the queue's
+// other reasons, its consumers'. A missing consumer is not urgent: programs that poll over HTTP are
+// consumers only while they ask.
 var urgent = map[verdict]bool{paused: true, breakerOpen: true, probing: true}
 
 // tellings has every verdict that explains why a message waits.
@@ -64,7 +65,7 @@ func init() {
 type Explain struct {
 	Queue string
 	Opts  surgetank.ExplainOptions
-	Next  uint64 // not 0: send it again, because it has not read all groups yet
+	Next  uint64 // not 0: send the command again, because it has not read all groups yet
 	Found surgetank.Explanation
 	Err   error
 
@@ -111,19 +112,19 @@ func (c *Explain) run(m *Machine) bool {
 	return true
 }
 
-// why is a verdict and what it is about: a message, or the queue as a whole.
+// why is a verdict on a message, or on the queue as a whole.
 type why struct {
 	q    *Queue
 	v    verdict
 	seq  uint64 // 0: no message in particular
 	h    uint32 // the message's flow; without a message, the flow whose group was asked for
-	full bool   // with all that costs time, and with reasons that quote messages
+	full bool   // the explanation includes slow parts, and reasons that quote messages
 	e    surgetank.Explanation
 }
 
-// whyQueue explains why the queue's next message waits: the next of the groups that may go.
-// Otherwise, the message is the one that waits longest in a line. If no line has a message, it is
-// the one whose delay or back-off ends first.
+// whyQueue explains why the queue's next message waits: the front message of the next group that
+// can deliver. If no group can deliver, it explains the message that has waited longest in a line.
+// If no line has a message, it explains the message whose delay or back-off ends first.
 func (q *Queue) whyQueue() *why {
 	w := &why{q: q}
 	switch v := q.urgent(); {
@@ -145,7 +146,7 @@ func (q *Queue) whyQueue() *why {
 		if ok {
 			return q.whyMessage(x.key)
 		}
-		w.v = keyBusy // all follow messages of their chains that are leased or damaged
+		w.v = keyBusy // all messages follow messages of their chains that are leased or damaged
 	}
 	if q.damagedN > 0 && (w.v == mayGo || w.v == nothingWaits) {
 		w.v = isDamaged
@@ -161,12 +162,12 @@ func (q *Queue) urgent() verdict {
 	return mayGo
 }
 
-// queueReason returns the queue's reason why a message waits whose group may go.
+// queueReason returns the queue's reason why a message waits although its group can deliver.
 func (q *Queue) queueReason() verdict {
 	return cmp.Or(q.queueVerdict(), q.consumerVerdict())
 }
 
-// whyMessage explains why a message waits, which must be live.
+// whyMessage explains why a message waits. The message must be live.
 func (q *Queue) whyMessage(seq uint64) *why {
 	s := q.slots.get(seq)
 	return &why{q: q, v: q.messageVerdict(seq, s), seq: seq, h: s.flow}
@@ -182,8 +183,8 @@ func (q *Queue) messageVerdict(seq uint64, s *slot) verdict {
 	return cmp.Or(q.urgent(), q.ownVerdict(seq, s), q.queueReason())
 }
 
-// ownVerdict returns a message's own reason to wait or its group's, or mayGo. It is neither leased
-// nor damaged.
+// ownVerdict returns a message's own reason to wait or its group's reason, or mayGo. The message
+// must be neither leased nor damaged.
 func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
 	switch st := s.state(); {
 	case st == slotBehind:
@@ -295,8 +296,8 @@ func (w *why) explain() surgetank.Explanation {
 	return w.e
 }
 
-// text returns the sentence for everyone who sees the queue; "" if messages are delivered or none
-// waits.
+// text returns the sentence for everyone who sees the queue; "" if messages are being delivered or
+// no message waits.
 func (w *why) text() string {
 	if w.v == nothingWaits || w.v == mayGo && (w.seq == 0 || w.q.waitsTurn(w.h) == "") {
 		return ""
@@ -304,9 +305,9 @@ func (w *why) text() string {
 	return w.explain().Text
 }
 
-// waits returns the sentence for a message in a peek that is blocked or ready: the message's own
-// reason or its group's. A message that may go has a sentence if others come first. The reasons of
-// the whole queue are in QueueInfo.
+// waits returns the sentence for a blocked or ready message of a peek: the message's own reason or
+// its group's reason. A message that can be delivered has a sentence if other messages come first.
+// The reasons of the whole queue are in QueueInfo.
 func (q *Queue) waits(seq uint64) string {
 	return q.whyOwn(seq).text()
 }
@@ -317,7 +318,8 @@ func (q *Queue) whyOwn(seq uint64) *why {
 	return &why{q: q, v: q.ownVerdict(seq, s), seq: seq, h: s.flow}
 }
 
-// holders adds the leases that block, oldest first: those of a flow, or of the whole queue.
+// holders adds the leases that block the message, oldest first: the leases of a flow or of the
+// whole queue.
 func (w *why) holders(every bool) {
 	if !w.full {
 		return
@@ -359,7 +361,7 @@ func (q *Queue) holder(l *lease) surgetank.LeaseHolder {
 // maxHolders is how many leases an explanation names.
 const maxHolders = 8
 
-// consumerOf returns a consumer that has leases, or nil. The id 0 has none.
+// consumerOf returns a consumer that has leases, or nil. For the id 0 it returns nil.
 func (q *Queue) consumerOf(id uint64) *consumer {
 	if c := q.m.consumers[id]; c != nil {
 		return c
@@ -367,7 +369,7 @@ func (q *Queue) consumerOf(id uint64) *consumer {
 	return q.m.left[id]
 }
 
-// ahead counts the messages of a flow that are before one in its line. It counts maxAhead at most.
+// ahead counts the messages before message seq in its flow's line, up to maxAhead.
 func (q *Queue) ahead(h uint32, seq uint64) (n int64) {
 	f := &q.flows[h]
 	for at := f.head; at != 0 && at < seq && n < maxAhead; n++ {

@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// The sentences of the verdicts. Each sets the time when the verdict can end by itself, if it is
-// known. A sentence quotes a consumer's reason or name only in a full explanation: everyone who
-// sees the queue sees the other sentences.
+// The sentences of the verdicts. Each function also sets the time when the verdict can end by
+// itself, if this time is known. Only the sentences of a full explanation quote a consumer's reason
+// or name, because everyone who sees the queue sees the other sentences.
 
 // in returns the seconds until a time, and records it as the time when the verdict can end.
 func (w *why) in(at int64) string {

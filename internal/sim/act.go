@@ -164,8 +164,8 @@ func (w *world) act(kind string, rng *rand.Rand) {
 	}
 }
 
-// jump sets the clock. While the broker runs, that must have no effect: no lease, delay or TTL ends
-// early or late. Only a new opening takes over the clock's time, if it is ahead.
+// jump sets the clock. While the broker runs, a jump must have no effect: no lease, delay or TTL
+// ends early or late. Only a new opening uses the clock's time, if the clock is ahead.
 func (w *world) jump(far bool, rng *rand.Rand) {
 	if w.run(); w.ledger.bad != "" || w.disk.crashed() || w.b.Err() != nil {
 		return

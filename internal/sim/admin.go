@@ -57,7 +57,7 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 		o := surgetank.RedriveOptions{Max: int64(rng.IntN(4)), DryRun: rng.IntN(5) == 0}
 		if rng.IntN(3) == 0 {
 			o.To = pick(rng, w.o.Queues).Name
-			for _, m := range w.ledger.order { // the rules of the other queue may end them
+			for _, m := range w.ledger.order { // the rules of the other queue can end these messages
 				m.excused = m.excused || w.plan(o.To).Lossy
 			}
 		}

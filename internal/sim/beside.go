@@ -13,17 +13,17 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// beside runs the naive model next to the broker's machine. Both run every turn, and their
-// hand-outs, answers and state must be equal. It keeps the model's durable state after every entry.
-// So the state that is recovered after a crash can be compared, message by message, with the state
-// at the same entry.
+// beside runs the naive model next to the broker's machine. Model and machine run every turn, and
+// their hand-outs, answers and state must be equal. beside keeps the model's durable state after
+// every entry. So the state that is recovered after a crash can be compared, message by message,
+// with the state at the same entry.
 type beside struct {
 	w         *world
 	m         *model.Model            // nil: there is nothing to compare with at present
 	states    map[uint64]*model.Model // by entry; nil if the entry ended in the middle of a command
-	newest    uint64                  // entry
-	lost      bool                    // the model could not follow an event: there is none from then on
-	open      bool                    // the turn at now left work that is due at once
+	newest    uint64                  // number of the newest entry
+	lost      bool                    // the model could not follow an event, so it is not used any more
+	open      bool                    // the turn at the time now left work that is due at once
 	now       int64
 	consumers map[uint64]*model.Consumer
 	leases    map[uint64]model.Lease // by number in this epoch
@@ -45,7 +45,7 @@ func newBeside(w *world) *beside {
 	return s
 }
 
-// detach records the receipts of a Detach.
+// detach records the receipts of a Detach before the broker runs the command.
 func (s *beside) detach(c *queue.Detach) *queue.Detach {
 	s.back[c] = slices.Clone(c.Return)
 	return c
@@ -97,7 +97,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts with a recovered state up to an entry, at the time now.
+// opened starts the comparison after an opening. The recovered state is the state at an entry; now
+// is the time of the opening.
 func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {
@@ -140,7 +141,7 @@ func (s *beside) compare(machine *queue.Machine) {
 	slices.SortStableFunc(s.outs, byQueue)
 	slices.SortStableFunc(m.Outs, byQueue)
 	for i := range m.Outs {
-		m.Outs[i].Deaths = -1 // a reader of the message compares them
+		m.Outs[i].Deaths = -1 // deaths are compared where the message is read
 	}
 	if !slices.Equal(s.outs, m.Outs) {
 		s.differ("hand-outs", s.outs, m.Outs)

@@ -10,7 +10,7 @@ import (
 type Campaign struct {
 	First   uint64 // the first seed
 	Seeds   int64  // number of seeds
-	States  int64  // after this many crash states no further seed starts; 0: all seeds run
+	States  int64  // after this many checked crash states no further seed starts; 0: all seeds run
 	Workers int    // number of goroutines; 0: one for each processor
 	Most    int    // after this many failures no further seed starts; 0: 3
 	// Done, if not nil, is called after every run with the sum so far and the number of failed

@@ -18,8 +18,8 @@ func drawCoalescing(c *surgetank.CoalesceConfig, n func(int) int) {
 	c.MaxWait = []surgetank.CoalesceConfig{{}, {MaxWait: surgetank.NoMaxWait}, {MaxWait: 5e9}}[n(3)].MaxWait
 }
 
-// keyed records, before a publish is sent, whether the message can coalesce. Messages with a group
-// by a rule are only excused.
+// keyed records, before a publish is sent, whether the message can coalesce. For messages whose
+// group a queue's rule finds, the ledger only permits that another message is delivered instead.
 func (l *ledger) keyed(m *message, msg *surgetank.Message) {
 	w, keys, maybe := l.w, map[string]string{}, map[string]string{}
 	for _, name := range m.queues {
@@ -56,12 +56,12 @@ func (l *ledger) keyed(m *message, msg *surgetank.Message) {
 				m.headers = append(m.headers, h)
 			}
 		}
-	case !maps.Equal(keys, m.keys): // one of its queues did not have its rule yet
+	case !maps.Equal(keys, m.keys): // a queue of the message did not have its rule yet
 		m.keys = nil
 	}
 }
 
-// joins tells whether the messages of a queue can be confirmed under the id of another one.
+// joins tells whether a message of the queue can be confirmed under the id of another message.
 func (l *ledger) joins(queues []string) bool {
 	return slices.ContainsFunc(queues, func(name string) bool {
 		p := l.w.plan(name)
@@ -93,12 +93,13 @@ func (l *ledger) inChain(c *stored, d *surgetank.Delivery) {
 	l.w.count.one(KeysDelivered)
 }
 
-// covered tells whether a message that was not delivered was coalesced into one whose delivery began
-// after it was sent. With keep: last, the other message is a later one.
+// covered tells whether an undelivered message was coalesced into another message, which was
+// delivered after the undelivered one was sent. With keep: last, the other message must be a later
+// one.
 func (l *ledger) covered(m *message) bool {
 	key := m.keys[m.queues[0]]
 	if key == "" || len(m.queues) > 1 {
-		return true // it is only known that it can be
+		return true // the ledger knows only that another message can be delivered instead
 	}
 	last := l.w.plan(m.queues[0]).Config.Coalesce.Keep != surgetank.KeepFirst
 	return slices.ContainsFunc(l.order, func(o *message) bool {

@@ -21,8 +21,8 @@ func (w *world) subscribe(rng *rand.Rand) {
 		w.attach(name, o)
 		return
 	}
-	// Each queue has a pool of its own. The order of service among several queues is not a promise,
-	// so the model does not know it.
+	// Each queue has its own pool. The order of service among several queues is not a promise, so
+	// the model does not follow this order.
 	for i, p := range w.o.Queues {
 		if at := slices.Index([]string{p.Name, p.Dead(), p.Last()}, name); at >= 0 {
 			o.Pool = uint64(1 + 3*i + at)
@@ -32,8 +32,8 @@ func (w *world) subscribe(rng *rand.Rand) {
 	w.send(&queue.PoolLimit{Pool: o.Pool, Limit: 1 + rng.IntN(3)}, func(error) {})
 }
 
-// receiveOnce makes a Receive: a consumer that ends after its first hand-outs, or when its time is
-// over.
+// receiveOnce makes a Receive: a consumer that ends after its first hand-outs, or when its wait
+// time is over.
 func (w *world) receiveOnce(rng *rand.Rand) {
 	c := &queue.Attach{Queue: w.anyQueue(rng), Opts: door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(4), ManualCredit: true, NoAck: w.o.NoAck && rng.IntN(3) == 0}}}
 	wait := rng.IntN(2) == 0
@@ -45,7 +45,7 @@ func (w *world) receiveOnce(rng *rand.Rand) {
 	cl := w.join(c)
 	cl.once = true
 	if !wait || rng.IntN(3) == 0 {
-		return // it ends by itself, or with the broker
+		return // the receive ends by itself, or with the broker
 	}
 	w.run()
 	if w.ledger.bad != "" || !cl.ready || !w.ok(cl.life) {
@@ -69,7 +69,7 @@ func (w *world) join(c *queue.Attach) *client {
 	return cl
 }
 
-// receive takes the messages that wait in a subscription.
+// receive reads the messages that a subscription has received.
 func (w *world) receive(cl *client, limit int) {
 	if !cl.ready || cl.closed {
 		return
@@ -115,7 +115,7 @@ func (w *world) settleSome(rng *rand.Rand) {
 			s.Elapsed = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
 		}
 		w.settle(d, s)
-		if rng.IntN(4) != 0 { // otherwise the receipt may be used again later
+		if rng.IntN(4) != 0 { // otherwise a later action can use the receipt again
 			w.deliveries = slices.Delete(w.deliveries, i, i+1)
 		}
 	}
@@ -158,8 +158,8 @@ func (w *world) settleAll() {
 	w.deliveries = nil
 }
 
-// unsubscribe ends a subscription as Cancel and Close do: it stops it, then returns the messages
-// that were not received.
+// unsubscribe ends a subscription as Cancel and Close do. It stops the subscription, then returns
+// the messages that the client has not read.
 func (w *world) unsubscribe(rng *rand.Rand) {
 	if len(w.clients) == 0 {
 		return

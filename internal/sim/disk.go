@@ -24,10 +24,10 @@ type disk interface {
 	snapshots() (commitlog.Snapshots, error)
 	// pump runs the log. A slow log may do only a part of its work.
 	pump(all bool)
-	// crash makes the power fail now, or with kill ends only the process.
+	// crash makes the power fail now. With kill, it ends only the process.
 	crash(rng *rand.Rand, kill bool)
 	// crashIn makes the power fail at the n-th change of the file system from now on, for logs on
-	// files. After that crashed returns true, and nothing that happens counts.
+	// files. After the power failure crashed returns true, and later events do not count.
 	crashIn(n int, rng *rand.Rand)
 	crashed() bool
 	// fault makes the n-th operation fail. heal ends all faults and shortages.
@@ -37,7 +37,7 @@ type disk interface {
 	// used returns the bytes of all files, or 0 if there are none.
 	used() int64
 	heal()
-	// broken tells whether a fault has happened since it was set.
+	// broken tells whether the fault has happened since the call of fault.
 	broken() bool
 }
 

@@ -16,13 +16,13 @@
 //	        order in strict groups, one lease at a time, one message for each dedup id, whole transactions, right counts
 //
 // A random part of the features and faults is on in each seed. A run has a part with faults and
-// then a healed part, in which all remaining messages must be delivered. The same seed gives the
-// same run. A failed run is made smaller by leaving out actions and options, and printed as a
-// script that a test can run again. Point counts what the runs reached. A campaign fails if it
-// never reached one of the points, so that an idle simulator is noticed.
+// then a healed part, in which all remaining messages must be delivered. The same seed results in
+// the same run. A failed run is made smaller by leaving out actions and options, and printed as a
+// script that a test can run again. A Point is an event that runs reach, such as a kind of fault. A
+// campaign fails if it never reached one of the points, so that an idle simulator is noticed.
 //
 // Three things are not compared with the model: back-off jitter (seeds with the model have none),
 // the order of service among several queues, and turns that a small TurnBytes splits. Seeds with
-// such turns use the other two checks. Setting the clock forwards cannot be told from passing time
-// here; test/faults sets a real clock.
+// such turns use the other two checks. The simulator cannot distinguish a clock that is set forward
+// from passing time; test/faults sets a real clock.
 package sim

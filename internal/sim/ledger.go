@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// ledger is the clients' knowledge: what they sent, which answers they got, which messages were
-// delivered to them. It judges the broker by that alone. Each message has a unique body, which
-// identifies it.
+// ledger is the clients' knowledge: the messages and settlements that they sent, the answers, and
+// the messages that were delivered to them. The ledger judges the broker by this knowledge alone.
+// Each message has a unique body, which identifies it.
 type ledger struct {
 	w        *world
 	messages map[string]*message
@@ -35,17 +35,17 @@ type message struct {
 	dedup    string
 	delayed  bool
 	sure     int  // confirmed copies
-	seen     bool // a copy was delivered, or its id was known: at least one exists
-	high     int  // copies that may exist
+	seen     bool // a copy was delivered, or its id was known: at least one copy exists
+	high     int  // highest possible number of stored copies
 	acked    int  // confirmed acks
 	unsure   int  // acks with an unknown outcome
-	excused  bool // a rule in the clients' settings may have ended it
+	excused  bool // a rule in the clients' settings can have removed the message
 	transact *transaction
 
 	keys      map[string]string  // by queue: queue, group and coalescing key, if they are known
-	maybe     map[string]string  // the same, also if the queue may not have had its rule yet
-	headers   []surgetank.Header // those with a coalescing key
-	coalesced bool               // another message may be delivered instead
+	maybe     map[string]string  // like keys, but also for queues that possibly did not have their rule yet
+	headers   []surgetank.Header // headers with a coalescing key
+	coalesced bool               // another message can be delivered instead
 	sent      int                // the event of its first sending
 	resent    int                // the event of its newest sending
 	delivered int                // the event of its newest delivery
@@ -71,22 +71,22 @@ type stored struct {
 	attempt   int
 	acked     bool
 	ackSent   bool // an ack was sent and not rejected
-	ackLife   int  // the opening in which it was sent
+	ackLife   int  // the opening in which the ack was sent
 	ending    bool // a command that ends the lease was sent
-	gone      bool // a client rejected it, and no later event undid that
-	goneLife  int  // the opening in which it was rejected
+	gone      bool // a client rejected the copy, and no later event undid the reject
+	goneLife  int  // the opening in which the copy was rejected
 	rejected  bool // the reject was confirmed
 	lease     surgetank.Receipt
 	holder    *client
 	deadline  time.Time
 	extended  time.Time
-	asked     time.Time // when a sent nack asks for the next attempt
-	notBefore time.Time // the same, confirmed
+	asked     time.Time // time of the next attempt, as a sent nack asks
+	notBefore time.Time // time of the next attempt, as a confirmed nack asked
 	live      bool      // the client knows of no end of the lease
-	dead      bool      // it is a dead letter
+	dead      bool      // the copy is a dead letter
 }
 
-// transaction is a publish and an ack: both must take effect, or neither.
+// transaction is a publish and an ack. Both the publish and the ack must take effect, or neither.
 type transaction struct {
 	source       *stored
 	lease        surgetank.Receipt
@@ -121,7 +121,7 @@ func (l *ledger) sending(body string, queues []string, dedup string, delayed, ma
 	return m
 }
 
-// published is called with the answer.
+// published is called with the answer to a publish.
 func (l *ledger) published(m *message, r surgetank.PublishResult) {
 	l.checks++
 	switch {
@@ -139,25 +139,25 @@ func (l *ledger) published(m *message, r surgetank.PublishResult) {
 		return
 	}
 	if m.sure++; m.dedup == "" {
-		m.sure += len(m.queues) - 1 // with an id, some of its queues may have known it
+		m.sure += len(m.queues) - 1 // some queues of the message can have known its dedup id already
 	}
 	if m.transact != nil {
 		m.transact.done = true
 	}
 	if l.joins(m.queues) {
-		return // the id can be that of a message before
+		return // the id can belong to an earlier message
 	}
 	if r.ID.Seq <= l.last[r.ID.Queue] {
 		l.violation("order", "%s was confirmed as %v after %d of that queue was", m.body, r.ID, l.last[r.ID.Queue])
 	}
 	l.last[r.ID.Queue] = r.ID.Seq
-	if _, own, ok := strings.Cut(m.body, "/"); ok && len(m.queues) == 1 && l.copies[r.ID] == nil { // its place in its group is known before its delivery
+	if _, own, ok := strings.Cut(m.body, "/"); ok && len(m.queues) == 1 && l.copies[r.ID] == nil { // its position in its group is known before its delivery
 		group, _, _ := strings.Cut(own, "-")
 		l.note(r.ID, m, m.queues[0], group)
 	}
 }
 
-// note records a copy of a message, and its place in a strict group.
+// note records a copy of a message, and its position in a strict group.
 func (l *ledger) note(id surgetank.MessageID, m *message, queue, group string) *stored {
 	c := &stored{id: id, m: m, queue: queue, group: group, exempt: m.delayed}
 	l.copies[id] = c
@@ -205,7 +205,7 @@ func (l *ledger) once(c *stored) {
 	l.ids[key] = append(l.ids[key], c)
 }
 
-// delivered is called for every message that a client gets.
+// delivered is called for every message that a client receives.
 func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 	l.checks++
 	c := l.copyOf(d)
@@ -234,7 +234,7 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 		}
 		l.tokens[key] = d.FencingToken
 	}
-	if c.ackSent { // the ack had no effect, or none before this lease began, which is the same
+	if c.ackSent { // the ack had no effect before this lease began, so the lease is correct
 		c.ackSent = false
 		c.m.unsure--
 	}
@@ -286,10 +286,10 @@ func (l *ledger) inOrder(cl *client, c *stored) {
 		}
 		inFlight := o.live && o.lease.Epoch == l.w.b.Epoch() && (o.deadline.IsZero() || l.w.b.Now().Before(o.deadline))
 		if o.m.coalesced && !inFlight {
-			continue // another message may be delivered instead
+			continue // another message can be delivered instead
 		}
 		switch {
-		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // the earlier message of a run may have been given up again meanwhile
+		case o.id.Seq < c.id.Seq && !(run && o.holder == cl): // the earlier message of a run can have been returned meanwhile
 			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) before it is not settled", c.id, c.m.body, c.group, o.id, o.m.body)
 		case o.id.Seq > c.id.Seq && inFlight && !(run && o.holder == cl):
 			l.violation("order inside a group", "%v (%s) of group %q was delivered while %v (%s) behind it is in flight", c.id, c.m.body, c.group, o.id, o.m.body)
@@ -300,7 +300,7 @@ func (l *ledger) inOrder(cl *client, c *stored) {
 // settling is called before a settlement is sent.
 func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 	if s.Receipt != c.lease {
-		return // an old receipt, which must be rejected
+		return // an old receipt, which must be refused
 	}
 	switch s.Op {
 	case surgetank.Ack:
@@ -313,17 +313,17 @@ func (l *ledger) settling(c *stored, s *surgetank.Settlement) {
 			c.gone, c.goneLife = true, l.w.life
 		}
 	case surgetank.Nack:
-		if !c.ending { // otherwise it will be rejected
+		if !c.ending { // otherwise the settlement will be refused
 			c.asked = l.w.b.Now().Add(max(0, s.Delay))
 		}
 	case surgetank.Extend:
-		c.extended = l.w.b.Now().Add(s.Lease) // at least, if it is accepted
+		c.extended = l.w.b.Now().Add(s.Lease) // at least until this time, if the extension is accepted
 	}
 	c.ending = c.ending || s.Op != surgetank.Extend
 	c.live = false
 }
 
-// settled is called with the answer.
+// settled is called with the answer to a settlement.
 func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	l.checks++
 	old := s.Receipt != c.lease
@@ -357,7 +357,7 @@ func (l *ledger) settled(c *stored, s *surgetank.Settlement, err error) {
 	}
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeUncertain, surgetank.CodeClosed:
-		return // the outcome is not known
+		return // the outcome of the settlement is not known
 	}
 	switch {
 	case s.Op == surgetank.Ack && c.ackSent && c.ackLife == l.w.life:
@@ -384,7 +384,7 @@ func (l *ledger) detached(cl *client) {
 	}
 }
 
-// excuse records that messages of a queue may be gone by a client's command.
+// excuse records that a client's command can have removed messages of a queue.
 func (l *ledger) excuse(queue string) {
 	for _, m := range l.order {
 		if l.w.o.Redrive || slices.Contains(m.queues, queue) || slices.ContainsFunc(m.queues, func(q string) bool {
@@ -435,7 +435,7 @@ func (l *ledger) drained() {
 }
 
 // recovered judges the messages of a broker that was opened on the state after a crash, while the
-// run continues. older: the state may be from before the newest confirmed entry.
+// run continues. If older is true, the state can be from before the newest confirmed entry.
 func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older bool) {
 	copies := make(map[*message]int, len(l.order))
 	for name, ds := range found {
@@ -449,7 +449,7 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 			copies[m]++
 			switch c := l.copies[d.ID]; {
 			case c == nil:
-			case older: // a rule that acted on an older state may have used its number again
+			case older: // a rule that acted on an older state can have used the message's number again
 			case c.m != m || c.group != d.Group || c.queue != name:
 				l.violation("seen before it was safe", "%v was %s of group %q in %s and is after a power failure %s of group %q in %s", d.ID, c.m.body, c.group, c.queue,
 					d.Body, d.Group, name)
@@ -467,7 +467,7 @@ func (l *ledger) recovered(found map[string][]surgetank.Delivery, whole, older b
 	}
 }
 
-// metaSent, metaSet and metaRead track the values that a name can have.
+// metaSent, metaSet and metaRead track the possible values of a door's name.
 func (l *ledger) metaSent(name, value string) {
 	if l.meta[name] == nil {
 		l.meta[name] = []string{""}

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// numberer is a publisher that numbers its messages. It sends some of them again, stored or not.
-// Each must be stored once.
+// numberer is a publisher that numbers its messages. It sends some messages again, whether they
+// were stored or not. Each message must be stored once.
 type numberer struct {
 	id    string
 	known bool // the broker answered for number 1, so it knows the publisher
@@ -25,8 +25,8 @@ type numbered struct {
 	pub    surgetank.Publishing
 	known  *message
 	tries  int
-	stored surgetank.MessageID // its id in the first confirm
-	sure   bool                // it was confirmed
+	stored surgetank.MessageID // the message's id in the first confirm
+	sure   bool                // the message was confirmed
 }
 
 // usedWithin is how long a numberer may be idle: a day less than the broker remembers it.
@@ -39,7 +39,7 @@ func (w *world) publishNumbered(again bool, rng *rand.Rand) {
 	}
 	i := rng.IntN(2)
 	p := w.numberers[i]
-	if !p.used.IsZero() && w.b.Now().Sub(p.used) > usedWithin { // the broker may forget it
+	if !p.used.IsZero() && w.b.Now().Sub(p.used) > usedWithin { // the broker can forget the publisher
 		p = w.newNumberer()
 		w.numberers[i] = p
 	}
@@ -49,7 +49,7 @@ func (w *world) publishNumbered(again bool, rng *rand.Rand) {
 		for ; n > 0; n-- {
 			batch = append(batch, p.sent[len(p.sent)-1-rng.IntN(min(len(p.sent), 8))])
 		}
-	case len(p.sent) > 0 && !p.known: // only number 1 may be the first
+	case len(p.sent) > 0 && !p.known: // the first number that the broker sees must be 1
 		batch = append(batch, p.sent[0])
 	default:
 		for ; n > 0; n-- {
@@ -70,7 +70,7 @@ func (w *world) newNumberer() *numberer {
 
 func (w *world) sendNumbered(batch []*numbered) {
 	ps := make([]surgetank.Publishing, len(batch))
-	if p := batch[0].p; p.used.IsZero() { // it may be stored, and the answer lost
+	if p := batch[0].p; p.used.IsZero() { // the message can be stored although the answer was lost
 		p.used = w.b.Now()
 	}
 	for i, x := range batch {
@@ -101,8 +101,8 @@ func (w *world) sendNumbered(batch []*numbered) {
 	}
 }
 
-// mayBe tells whether a duplicate's message id is right. The broker may have forgotten the id or
-// its incarnation.
+// mayBe tells whether a duplicate's message id can be right. The broker can have forgotten the id
+// or its incarnation.
 func mayBe(id, first surgetank.MessageID) bool {
 	if id.Incarnation == 0 {
 		first.Incarnation = 0

@@ -12,7 +12,7 @@ import (
 
 // Options is everything that a seed draws before the first action. A random part of the features
 // and faults is on. So every combination occurs, and a check that one feature weakens is strict in
-// runs without it.
+// runs without that feature.
 type Options struct {
 	Seed  uint64
 	Files bool // the log on files of a crashable file system; otherwise the log in memory
@@ -23,7 +23,7 @@ type Options struct {
 	Purge, Delete bool
 	Transactions  bool
 	Dedup         time.Duration // the window of every queue; 0: none
-	FoundIDs      bool          // the queues find dedup ids in a header if the publisher gave none
+	FoundIDs      bool          // the queues find dedup ids in a header if the publisher set none
 	NoAck         bool
 	MultiTarget   bool
 	Coalesce      bool // queues replace waiting messages with the same key by one
@@ -32,7 +32,7 @@ type Options struct {
 	TTLs, Rules, Pools, Exclusive, Schedules, Receives, Breakers bool // messages with TTLs, group_by, and so on
 
 	Crashes, Kills, Faults, Full, Jumps, Flips bool
-	Hold                                       time.Duration // how long entries may be held for which no caller waits, such as acks
+	Hold                                       time.Duration // how long the log may delay entries for which no caller waits, such as acks
 	SlowLog                                    int           // percent of actions after which the log is not pumped
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
@@ -64,8 +64,8 @@ type QueuePlan struct {
 	Name   string
 	Config surgetank.QueueConfig
 	Strict bool // order is checked: one in flight in each group, no attempt limit, no delays
-	Lossy  bool // its settings may drop messages
-	Chain  bool // messages that its dead-letter queue gives up go to its Last
+	Lossy  bool // the queue's settings can drop messages
+	Chain  bool // the dead-letter queue moves messages that it gives up to the queue Last
 }
 
 // Dead returns the name of the dead-letter queue.
@@ -160,7 +160,7 @@ func drawQueue(name string, o *Options, rng *rand.Rand, yes func(int) bool) Queu
 	if yes(20) {
 		c.MaxMessages = int64(3 + rng.IntN(10))
 		if yes(40) {
-			p.Strict = false // messages that are given up in between leave the order
+			p.Strict = false // messages that are given up in between are not in the order any more
 			c.Overflow = surgetank.OverflowDeadLetter
 		} else if yes(40) {
 			c.Overflow, p.Lossy = surgetank.OverflowDropOldest, true
@@ -216,7 +216,7 @@ func drawControl(c *surgetank.QueueConfig, rng *rand.Rand, yes func(int) bool) {
 	}
 }
 
-// drawOrder draws the settings that choose among the groups that may go.
+// drawOrder draws the settings that choose among the groups that can deliver.
 func drawOrder(c *surgetank.QueueConfig, rng *rand.Rand, yes func(int) bool) {
 	if c.Group.Fair && yes(60) {
 		c.Group.Weights = map[string]int{surgetank.OtherGroups: 1 + rng.IntN(3)}

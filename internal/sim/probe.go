@@ -14,11 +14,11 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// prober checks, during the run, what a power failure at this moment would leave. It clones the
-// file system after the crash, and sometimes makes the power fail again during recovery. It opens
-// the clone as the next process would, and compares its messages with the clients' knowledge and,
-// one by one, with the model. The run itself is not affected, so one run is checked at very many
-// crash points.
+// prober checks, during the run, the state that a power failure at this moment would leave. It
+// clones the file system as it would be after the power failure, and sometimes makes the power fail
+// again during recovery. It opens the clone as the next process would, and compares its messages
+// with the clients' knowledge and, one by one, with the model. The run itself is not affected, so
+// one run is checked at very many crash points.
 type prober struct {
 	w      *world
 	disk   *fileDisk
@@ -95,7 +95,7 @@ type recovered struct {
 	found   map[string][]surgetank.Delivery
 	unread  map[surgetank.MessageID]bool // messages that are listed as damaged
 	damaged error                        // the first read error
-	records int                          // records that it wrote after its opening, including the epoch
+	records int                          // records that the broker wrote after its opening, including the epoch
 }
 
 func (p *prober) open(fs vfs.FS) *recovered { return p.openIn(fs, dataDir) }
@@ -173,13 +173,13 @@ func (r *recovered) read() {
 	}
 }
 
-// harm is what was done to a file system before it was opened, in addition to losing unsynced data.
+// harm is the damage to a file system before its opening, in addition to the loss of unsynced data.
 type harm uint8
 
 const (
 	unharmed harm = iota
-	rotten        // a bit is flipped: data may be unreadable, but never wrong
-	lied          // synced bytes are lost: the newest entries may be lost without a trace, but the rest must be a former state
+	rotten        // a bit is flipped: data can be unreadable, but never wrong
+	lied          // synced bytes are lost: the newest entries can be lost without a trace, but the rest must be a former state
 )
 
 // check judges a recovered broker.

@@ -23,7 +23,7 @@ func (w *world) newMessage(rng *rand.Rand) (surgetank.Message, []string) {
 	if m.Group != "" {
 		m.Body = []byte(body + "/" + m.Group)
 	}
-	if w.o.Rules && rng.IntN(2) == 0 { // a group by the queue's rule, if the message has none of its own
+	if w.o.Rules && rng.IntN(2) == 0 { // the queue's rule finds a group, if the message has no group of its own
 		g := fmt.Sprintf("r%d", rng.IntN(3))
 		m.Key, m.Headers = g, []surgetank.Header{{Name: "g", Value: g}}
 		if m.Group == "" && rng.IntN(2) == 0 {
@@ -66,7 +66,7 @@ func (w *world) message(body, dedup string, group int) surgetank.Message {
 	if group > 0 {
 		m.Group = fmt.Sprintf("g%d", group)
 	}
-	if _, g, ok := strings.Cut(body, "/"); ok { // sent again
+	if _, g, ok := strings.Cut(body, "/"); ok { // the message is sent again
 		m.Group, _, _ = strings.Cut(g, "-")
 	}
 	return m

@@ -135,8 +135,8 @@ func (c *Counters) Add(o *Counters) {
 
 func (c *Counters) one(p Point) { c.N[p]++ }
 
-// Missing returns the names of the points that were never reached. It ignores ModelLost, which need
-// not happen.
+// Missing returns the names of the points that were never reached, except ModelLost, which is
+// allowed to be missing.
 func (c *Counters) Missing() (names []string) {
 	for p := range ModelLost {
 		if c.N[p] == 0 {

@@ -17,9 +17,9 @@ import (
 // savedDir is the directory of repaired logs.
 const savedDir = "saved/log"
 
-// checkRepair repairs a damaged directory and opens the result. Every message that existed before the
-// damage must exist with the same bytes, or be listed as lost. Only messages whose settlement was
-// in a lost entry may come back.
+// checkRepair repairs a damaged directory and opens the result. Every message that existed before
+// the damage must exist with the same bytes, or be listed as lost. A settled message may exist
+// again only if its settlement was in a lost entry.
 func (p *prober) checkRepair(fs *vfs.Mem, whole *recovered, detected bool, h harm) {
 	l := p.w.ledger
 	l.checks++
@@ -45,7 +45,7 @@ func (p *prober) checkRepair(fs *vfs.Mem, whole *recovered, detected bool, h har
 		return
 	}
 	r.read()
-	older := h == lied && !detected // the newest entries may be lost without a trace, and a rule may have used their numbers again
+	older := h == lied && !detected // the newest entries can be lost without a trace, and a rule can have used their numbers again
 	for id, d := range r.byID() {
 		if c := l.copies[id]; l.messages[string(d.Body)] == nil || !older && c != nil && (c.m.body != string(d.Body) || c.group != d.Group) {
 			broken("%v of group %q has the body %q", id, d.Group, d.Body)
@@ -86,8 +86,9 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.RepairReport, error) {
 		}})
 }
 
-// accounted returns a description of the first message that is neither found nor listed, or both,
-// or found and never stored. It returns "" if there is none.
+// accounted returns a description of the first message with a wrong account: it is neither found
+// nor listed as lost, or found and listed, or found although it was never stored. It returns "" if
+// there is none.
 func accounted(before, after *recovered, loss *queue.RepairReport) string {
 	facts := slices.ContainsFunc(loss.Losses, func(x queue.Loss) bool { return !x.Known }) // the facts of lost entries are not known
 	lost := map[uint64]queue.QueueLoss{}
@@ -110,7 +111,7 @@ func accounted(before, after *recovered, loss *queue.RepairReport) string {
 		case after.unread[id] != body:
 			return id.String() + ": it is shown as damaged or listed as without a body, not both"
 		case found, missing, body, listed && q.Skipped > 0 && id.Seq >= q.Skipped:
-		case facts && !listed && !after.has(id.Queue): // its queue is lost, too
+		case facts && !listed && !after.has(id.Queue): // the message's queue is lost, too
 		default:
 			return id.String() + " is gone and not listed as lost"
 		}
@@ -136,7 +137,7 @@ func (r *recovered) byID() map[surgetank.MessageID]*surgetank.Delivery {
 	for _, ds := range r.found {
 		for i := range ds {
 			id := ds[i].ID
-			id.Incarnation = 0 // the repair may have lost the opening that gave the incarnation
+			id.Incarnation = 0 // the repair can have lost the record of the opening, which has the incarnation
 			all[id] = &ds[i]
 		}
 	}

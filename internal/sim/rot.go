@@ -14,15 +14,15 @@ import (
 // sectorBytes is the unit that a disk loses if it lies about a sync.
 const sectorBytes = 512
 
-// rot damages a disk on which everything is synced, and opens it. A flipped bit must be detected,
-// named and rejected, or have no effect. A sector that a lying disk never wrote may lose the newest
-// entries, if no later data shows that they existed. It must never be read as other data.
+// rot damages a disk on which everything is synced, and opens it. A flipped bit must have no
+// effect, or be detected and reported. If a lying disk never wrote a sector, the newest entries may
+// be lost, if no later data shows that they existed. The sector must never be read as other data.
 func (p *prober) rot(rng *rand.Rand) {
 	fs := p.disk.mem.CrashClone(rng, vfs.Crash{Percent: 100})
 	fs.SetCapacity(0) // a repair needs room
 	names, err := fs.List(dataDir)
 	if err != nil || len(names) == 0 {
-		return // not created yet
+		return // the directory is not created yet
 	}
 	whole := p.open(fs.CrashClone(rng, vfs.Crash{Percent: 100}))
 	if whole.err != nil {

@@ -30,9 +30,9 @@ func (r Result) Text() string {
 	return b.String()
 }
 
-// ParseScript parses the output of Text. Lines that begin with # are comments. Only "# mutant:
-// NAME" has a meaning: the script must fail with the defect NAME. Without such a line it must not
-// fail.
+// ParseScript parses the output of Text. Lines that begin with # are comments. One comment has a
+// meaning. "# mutant: NAME" says that the script must fail with the defect NAME. Without such a
+// line the script must pass.
 func ParseScript(text string) (o Options, actions []Action, mutant string, err error) {
 	number := 0
 	for line := range strings.Lines(text) {

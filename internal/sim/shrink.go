@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// shrinkRuns limits the runs for making one failed run smaller.
+// shrinkRuns is how many runs may be used to make one failed run smaller.
 const shrinkRuns = 4000
 
 // Shrink makes a failed run smaller while it still breaks the same promise. It leaves out actions,
@@ -52,7 +52,7 @@ func (s *shrinker) lessActions() {
 	}
 }
 
-// simpler tries the plainest value of every option.
+// simpler tries the simplest value of every option.
 func (s *shrinker) simpler() {
 	try := func(change func(o *Options)) {
 		o := s.o
@@ -102,7 +102,7 @@ func (s *shrinker) simpler() {
 	}
 }
 
-// plain returns settings with only those that a plan's other fields need.
+// plain returns only those settings of a queue that the plan's other fields need.
 func plain(c *surgetank.QueueConfig) surgetank.QueueConfig {
 	p := surgetank.QueueConfig{Retry: c.Retry, DeadLetter: c.DeadLetter, DedupWindow: c.DedupWindow, DedupBy: c.DedupBy, Coalesce: c.Coalesce}
 	p.Group.MaxInFlight = c.Group.MaxInFlight

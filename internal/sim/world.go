@@ -16,8 +16,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// Action is one step of a run. Its own seed decides its details, so that leaving out other actions
-// changes it as little as possible.
+// Action is one step of a run. Each action has its own seed, which decides its details. So an
+// action changes as little as possible when other actions are left out.
 type Action struct {
 	Kind string
 	Seed uint64
@@ -39,7 +39,7 @@ type world struct {
 	tracing      bool
 	serial       int
 	healed       bool
-	slow         bool // the disk does not answer at present
+	slow         bool // the disk completes no operation at present
 	drives       int
 	numberers    []*numberer
 	faulted      bool // a fault was set in this opening
@@ -98,7 +98,7 @@ func (w *world) plan(name string) *QueuePlan {
 	return nil
 }
 
-// noack tells whether consumers of a queue get messages without ack. Such messages may be lost
+// noack tells whether consumers of a queue receive messages without ack. Such messages can be lost
 // after the hand-out.
 func (w *world) noack(string) bool { return w.o.NoAck }
 
@@ -176,8 +176,8 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 	})
 }
 
-// drive runs the log and the broker while a call waits. If the log is out of space, drive makes
-// some.
+// drive runs the log and the broker while a call waits. If the log is out of space, drive frees
+// space.
 func (w *world) drive() {
 	if w.drives++; w.drives > 300 {
 		w.disk.heal()
@@ -201,7 +201,7 @@ func (w *world) run() {
 	w.ledger.violation("comes to rest", "the broker has always something to do")
 }
 
-// ok tells whether an event still counts. An answer to an earlier opening does not.
+// ok tells whether an event still counts. An answer from an earlier opening does not count.
 func (w *world) ok(life int) bool { return life == w.life && !w.disk.crashed() }
 
 func (w *world) declare(name string, config surgetank.QueueConfig) {
@@ -213,7 +213,7 @@ func (w *world) declare(name string, config surgetank.QueueConfig) {
 	})
 }
 
-// send sends a command. f is called with the outcome if this opening lasts that long.
+// send sends a command. f is called with the outcome, unless the opening ends before the outcome.
 func (w *world) send(c queue.Command, f func(error)) {
 	life := w.life
 	if err := w.b.Send(c, func(err error) {
@@ -225,7 +225,7 @@ func (w *world) send(c queue.Command, f func(error)) {
 	}
 }
 
-// after handles the effects of a step: crashes in the middle of it, failed logs.
+// after handles the effects of a step: a crash in the middle of the step, or a failed log.
 func (w *world) after(rng *rand.Rand) {
 	switch {
 	case w.disk.crashed():
@@ -244,7 +244,7 @@ func (w *world) after(rng *rand.Rand) {
 	}
 }
 
-// reopen follows a crash: all volatile state is gone.
+// reopen opens the broker again after a crash: all volatile state is gone.
 func (w *world) reopen(rng *rand.Rand, kill bool) {
 	w.life++ // the old process's later work does not count
 	w.tallyQueues()
@@ -306,8 +306,8 @@ func (w *world) heal() {
 	w.tracef("healed")
 	w.run()
 	w.after(rng)
-	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // messages that clients have and forgot are delivered again
-	opened := map[string]bool{}                     // dead letters may create queues later
+	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // so that messages that clients received and forgot are delivered again
+	opened := map[string]bool{}                     // dead letters can create queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
 		infos := w.infos()
 		if w.ledger.bad != "" {

@@ -6,17 +6,18 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// account is a queue's retry budget in thousandths of a retry. The zero value was never used.
+// account is a queue's retry budget in thousandths of a retry. The zero value is an account before
+// its first use.
 type account struct {
 	has        int64
 	paid       int64 // every millisecond up to this time is paid
-	start      int64 // of the present 10 seconds
-	now, early int64 // first attempts in the present 10 seconds, and in those before
+	start      int64 // start of the present 10 seconds
+	now, early int64 // first attempts in the present 10 seconds, and in the 10 seconds before
 }
 
 func (q *Queue) budgetShare() int64 { return int64(q.Config.Retry.Budget*1000 + 0.5) }
 
-// update pays for the time that has passed.
+// update pays into the account for the time that has passed.
 func (q *Queue) update() *account {
 	a, now := &q.budget, q.m.Now
 	reserve := int64(q.m.RetryReserve) * 1000
@@ -38,7 +39,7 @@ func (q *Queue) update() *account {
 	return a
 }
 
-// payIn accounts for a first attempt.
+// payIn pays into the account for a first attempt.
 func (q *Queue) payIn() {
 	if q.budgetShare() > 0 {
 		a := q.update()
@@ -47,7 +48,7 @@ func (q *Queue) payIn() {
 	}
 }
 
-// payRetry pays for a retry. It returns false if the account is too low.
+// payRetry pays for a retry from the account. It returns false if the account is too low.
 func (q *Queue) payRetry() bool {
 	if q.budgetShare() == 0 {
 		return true
@@ -60,8 +61,8 @@ func (q *Queue) payRetry() bool {
 	return true
 }
 
-// endBackOffs puts messages whose back-off is over into their lines, as far as their retries are
-// paid.
+// endBackOffs puts messages whose back-off is over into their lines, until the account cannot pay
+// for the next retry.
 func (q *Queue) endBackOffs() {
 	for _, x := range q.at(func(x *Message) int64 {
 		if x.backsOff {

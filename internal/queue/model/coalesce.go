@@ -15,11 +15,11 @@ type Key struct {
 
 // chained is the coalescing state of a message.
 type chained struct {
-	id    string // "": none, or a dead letter
-	kept  string // of a dead letter: the id for a redrive
-	due   int64  // when it may be delivered first, unless it was leased before; 0: at once
+	id    string // id of its key; "": no key, or a dead letter
+	kept  string // a dead letter's id of its key, for a redrive
+	due   int64  // earliest time of its first delivery; 0: at once. No meaning after a lease
 	since int64  // when the first message that it stands for was confirmed
-	place uint64 // its place among the groups; 0: its number
+	place uint64 // its rank among the groups' front messages; 0: its number
 	late  bool   // its publisher asked for a delay
 }
 
@@ -54,7 +54,7 @@ func (q *Queue) last(id string) (last *Message) {
 	return last
 }
 
-// meets returns the message that a new one joins, or the message that it supersedes.
+// meets returns the waiting message that a new message joins or supersedes.
 func (q *Queue) meets(id string) (joins, supersedes *Message) {
 	c := q.Config.Coalesce
 	x := q.last(id)
@@ -122,7 +122,8 @@ func (q *Queue) addKeyed(x *Message, key Key, delay int64) {
 	q.place(x, x.chain.due)
 }
 
-// superseded removes a message whose lease has ended without an ack, if another one follows it.
+// superseded removes a message whose lease has ended without an ack, if its queue keeps the last
+// message of a chain and another message of the chain follows.
 func (q *Queue) superseded(x *Message) bool {
 	if c := q.Config.Coalesce; c.By == "" || c.Keep != surgetank.KeepLast || q.behind(x) == nil {
 		return false
@@ -131,7 +132,7 @@ func (q *Queue) superseded(x *Message) bool {
 	return true
 }
 
-// redriveMeets removes a redriven message if another one in its new queue stands for it.
+// redriveMeets removes a redriven message if another message in its new queue stands for it.
 func (q *Queue) redriveMeets(x *Message, to *Queue) bool {
 	id := x.chain.id + x.chain.kept
 	if id == "" || to.Config.Coalesce.By == "" {
@@ -153,10 +154,11 @@ func (x *Message) collects(now int64) bool {
 	return x.group != "" && x.chain.id != "" && !x.again && !x.chain.late && x.chain.due > now
 }
 
-// stuck tells whether a message without a group waits for an earlier one of its chain, in no line.
+// stuck tells whether a message without a group waits for an earlier message of its chain. A stuck
+// message is in no line.
 func (q *Queue) stuck(x *Message) bool { return x.group == "" && q.ahead(x) != nil }
 
-// unstick lets a message go after an earlier one of its chain has left.
+// unstick ends a message's wait for its chain if no earlier message of the chain is left.
 func (q *Queue) unstick(x *Message) {
 	if x != nil && q.ahead(x) == nil {
 		if x.group == "" {
@@ -166,7 +168,8 @@ func (q *Queue) unstick(x *Message) {
 	}
 }
 
-// rank returns the place of a message among the groups.
+// rank returns the rank of a message among the groups' front messages. The lowest is delivered
+// first.
 func (x *Message) rank() uint64 {
 	if x.chain.place != 0 {
 		return x.chain.place

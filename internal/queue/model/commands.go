@@ -12,8 +12,8 @@ import (
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
-// The commands on the model. Each returns what the machine must return. Call them in the function
-// that Turn takes.
+// The commands on the model. Each returns the answer that the machine must return. Call the
+// commands in the function that is passed to Turn.
 
 // Declare creates a queue or changes its settings.
 func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
@@ -50,8 +50,8 @@ func (m *Model) Pause(q *Queue, paused bool, d time.Duration) {
 	m.mark(q)
 }
 
-// known tells whether a queue has a dedup id in its window, and returns the number of the message
-// with the id.
+// known tells whether a message with a dedup id was stored within the queue's dedup window. It
+// returns the message's number.
 func (q *Queue) known(id string) (seq uint64, known bool) {
 	x, ok := q.ids[id]
 	return x.seq, ok && id != "" && q.Config.DedupWindow > 0 && x.until > q.m.Now
@@ -59,15 +59,15 @@ func (q *Queue) known(id string) (seq uint64, known bool) {
 
 // Publisher is a publisher that numbers its messages.
 type Publisher struct {
-	Confirmed map[uint64]uint64 // by the publisher's number: the message's number in its first queue
+	Confirmed map[uint64]uint64 // the message's number in its first queue, by the publisher's number
 	Used      int64             // when the newest number was confirmed
 }
 
 // publisherKeep is how long a publisher is remembered.
 const publisherKeep = 7 * 24 * int64(time.Hour)
 
-// PublishNumbered stores a message unless its publisher's number is confirmed. The message goes to
-// all its queues or to none.
+// PublishNumbered stores a message unless its publisher's number is confirmed. It stores the
+// message in all its queues or in none.
 func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string, keys []Key) (code surgetank.Code, seq uint64, dup bool) {
 	known := m.Publishers[p.Publisher]
 	if known != nil && known.Used+publisherKeep <= m.Now {
@@ -91,8 +91,8 @@ func (m *Model) PublishNumbered(p *surgetank.Publishing, groups []string, keys [
 }
 
 // Publish stores a message in queues. groups has its group in each queue; if groups is nil, the
-// message's own group counts. keys has its coalescing key in each queue; nil: it has none. admitted
-// means that the caller has checked that there is room.
+// message's own group counts. keys has its coalescing key in each queue; nil: no key. If admitted
+// is true, the caller has already checked that the queues accept the message.
 func (m *Model) Publish(msg *surgetank.Message, names, groups []string, keys []Key, admitted bool) (code surgetank.Code, seq uint64, dup bool) {
 	return m.publish(msg, names, groups, keys, admitted, false)
 }
@@ -186,8 +186,8 @@ func (m *Model) publish(msg *surgetank.Message, names, groups []string, keys []K
 	return code, seq, dup && code == ""
 }
 
-// tooFast tells whether accept.rate refuses this many messages now. It replays all publishes since
-// the opening.
+// tooFast returns the code with which accept.rate refuses this many messages now, or "". It replays
+// all publishes since the opening.
 func (q *Queue) tooFast(messages int) surgetank.Code {
 	a := q.Config.Accept
 	if a.Rate <= 0 {
@@ -209,8 +209,8 @@ func (q *Queue) tooFast(messages int) surgetank.Code {
 	return ""
 }
 
-// refuses returns the code with which a queue refuses more messages, or "". It first lets a waiting
-// consumer make room.
+// refuses returns the code with which a queue refuses more messages, or "". It first serves a
+// waiting consumer, because a hand-out can make room.
 func (q *Queue) refuses(messages int, bytes int64) surgetank.Code {
 	if q.m.Full {
 		return surgetank.CodeFull
@@ -259,7 +259,7 @@ func (m *Model) Attach(name string, id uint64, opts door.SubscribeOptions, once,
 // Stop stops hand-outs to a consumer.
 func (m *Model) Stop(c *Consumer) { c.stop = true }
 
-// PoolLimit sets how many messages the consumers of a pool may hold together; 0: no limit.
+// PoolLimit sets how many messages may be leased to all consumers of a pool together; 0: no limit.
 func (m *Model) PoolLimit(id uint64, limit int) {
 	m.pools[id] = limit
 	m.forgetPool(id)
@@ -268,7 +268,7 @@ func (m *Model) PoolLimit(id uint64, limit int) {
 	}
 }
 
-// Credit adds credit to a consumer. A negative n removes credit that is not used.
+// Credit adds credit to a consumer. A negative n removes unused credit.
 func (m *Model) Credit(c *Consumer, n int) {
 	if !c.gone {
 		c.credit = max(0, c.credit+n)
@@ -276,8 +276,8 @@ func (m *Model) Credit(c *Consumer, n int) {
 	}
 }
 
-// Detach ends a subscription. The messages of back are returned, and their attempts do not count.
-// With all, its other messages are returned, too, and their attempts count.
+// Detach ends a subscription. Its messages in back are returned, and their attempts do not count.
+// If all is true, its other messages are returned too, and their attempts count.
 func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	if !c.gone {
 		m.unlist(c)
@@ -300,7 +300,7 @@ func (m *Model) Detach(c *Consumer, back []uint64, all bool) {
 	}
 }
 
-// Lease is one hand-out that can be settled.
+// Lease is the lease of one hand-out.
 type Lease struct {
 	q  *Queue
 	x  *Message
@@ -317,18 +317,18 @@ func (m *Model) Lease(queue string, seq uint64) (Lease, bool) {
 	return Lease{}, false
 }
 
-// Lives tells whether a lease has not ended yet.
+// Lives tells whether a lease is still in force.
 func (m *Model) Lives(l Lease) bool {
 	return l.q != nil && m.Queues[l.q.Name] == l.q && l.x.state == surgetank.StateLeased && l.x.lease == l.no && slices.Contains(l.q.msgs, l.x)
 }
 
-// Holds tells whether a lease belongs to a consumer.
+// Holds tells whether a message is leased to consumer c.
 func (l Lease) Holds(c *Consumer) bool { return l.x.consumer == c }
 
 // Seq returns the message's number.
 func (l Lease) Seq() uint64 { return l.x.seq }
 
-// Settle makes one settlement of a lease that has not ended. at is when it arrived; 0: now.
+// Settle settles a lease that has not ended. at is the time when the settlement arrived; 0: now.
 func (l Lease) Settle(s *surgetank.Settlement, at int64) {
 	q, x := l.q, l.x
 	end := End{at: at, elapsed: int64(s.Elapsed)}
@@ -375,14 +375,14 @@ func (l Lease) Settle(s *surgetank.Settlement, at int64) {
 	}
 }
 
-// resumed follows the end of a pause.
+// resumed tells the queue's controller that a pause has ended.
 func (q *Queue) resumed() {
 	if c := q.Control; c != nil && c.Limit != nil {
 		c.Limit.Reset(q.m.Now, adapt.Resumed)
 	}
 }
 
-// Purge drops the messages in a range of numbers that are not leased, like one turn of a purge.
+// Purge drops the messages in a range of numbers, except leased ones, like one turn of a purge.
 func (m *Model) Purge(q *Queue, from, below uint64) (n int64) {
 	for _, x := range slices.Clone(q.msgs) {
 		if x.state != surgetank.StateLeased && x.seq >= from && x.seq < below {
@@ -446,7 +446,7 @@ func (m *Model) Redrive(q *Queue, o surgetank.RedriveOptions) (r surgetank.Redri
 	return r
 }
 
-// Rest is a clean stop: it marks the leased messages as redelivered. Crash follows.
+// Rest is a clean stop: it marks the leased messages as redelivered. The caller then calls Crash.
 func (m *Model) Rest() {
 	m.rested = true
 	for _, q := range m.Queues {
@@ -500,7 +500,7 @@ func (x *Message) delayed(now int64) bool {
 	return x.state == surgetank.StateDelayed || x.state == surgetank.StateReady && (x.notBefore > now && !x.collects(now) || x.backsOff)
 }
 
-// waits tells whether a message is in line and need not wait for a time.
+// waits tells whether a message is in line and its time has come.
 func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady && !x.delayed(now) }
 
 // Info returns the statistics that QueueInfo must have.
@@ -556,7 +556,7 @@ func (q *Queue) Info() surgetank.QueueInfo {
 	return i
 }
 
-// Refused returns the error code with which a transaction must be rejected, or "".
+// Refused returns the error code with which a transaction must be refused, or "".
 func (m *Model) Refused(ps []surgetank.Publishing, leases []Lease) surgetank.Code {
 	messages, bytes := map[*Queue]int{}, map[*Queue]int64{}
 	for i := range ps {
@@ -623,7 +623,7 @@ type Stored struct {
 	Deaths   int
 	Delayed  bool
 	Failure  string
-	Due      int64 // of a delayed message
+	Due      int64 // when a delayed message becomes ready
 }
 
 // Messages returns all messages in the order of their numbers.

@@ -12,8 +12,9 @@ import (
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
-// Control is what the model knows about a target: the same pure parts as the machine's, with the
-// same facts. Everything else is looked up in the messages each time.
+// Control is the flow control of one target, which queues can share. Its controller and its breaker
+// are the same code as the machine's and receive the same facts. The model derives everything else
+// from the messages each time.
 type Control struct {
 	Limit   *adapt.Controller
 	Breaker *breaker.Breaker
@@ -25,7 +26,7 @@ type Control struct {
 	gated  []*Queue
 }
 
-// End is how a lease ended.
+// End tells how a lease ended.
 type End struct {
 	outcome    breaker.Outcome
 	at         int64
@@ -57,7 +58,7 @@ func (c *Control) members() (list []*Queue) {
 	return list
 }
 
-// leases returns the leased messages that count, of all members.
+// leases returns the leased messages of all members that the limit counts.
 func (c *Control) leases() (list []*Message) {
 	for _, q := range c.members() {
 		list = append(list, q.counted()...)
@@ -75,7 +76,7 @@ func (q *Queue) counted() (list []*Message) {
 	return list
 }
 
-// recontrol follows the queue's settings.
+// recontrol adjusts the queue's control after its settings have changed.
 func (q *Queue) recontrol() {
 	key, adaptive := q.targetKey(), q.Config.Level.Adaptive.On
 	if c := q.Control; c != nil && (c.key != key || key == "" && !adaptive && q.mode() == surgetank.BreakerOff) {
@@ -182,7 +183,7 @@ func (q *Queue) probes() bool {
 	return q.Control != nil && q.Control.Breaker != nil && q.Control.Breaker.MayHand() == breaker.One
 }
 
-// full tells whether the limit of the target is reached.
+// full tells whether the target's adaptive limit is reached.
 func (q *Queue) full() bool {
 	c := q.Control
 	if c == nil || q.shut() || q.probes() {
@@ -201,7 +202,7 @@ func (q *Queue) full() bool {
 
 func (q *Queue) outside(x *Message) uint64 { return q.member<<44 + x.seq }
 
-// handed follows a hand-out. For one without a lease, x is settled already.
+// handed reports a hand-out to the control. If noAck is true, x was acked at once and has no lease.
 func (q *Queue) handed(x *Message, noAck bool) {
 	c := q.Control
 	if c == nil {
@@ -220,9 +221,9 @@ func (q *Queue) handed(x *Message, noAck bool) {
 	c.changed(was)
 }
 
-// answered follows the end of a lease. It returns whether a failure costs no attempt, and the
-// attempts to return.
-// own is whether its consumer controls its own level. x is not leased any more.
+// answered reports the end of a lease to the control. It returns whether this failure costs no
+// attempt, and earlier failures whose attempts are uncounted now. own tells whether the consumer
+// controls its own level. x must not be leased any more.
 func (q *Queue) answered(x *Message, own bool, end End) (uncounted bool, refunds []breaker.Failure) {
 	if q.Control == nil && end.outcome == breaker.Down && q.mode() != surgetank.BreakerOff {
 		q.needControl()
@@ -263,7 +264,7 @@ func (q *Queue) answered(x *Message, own bool, end End) (uncounted bool, refunds
 		a := breaker.Answer{Seq: q.outside(x), HandedAt: x.handed, Latency: latency, Outcome: end.outcome, RetryAfter: end.retryAfter}
 		if end.outcome != breaker.Success {
 			a.Attempt = uint32(x.attempts + 1)
-			if x.group != "" { // any number that differs among groups
+			if x.group != "" { // a number that no other group has
 				a.Group = c.m.groupNumber(q.Name + "\x00" + x.group)
 			}
 		}
@@ -279,7 +280,7 @@ func (q *Queue) answered(x *Message, own bool, end End) (uncounted bool, refunds
 	return uncounted, refunds
 }
 
-// groupNumber numbers groups in the order in which they are first named.
+// groupNumber returns a group's number. It numbers groups in the order of their first use.
 func (m *Model) groupNumber(name string) uint64 {
 	i := slices.Index(m.groupNames, name)
 	if i < 0 {
@@ -289,7 +290,7 @@ func (m *Model) groupNumber(name string) uint64 {
 	return uint64(i + 1)
 }
 
-// refund returns attempts.
+// refund uncounts the attempts of failures in list.
 func (c *Control) refund(list []breaker.Failure) {
 	for _, f := range list {
 		for _, q := range c.members() {
@@ -335,14 +336,15 @@ func (c *Control) wakeGated() {
 	}
 }
 
-// gate notes that the queue waits for the limit of a target with other queues.
+// gate notes that the queue waits for the limit of a target that it shares with other queues.
 func (q *Queue) gate() {
 	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) {
 		c.gated = append(c.gated, q)
 	}
 }
 
-// gatedFirst returns the queue that is served now: one that waits longer, or q.
+// gatedFirst returns the queue that is served now: the first queue that has waited longer than q
+// for the limit that they share and can deliver, otherwise q.
 func (q *Queue) gatedFirst() *Queue {
 	c := q.Control
 	if c == nil {
@@ -358,7 +360,8 @@ func (q *Queue) gatedFirst() *Queue {
 	return q
 }
 
-// probe returns the message to hand out: x, whose turn it is, or a better one if it is a probe.
+// probe returns the message to hand out. That is x, whose turn it is, or, if the breaker probes the
+// target, the message that is the best probe.
 func (q *Queue) probe(x *Message) *Message {
 	if !q.probes() {
 		return x
@@ -374,7 +377,7 @@ func (q *Queue) probe(x *Message) *Message {
 		return x
 	}
 	best := x
-	for _, o := range q.msgs { // by number
+	for _, o := range q.msgs { // in the order of their numbers
 		if q.front(o.key()) == o && q.groupMayGo(o.key()) && rank(o) < rank(best) {
 			best = o
 		}
@@ -382,8 +385,8 @@ func (q *Queue) probe(x *Message) *Message {
 	return best
 }
 
-// Differs compares the states of the model's control and of the machine's. It returns "" if they
-// are the same.
+// Differs compares c with the machine's controller and breaker. It returns a description of the
+// difference, or "".
 func (c *Control) Differs(limit *adapt.Controller, b *breaker.Breaker) string {
 	var mine Control
 	if c != nil {
@@ -400,7 +403,8 @@ func (c *Control) Differs(limit *adapt.Controller, b *breaker.Breaker) string {
 	return ""
 }
 
-// Released tells the model that the hand-outs up to a turn have left the broker.
+// Released tells the model that the hand-outs of turn and of all earlier turns have left the
+// broker.
 func (m *Model) Released(turn uint64, now int64) {
 	for _, q := range m.Queues {
 		for _, x := range q.msgs {

@@ -9,12 +9,12 @@ import (
 )
 
 // Messages whose bodies cannot be read. A message that was handed out, or that is the first of its
-// line, is held. It leaves the line and counts as in flight in its group until it is dropped, it is
-// read again, or the broker is opened again. A message further back is suspect. It is held when it
-// becomes the first.
+// line, becomes damaged. It leaves the line and counts as in flight in its group until it is
+// dropped, it is read again, or the broker is opened again. A message further back is suspect: it
+// becomes damaged when it becomes the first.
 
-// Quarantine reports that a message's body cannot be read. l is the lease under which it was handed
-// out, if it was. It returns whether anything changed.
+// Quarantine reports that a message's body cannot be read. l is the lease under which the message
+// was handed out, or the zero value. Quarantine returns whether anything changed.
 func (m *Model) Quarantine(queue string, seq uint64, l Lease, retry time.Duration) bool {
 	q := m.Queues[queue]
 	if q == nil {
@@ -48,9 +48,9 @@ func (q *Queue) hold(x *Message, retry int64) {
 	q.m.mark(q)
 }
 
-// retry returns a held message to its old position.
+// retry returns a damaged message to its old position in line.
 func (q *Queue) retry(x *Message) {
-	x.state, x.retry, x.lapsed, x.fullUntil = surgetank.StateReady, 0, false, 0 // if it has expired, it expires next
+	x.state, x.retry, x.lapsed, x.fullUntil = surgetank.StateReady, 0, false, 0 // if the message has expired, it is given up next
 	q.m.mark(q)
 }
 

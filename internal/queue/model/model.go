@@ -17,8 +17,8 @@ import (
 // maxDeaths is how many events of a dead-letter history are kept.
 const maxDeaths = 16
 
-// Model is all queues of one broker. It belongs to one goroutine. Tests read its fields to compare
-// them; only its methods change them.
+// Model is all queues of one broker. Only one goroutine uses a Model. Tests read its fields to
+// compare them; only its methods change the fields.
 type Model struct {
 	Now    int64
 	Queues map[string]*Queue
@@ -28,22 +28,22 @@ type Model struct {
 
 	RetryReserve int // retries that a queue with a retry budget may make at any time
 
-	// Publishers has the confirmed numbers of each publisher.
+	// Publishers contains each publisher with its confirmed numbers.
 	Publishers map[string]*Publisher
 
 	order      []string // queues to serve at the end of the turn, the oldest first
 	made       int      // number of queues ever created
 	once       []*Consumer
-	pools      map[uint64]int // limits
-	groupNames []string       // for breakers
+	pools      map[uint64]int // the limit of each pool, by the pool's id
+	groupNames []string       // groups that breakers know, in the order of their first failure
 	TurnNo     uint64         // number of the machine's turn, for Released
 
 	turns  int // number of attaches, and of hand-outs to members of pools
 	leases uint64
-	rested bool // it stopped cleanly and was not opened again yet
+	rested bool // the broker stopped cleanly and was not opened again yet
 }
 
-// accepted is one publish that a queue with accept.rate stored, and the rate then.
+// accepted is one publish that a queue with accept.rate stored, and the rate at that time.
 type accepted struct {
 	at   int64
 	rate surgetank.Rate
@@ -78,7 +78,7 @@ type knownID struct {
 
 type flow struct {
 	tat    int64
-	holder uint64 // the consumer that has all leases; 0: several have
+	holder uint64 // the consumer that has all leases; 0: several consumers have leases
 	turns
 }
 
@@ -100,18 +100,18 @@ type Message struct {
 	deaths       int
 	deadline     int64
 	consumer     *Consumer
-	lapsed       bool     // it expired and still exists
-	fullUntil    int64    // its dead-letter queue was full: when to give it up again
-	trail        []string // queues that gave it up by themselves since a consumer did, or a redrive
-	suspect      bool     // it cannot be read and is in line
-	retry        int64    // of a held message: when to read it again; 0: never
-	suspectUntil int64    // of a suspect message: retry, once the message is held
+	lapsed       bool     // the message expired and still exists
+	fullUntil    int64    // when to move it to its dead-letter queue again, which was full
+	trail        []string // queues that gave it up by themselves since the last reject, failed last attempt or redrive
+	suspect      bool     // the message cannot be read and is in line
+	retry        int64    // when to read a damaged message again; 0: never
+	suspectUntil int64    // the value of retry for a suspect message, when its state becomes damaged
 	lease        uint64   // number of the hand-out, counted by the model
-	handed       int64    // when it was leased
+	handed       int64    // when the message was leased
 	released     int64    // when the hand-out left the broker; 0: not known
-	turn         uint64   // of the hand-out
-	parking      bool     // it is parked when its back-off ends
-	backlog      bool     // without a group: in the line for messages that are not fresh
+	turn         uint64   // number of the turn that handed the message out
+	parking      bool     // the message is parked when its back-off ends
+	backlog      bool     // the message has no group and is in the line for messages that are not fresh
 	chain        chained
 }
 
@@ -122,12 +122,12 @@ type Consumer struct {
 	opts            door.SubscribeOptions
 	credit, held    int
 	got             int
-	turn            int // in its pool: the lowest is served first
+	turn            int // order in its pool: the member with the lowest turn is served first
 	once, now, stop bool
 	gone            bool
 }
 
-// Out is a hand-out in the form that is compared.
+// Out is a hand-out with the fields that tests compare with the machine's.
 type Out struct {
 	Queue       string
 	Consumer    uint64
@@ -148,7 +148,7 @@ func New() *Model {
 // Names returns the sorted names of the queues.
 func (m *Model) Names() []string { return slices.Sorted(maps.Keys(m.Queues)) }
 
-// Turn handles what is due by now, calls f, and then hands out.
+// Turn handles all timers that are due by now, calls f, and then hands out messages.
 func (m *Model) Turn(now int64, f func()) {
 	m.Now = max(m.Now, now)
 	names := m.Names() // the oldest queue first: two queues can give up messages to the same queue at one time
@@ -159,7 +159,7 @@ func (m *Model) Turn(now int64, f func()) {
 	if f != nil {
 		f()
 	}
-	for _, name := range m.Names() { // all other queues: time may have released a message
+	for _, name := range m.Names() { // also queues without a command: a message can be ready because time has passed
 		m.mark(m.Queues[name])
 	}
 	for len(m.order) > 0 {
@@ -187,7 +187,7 @@ func (m *Model) mark(q *Queue) {
 	}
 }
 
-// markGivers marks the queues that may wait for room in q.
+// markGivers marks the queues that can be waiting for room in q, their dead-letter queue.
 func (m *Model) markGivers(q *Queue) {
 	for _, name := range m.Names() {
 		if g := m.Queues[name]; g != q && g.deadLetter() == q.Name {
@@ -213,8 +213,8 @@ func (m *Model) unlist(c *Consumer) {
 	m.forgetPool(c.opts.Pool)
 }
 
-// due ends leases and holds of damaged messages, then delays, then TTLs, each in the order of their
-// times.
+// due handles the events whose time has come, each kind in the order of the times: first the ends
+// of leases and the next reads of damaged messages, then ends of delays, then TTLs.
 func (q *Queue) due() {
 	now := q.m.Now
 	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
@@ -274,7 +274,7 @@ func (q *Queue) at(when func(*Message) int64) (due []*Message) {
 	return due
 }
 
-// plainLine is the line of messages without group and priority. It is always there.
+// plainLine is the line of messages without group and priority. It always exists.
 const plainLine = "\x000"
 
 // key returns the name of the line that a message belongs to.
@@ -315,7 +315,7 @@ func (q *Queue) count(state surgetank.State, key string) (n int) {
 	return n
 }
 
-// inLine tells whether a message waits, also for a time: it is neither leased nor held.
+// inLine tells whether a message is ready, blocked or delayed, thus neither leased nor damaged.
 func (x *Message) inLine() bool {
 	return x.state == surgetank.StateReady || x.state == surgetank.StateDelayed
 }
@@ -387,7 +387,7 @@ func (q *Queue) waitsForRate() bool {
 	return !q.Config.Paused && !q.shut() && l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight)
 }
 
-// waitsForLevel tells whether only the limit of the target stops hand-outs.
+// waitsForLevel tells whether only the adaptive limit of the target stops hand-outs.
 func (q *Queue) waitsForLevel() bool {
 	l := q.Config.Level
 	return !q.Config.Paused && !q.shut() && !(l.MaxInFlight > 0 && q.count(surgetank.StateLeased, "") >= l.MaxInFlight) && !(l.Rate > 0 && due(q.tat, l.Rate, l.Burst) > q.m.Now) && q.full()
@@ -406,8 +406,9 @@ func (q *Queue) groupMayGo(key string) bool {
 	return !x.backsOff && x.notBefore <= q.m.Now && !(g.Rate > 0 && due(q.group(key).tat, g.Rate, 1) > q.m.Now)
 }
 
-// groupLimit returns how many messages of a group may be leased. A queue's only consumer may have
-// leases of a whole run, as long as no other consumer had one since the group was last idle.
+// groupLimit returns how many messages of a group may be leased at one time. If all leases since
+// the group was last idle belong to one consumer, and that consumer is the queue's only one, the
+// limit is a whole run.
 func (q *Queue) groupLimit(key string) int {
 	limit := q.Config.Group.MaxInFlight
 	if len(q.consumers) == 1 {
@@ -447,7 +448,7 @@ func (q *Queue) offer(c *Consumer) {
 func (q *Queue) nextConsumer() *Consumer {
 	for i := 0; i < len(q.line); {
 		switch c := q.line[i]; {
-		case c.kept(): // by its pool; it keeps its place
+		case c.kept(): // its pool is at its limit; the consumer keeps its position in line
 			i++
 		case c.willing() && c.active():
 			return c
@@ -490,7 +491,7 @@ func (q *Queue) dispatch() {
 			c = q.m.turnOf(c)
 		}
 		c.q.serve(c)
-		c.q.endBackOffs() // the message may have been a first attempt that pays for a retry
+		c.q.endBackOffs() // if the message was a first attempt, it pays for a retry
 		q.settle()
 		if c.q != q {
 			q.m.mark(c.q)
@@ -498,7 +499,7 @@ func (q *Queue) dispatch() {
 	}
 }
 
-// serve hands a queue's next message to a consumer that is first in line.
+// serve hands the queue's next message to c, the first consumer in line.
 func (q *Queue) serve(c *Consumer) {
 	q.settle()
 	x := q.probe(q.front(q.nextGroup()))
@@ -562,14 +563,14 @@ func (q *Queue) handOut(c *Consumer, x *Message) {
 	q.m.Outs = append(q.m.Outs, out)
 }
 
-// unlease ends a lease and returns the credit. It returns whether a failure costs no attempt, and
-// attempts to return.
+// unlease ends a lease and adds its credit to the consumer again. It returns whether this failure
+// costs no attempt, and earlier failures whose attempts are uncounted now.
 func (q *Queue) unlease(x *Message, end End) (uncounted bool, refunds []breaker.Failure) {
 	c := x.consumer
 	x.state, x.consumer, x.deadline = surgetank.StateReady, nil, 0
 	uncounted, refunds = q.answered(x, c.opts.OwnLevel, end)
 	c.held--
-	if c.opts.Pool != 0 { // the other members of its pool come first
+	if c.opts.Pool != 0 { // the other members of the consumer's pool are served first
 		for _, o := range q.m.members(c.opts.Pool) {
 			q.m.mark(o.q)
 		}
@@ -659,7 +660,8 @@ func (q *Queue) expire(x *Message) bool {
 	return q.sendToDeadLetter(x, surgetank.ReasonExpired)
 }
 
-// fits tells whether a message is within the limits. It first lets a waiting consumer make room.
+// fits tells whether the queue has room for a message of this size. It first serves a waiting
+// consumer, because a hand-out can make room.
 func (q *Queue) fits(size int64) bool {
 	if q.over(1, size) {
 		q.dispatch()
@@ -709,7 +711,7 @@ func (q *Queue) sendToDeadLetter(x *Message, why string) bool {
 	return true
 }
 
-// move moves a message to the end of a queue. As a dead letter it is in no chain.
+// move moves a message to the end of a queue. A dead letter is in no chain.
 func (q *Queue) move(x *Message, to *Queue, dead bool) *Message {
 	q.remove(x)
 	n := &Message{group: x.group, priority: x.priority, size: x.size, from: x.from, reason: x.reason, deaths: x.deaths}
@@ -737,7 +739,7 @@ func (q *Queue) oldest() *Message {
 	return nil
 }
 
-// sheds tells whether the queue can make room.
+// sheds tells whether the queue can remove old messages to make room.
 func (q *Queue) sheds() bool {
 	if q.Config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.Name {
 		return true

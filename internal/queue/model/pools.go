@@ -6,7 +6,7 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// kept tells whether the limit of its pool stops hand-outs to a consumer.
+// kept tells whether the limit of a consumer's pool stops hand-outs to the consumer.
 func (c *Consumer) kept() bool {
 	limit, held := c.q.m.pools[c.opts.Pool], 0
 	if c.opts.Pool == 0 || limit == 0 {
@@ -39,8 +39,8 @@ func (m *Model) forgetPool(id uint64) {
 	delete(m.pools, id)
 }
 
-// turnOf returns the member of c's pool whose turn it is: of those that their queues would serve
-// now, the one served longest ago. c is one of them.
+// turnOf returns the member of c's pool that is served next. Among the members that their queues
+// would serve now, it is the one served longest ago. c must be such a member.
 func (m *Model) turnOf(c *Consumer) *Consumer {
 	for _, o := range m.members(c.opts.Pool) {
 		if o == c || slices.Contains(o.q.line, o) && o.q.any() && o.q.mayGo() && o.q.nextConsumer() == o {

@@ -6,8 +6,8 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// schedule returns the retry settings for a reason. It asks for each beginning of the reason, the
-// longest first, whether a rule has it.
+// schedule returns the retry settings for a reason: the rule with the longest beginning of the
+// reason decides.
 func (q *Queue) schedule(why string) surgetank.RetryConfig {
 	r := q.Config.Retry
 	for n := len(why); n > 0; n-- {

@@ -9,29 +9,30 @@ import (
 	"github.com/surgetank/surgetank"
 )
 
-// The order of groups. Each group that may go has a ticket: the lowest ticket of a line is first. A
-// line is the groups of one priority, on the fresh side or not, in the new part or the old one.
+// The order of groups. Each group that may deliver has a ticket: the group with the lowest ticket
+// of a line is first. A line contains the groups of one priority that are fresh, or those that are
+// not. It has a new part and an old part, each with its own order.
 
 // newRun is how many hand-outs in a row the new part of a line has while the old part waits.
 const newRun = 8
 
-// turns is a group's part in the order.
+// turns is the state of one group in the order.
 type turns struct {
-	ticket   int // 0: the group has no place
+	ticket   int // 0: the group is in no line
 	old      bool
-	seen     bool // it was in the new part
-	left     int  // hand-outs of its turn
+	seen     bool // the group was in the new part
+	left     int  // hand-outs that are left of its turn
 	front    uint64
 	priority uint8
 	fresh    bool
 }
 
-// order is a queue's part.
+// order is the state of the whole queue in the order.
 type order struct {
 	tickets int
 	credit  int64
 	run     map[lineKey]int
-	relined bool // after an opening: the lines without a group were not made yet
+	relined bool // the broker was opened, and the lines without a group were not made yet
 }
 
 type lineKey struct {
@@ -39,10 +40,11 @@ type lineKey struct {
 	fresh    bool
 }
 
-// ordered tells whether the queue gives tickets. Otherwise the best front message goes.
+// ordered tells whether the queue's groups have tickets. Otherwise the best front message is
+// delivered next.
 func (q *Queue) ordered() bool { return q.Config.Group.Fair || q.Config.Level.FreshShare > 0 }
 
-// forgetOrder takes all tickets away.
+// forgetOrder removes all tickets.
 func (q *Queue) forgetOrder() {
 	q.order = order{run: map[lineKey]int{}, relined: q.order.relined}
 	for _, key := range slices.Sorted(maps.Keys(q.groups)) {
@@ -68,8 +70,8 @@ func (q *Queue) reline(x *Message) {
 	q.group(x.key())
 }
 
-// age moves messages without a group that are fresh no more to the line of the backlog, as far as
-// they are at the front of their line.
+// age moves messages without a group that are no longer fresh to the line of the backlog. It stops
+// at the first message of a line that is fresh.
 func (q *Queue) age() {
 	if q.relined {
 		q.relined = false
@@ -100,7 +102,7 @@ func (q *Queue) tidy(key string) {
 	}
 }
 
-// any tells whether a group may go.
+// any tells whether the queue has a group that may deliver now.
 func (q *Queue) any() bool {
 	for key := range q.groups {
 		if q.groupMayGo(key) {
@@ -110,7 +112,7 @@ func (q *Queue) any() bool {
 	return false
 }
 
-// settle gives tickets to the groups that may go now, and takes them from those that may not.
+// settle adds tickets to the groups that may deliver now, and removes the tickets of other groups.
 func (q *Queue) settle() {
 	q.age()
 	if !q.ordered() {
@@ -180,7 +182,7 @@ func (q *Queue) linePart(k lineKey, old bool) []string {
 	return keys
 }
 
-// skipEmpty lets the empty groups at the head of a line pass.
+// skipEmpty ends the turns of the empty groups at the head of a line.
 func (q *Queue) skipEmpty(k lineKey) {
 	for _, key := range q.linePart(k, false) {
 		if q.front(key) != nil {
@@ -202,7 +204,7 @@ func (q *Queue) forgetTurn(key string) {
 	q.tidy(key)
 }
 
-// dropEmpty forgets the empty groups when no group may go.
+// dropEmpty forgets the empty groups when no group may deliver.
 func (q *Queue) dropEmpty() {
 	for _, key := range slices.Sorted(maps.Keys(q.groups)) {
 		if q.groups[key].turns.ticket > 0 {
@@ -220,7 +222,8 @@ func (q *Queue) first(k lineKey) (string, bool) {
 	return old[0], false
 }
 
-// lines returns the priorities with a group that may go on one side, highest first.
+// lines returns the fresh lines, or the other ones, that have a group that may deliver, highest
+// priority first.
 func (q *Queue) lines(fresh bool) []lineKey {
 	var list []lineKey
 	for key, g := range q.groups {
@@ -233,12 +236,13 @@ func (q *Queue) lines(fresh bool) []lineKey {
 	return list
 }
 
-// aged is a message's time in the order of priorities that age.
+// aged returns the time by which priority ageing orders messages, lowest first: the message's own
+// time, minus priority_step for each level of priority.
 func (q *Queue) aged(x *Message) int64 {
 	return x.seconds() - int64(x.priority)*int64(q.Config.PriorityStep)
 }
 
-// before tells whether one front message goes before another, apart from turns.
+// before tells whether front message a is delivered before front message b if turns do not matter.
 func (q *Queue) before(a, b *Message) bool {
 	if q.Config.PriorityStep > 0 && q.aged(a) != q.aged(b) {
 		return q.aged(a) < q.aged(b)
@@ -246,11 +250,11 @@ func (q *Queue) before(a, b *Message) bool {
 	if a.priority != b.priority || q.ordered() {
 		return a.priority > b.priority || a.priority == b.priority && a.seq < b.seq
 	}
-	return a.rank() < b.rank() // a replacement keeps its place
+	return a.rank() < b.rank() // a replacement keeps the rank of the message that it superseded
 }
 
-// tops returns the groups of a side that may be next: with turns, the first of each line that is
-// looked at; otherwise the group with the best front message.
+// tops returns the groups that can be next, among fresh groups or among the others. With turns,
+// these are the first groups of the lines; otherwise, the group with the best front message.
 func (q *Queue) tops(fresh bool) []string {
 	if !q.Config.Group.Fair {
 		best := ""
@@ -275,7 +279,8 @@ func (q *Queue) tops(fresh bool) []string {
 	return keys
 }
 
-// retire moves groups whose front message is fresh no more to the backlog, as far as it is seen.
+// retire moves groups whose front message is no longer fresh to the backlog. It moves only groups
+// that could be next.
 func (q *Queue) retire() {
 	for again := true; again; {
 		again = false
@@ -309,7 +314,7 @@ func (q *Queue) nextGroup() string {
 		var best *Message
 		for _, key := range keys {
 			x := q.front(key)
-			if best == nil || step > 0 && q.aged(x) < q.aged(best) { // the higher priority is first among equals
+			if best == nil || step > 0 && q.aged(x) < q.aged(best) { // among equals, the group with the higher priority is first
 				best = x
 			}
 		}

@@ -7,7 +7,7 @@ import (
 	"github.com/surgetank/surgetank/internal/breaker"
 )
 
-// Why returns the word of the verdict on a queue's next message.
+// Why returns the reason, as explain reports it, why a queue's next message waits.
 func (q *Queue) Why() string {
 	var waits, damaged []*Message
 	for _, x := range q.msgs {
@@ -33,8 +33,8 @@ func (q *Queue) Why() string {
 		}
 		return "damaged"
 	}
-	// The next message is the one that has waited longest in a line. If none waits there, it is the
-	// one whose time comes first.
+	// The next message is the one that has waited longest in a line. If no message waits in a line,
+	// it is the message whose time comes first.
 	first := func(list []*Message, time func(*Message) int64) *Message {
 		return slices.MinFunc(list, func(a, b *Message) int {
 			if time(a) != time(b) {
@@ -54,7 +54,7 @@ func (q *Queue) Why() string {
 	return q.WhyMessage(first(waits, func(x *Message) int64 { return x.notBefore }).seq)
 }
 
-// WhyMessage returns the word of the verdict on one message.
+// WhyMessage returns the reason, as explain reports it, why one message waits.
 func (q *Queue) WhyMessage(seq uint64) string {
 	x, now := q.Find(seq), q.m.Now
 	group, front := x.group != "", q.front(x.key())
@@ -85,7 +85,7 @@ func (q *Queue) WhyMessage(seq uint64) string {
 	case !group:
 		return q.whyLevel()
 	}
-	// It is in its group's line.
+	// The message is in its group's line.
 	g := q.Config.Group
 	full := g.MaxInFlight > 0 && q.inFlight(x.key()) >= q.groupLimit(x.key())
 	switch {
@@ -112,7 +112,7 @@ func (q *Queue) WhyMessage(seq uint64) string {
 	return q.whyLevel()
 }
 
-// whyShut returns the word of a breaker that stops hand-outs.
+// whyShut returns the reason, as explain reports it, when the breaker stops hand-outs.
 func (q *Queue) whyShut() string {
 	if q.Control.state() == breaker.Probing {
 		return "probing"
@@ -120,7 +120,7 @@ func (q *Queue) whyShut() string {
 	return "breaker_open"
 }
 
-// whyLevel returns the queue's reason why a message waits whose group may go.
+// whyLevel returns the reason for which the queue keeps back a message that its group permits.
 func (q *Queue) whyLevel() string {
 	l := q.Config.Level
 	switch {
