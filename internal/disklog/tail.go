@@ -52,7 +52,8 @@ func (l *Log) copyTail(s *segment, found *scanned) (*segment, error) {
 	return fresh, l.sealEarly(s)
 }
 
-// copyFrames writes the entries of a segment from a number on as frames of another file.
+// copyFrames copies entries of a segment into another file as frames. The first is the entry with
+// the number from.
 func (l *Log) copyFrames(s *segment, from uint64, out vfs.File, seal sealer) (int64, error) {
 	in, err := l.handles.acquire(s)
 	if err != nil {

@@ -311,8 +311,8 @@ func served(t *testing.T, l Limits, sl ServerLimits) (*rig, string) {
 	return r, ln.Addr().String()
 }
 
-// raw sends bytes. It returns everything received until the server closes the connection, or has
-// sent one answer and nothing more.
+// raw sends a request and returns the answer, or two answers if the request contains "more to
+// come". If the server closes the connection before, the result ends with "closed".
 func raw(t *testing.T, addr, request string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)

@@ -160,7 +160,7 @@ var Table = []Setting{
 		Help: "The most retries as a share of first attempts: 0.2 is one retry for five first attempts, plus one a second."},
 	{Path: "retry.by_reason", place: byReason(func(c *config) *reasonRules { return &c.Retry.ByReason }), Zero: "one schedule for all reasons",
 		Example: map[string]any{"deadlock": map[string]any{"initial": "50ms"}},
-		Help:    "Other schedules for failures whose reason begins with a text, at most 32. Case does not count, and the longest text that fits applies. A rule has the keys `max_attempts`, `initial`, `factor`, `max` and `jitter`; a missing one is that of `retry`."},
+		Help:    "Schedules for failures whose reason begins with one of these texts, at most 32. Case does not count, and the longest text that fits applies. A rule has the keys `max_attempts`, `initial`, `factor`, `max` and `jitter`; a missing one is that of `retry`."},
 	{Path: "dead_letter", place: field(func(c *config) *string { return &c.DeadLetter }), Check: checkDeadLetter, Plain: true, DefaultHelp: "`NAME.dead`, created when it is first needed",
 		Example: "orders.dead", RabbitMQ: "dead-letter-exchange",
 		Help: "The queue for dead letters. `-` drops rejected and expired messages."},

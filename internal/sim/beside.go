@@ -97,8 +97,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts the comparison after an opening. The recovered state is the state at an entry; now
-// is the time of the opening.
+// opened starts the comparison after an opening at the time now. The broker has recovered the state
+// up to the entry, which is included.
 func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {

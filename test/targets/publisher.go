@@ -40,7 +40,8 @@ type publisher struct {
 }
 
 func newPublisher(n *node) *publisher {
-	// The copied messages count, too, because one call of peek must list the whole queue.
+	// The limit also counts the messages that the server already has from a copied data directory,
+	// because one call of peek must list the whole queue.
 	p := &publisher{n: n, ended: make(chan struct{}), most: max(last, most-len(n.holds))}
 	p.changed = sync.NewCond(&p.mu)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

@@ -35,8 +35,8 @@ type consumer struct {
 	owed        int // credit to add for written messages
 }
 
-// collectOwed returns the credit that may be added now, and subtracts it. The caller holds the
-// ledger's lock.
+// collectOwed returns the credit that can be added now. If it returns any, it sets owed to zero.
+// The caller holds the ledger's lock.
 func (cons *consumer) collectOwed(maxUnacked int) int {
 	if cons.owed == 0 || cons.leaving || !cons.noAck && cons.ch.ledger.unacked.live >= maxUnacked {
 		return 0
