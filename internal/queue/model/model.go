@@ -461,7 +461,11 @@ func (q *Queue) nextConsumer() *Consumer {
 
 func (q *Queue) dispatch() {
 	if c := q.Control; c != nil {
-		defer c.wakeGated()
+		defer func() {
+			if len(c.gated) > 0 && c.gated[0] != q { // q had its look; to mark it again would never end
+				c.wakeGated()
+			}
+		}()
 	}
 	q.settle()
 	for {
