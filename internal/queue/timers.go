@@ -90,13 +90,15 @@ func (q *Queue) rearm() {
 	}
 }
 
-// advance ends a pause and leases, wakes messages and groups, and expires messages.
+// advance ends a pause, wakes groups, ends leases, wakes messages, and expires messages, in this
+// order.
 func (q *Queue) advance() {
 	m := q.m
 	q.endPause()
 	if c := q.control; c != nil && c.queues[0] == q {
 		c.tick()
 	}
+	q.wakeFlows()
 	for !m.turnFull() {
 		x, ok := q.deadlines.due(m.now)
 		if !ok {
@@ -123,20 +125,6 @@ func (q *Queue) advance() {
 	}
 	q.endBackOffs()
 	for !m.turnFull() {
-		x, ok := q.wake.due(m.now)
-		if !ok {
-			break
-		}
-		m.budget--
-		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
-			if f := &q.flows[h]; f.wakeAt == x.at {
-				f.wakeAt = 0 // so that the flow can ask for the same time again, for the next turn
-			}
-			q.touch(h)
-			q.idle(h)
-		}
-	}
-	for !m.turnFull() {
 		x, ok := q.ttl.due(m.now)
 		if !ok {
 			break
@@ -155,6 +143,27 @@ func (q *Queue) advance() {
 		}
 	}
 	q.mark()
+}
+
+// wakeFlows looks at the groups that wait for a time. It runs before messages return to their lines,
+// because a fresh message at the front of a line would keep the older messages behind it from
+// moving to the backlog line (ageLine).
+func (q *Queue) wakeFlows() {
+	m := q.m
+	for !m.turnFull() {
+		x, ok := q.wake.due(m.now)
+		if !ok {
+			break
+		}
+		m.budget--
+		if h := uint32(x.key); int(h) < len(q.flows) && !q.flows[h].free {
+			if f := &q.flows[h]; f.wakeAt == x.at {
+				f.wakeAt = 0 // so that the flow can ask for the same time again, for the next turn
+			}
+			q.touch(h)
+			q.idle(h)
+		}
+	}
 }
 
 // dispatch hands out messages until none can be delivered or the turn is full. It returns false if

@@ -110,7 +110,7 @@ func (w *world) settleSome(rng *rand.Rand) {
 		d := w.deliveries[i]
 		s := surgetank.Settlement{Receipt: d.receipt, Op: pick(rng, []surgetank.SettleOp{surgetank.Ack, surgetank.Ack, surgetank.Ack, surgetank.Nack, surgetank.Reject, surgetank.Extend}),
 			Delay: pick(rng, []time.Duration{0, surgetank.RetryBackoff, 2 * time.Second}), Lease: 5 * time.Second, Uncounted: rng.IntN(3) == 0, Reason: pick(rng, []string{"", "no", "not yet"})}
-		if rng.IntN(3) == 0 {
+		if w.o.Breakers && rng.IntN(3) == 0 {
 			s.Target, s.RetryAfter = surgetank.TargetReport(rng.IntN(3)), time.Duration(rng.IntN(4))*time.Second
 			s.Elapsed = time.Duration(rng.IntN(3)) * 100 * time.Millisecond
 		}
