@@ -177,7 +177,7 @@ func (c *Controller) Configure(now int64, set Settings) {
 
 // Handed reports n jobs that were handed out.
 func (c *Controller) Handed(now int64, n int) {
-	now = c.advance(now)
+	now = c.reported(now)
 	if n <= 0 {
 		return
 	}
@@ -194,7 +194,7 @@ func (c *Controller) Handed(now int64, n int) {
 
 // Extended reports that a consumer extended the lease of a job. This is a sign of life.
 func (c *Controller) Extended(now int64) {
-	now = c.advance(now)
+	now = c.reported(now)
 	c.alive(now)
 }
 
@@ -205,7 +205,7 @@ func (c *Controller) alive(now int64) {
 
 // Answered reports the end of a job.
 func (c *Controller) Answered(now int64, a Answer) {
-	now = c.advance(now)
+	now = c.reported(now)
 	c.left(now, a.HandedAt)
 	if a.Outcome != Timeout {
 		c.alive(now)
