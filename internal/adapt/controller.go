@@ -213,7 +213,7 @@ func (c *Controller) Answered(now int64, a Answer) {
 	if c.phase == Load {
 		c.answers++
 	}
-	skipped := c.skipped(now, a)
+	skipped := c.skipped(now, a.HandedAt)
 	switch a.Outcome {
 	case Success:
 		if !skipped {
@@ -236,8 +236,8 @@ func (c *Controller) Answered(now int64, a Answer) {
 }
 
 // skipped reports whether the answer must be ignored, because the window has not begun.
-func (c *Controller) skipped(now int64, a Answer) bool {
-	if c.skip == 0 || c.phase != Load || a.HandedAt < c.sampleFrom {
+func (c *Controller) skipped(now, handedAt int64) bool {
+	if c.skip == 0 || c.phase != Load || handedAt < c.sampleFrom {
 		return false
 	}
 	if c.skip--; c.skip == 0 && c.window.n == 0 {
@@ -279,8 +279,10 @@ func (c *Controller) succeeded(now int64, a Answer) {
 	}
 	a.Latency = min(a.Latency, latencyMax)
 	c.slowest = max(c.slowest, a.Latency)
-	rows := max(a.Rows, 1)
-	x := float32(float64(a.Latency) / float64(rows))
+	rows, x := 1, float32(a.Latency)
+	if a.Rows > 1 {
+		rows, x = a.Rows, float32(float64(a.Latency)/float64(a.Rows))
+	}
 	if c.phase == Probe {
 		c.busy += min(a.Latency, now-c.begun)
 		c.probe.add(x)

@@ -50,6 +50,21 @@ type leaseEnd struct {
 	retryAfter int64
 }
 
+// latency returns how long a lease lasted that ends now.
+func (e *leaseEnd) latency(l *lease, now int64) int64 {
+	if e.elapsed > 0 {
+		return e.elapsed
+	}
+	from, to := l.since, now
+	if l.released != 0 {
+		from = l.released
+	}
+	if e.at != 0 {
+		to = min(e.at, now)
+	}
+	return max(0, to-from)
+}
+
 // targetKey returns the key of a queue's shared target; "" if it has none. Virtual hosts do not
 // share targets.
 func (q *Queue) targetKey() string {
@@ -273,11 +288,7 @@ func (c *control) passed(q *Queue, seq uint64) {
 // answered accounts for the end of a lease. It returns whether a failure costs no attempt.
 func (c *control) answered(q *Queue, l *lease, end leaseEnd) (uncounted bool) {
 	now, was := c.m.now, c.state()
-	latency := end.elapsed
-	if latency <= 0 {
-		from, to := cmp.Or(l.released, l.since), cmp.Or(end.at, now)
-		latency = max(0, min(to, now)-from)
-	}
+	latency := end.latency(l, now)
 	if !l.consumer.opts.OwnLevel {
 		c.inFlight--
 		if c.limit != nil {
