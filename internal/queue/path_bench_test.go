@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -96,6 +97,8 @@ func (p *hotPath) released(out queue.Output) { p.r.m.Released(out.Turn, p.r.now)
 
 // run runs n turns and returns the processor time of a message in nanoseconds.
 func (p *hotPath) run(n int) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	start, done := cpuTime(), 0
 	for range n {
 		done += p.turn()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -101,8 +100,6 @@ func spread(i int) (k [16]byte) {
 func BenchmarkRules(b *testing.B) {
 	for _, u := range rules {
 		b.Run(u.name, func(b *testing.B) {
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
 			const turns = 50
 			off, on := newPath(u.off, u.vary, u.nack), newPath(u.on, u.vary, u.nack)
 			var offs, ons, ratios []float64
