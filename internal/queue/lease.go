@@ -124,6 +124,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.touch(h)
 	}
+	if m.out.Handouts == nil {
+		m.out.Handouts = make([]Handout, 0, max(1, min(m.handed, int(q.ready_)+1, c.credit+1)))
+	}
 	m.out.Handouts = append(m.out.Handouts, out)
 }
 

@@ -149,6 +149,7 @@ func (m *Machine) finish() {
 	})
 	m.sweep(m.share(costRemain))
 	m.armTouched()
+	m.handed = len(m.out.Handouts)
 	if m.out.Records > 0 {
 		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
 	}
