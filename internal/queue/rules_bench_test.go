@@ -92,9 +92,9 @@ func spread(i int) (k [16]byte) {
 }
 
 // BenchmarkRules measures what each rule costs on the hot path of the machine. It runs a queue
-// without the rule and a queue with the rule in turns, for some milliseconds each, and reports the
-// processor time of a message in both queues and the median of their ratios. One operation is one
-// such round.
+// without the rule and a queue with the rule in turns, for some milliseconds each. It reports the
+// processor time of a message in both queues, and the median of their ratios with its error. One
+// operation is one such round.
 //
 //	go test ./internal/queue -run - -bench Rules -benchtime 300x
 func BenchmarkRules(b *testing.B) {
