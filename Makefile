@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
+.PHONY: help test deps build lint race cross bench bench-rules bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -27,6 +27,10 @@ cross: ## build for linux, darwin and windows on amd64 and arm64
 
 bench: ## measure an embedded broker and the sink against their bounds; writes to bench/results (minutes)
 	$(GO) run ./bench
+
+bench-rules: ## measure what each rule of docs/flow-control.md costs on the hot path, the memory of 5 million groups, and a quiet group's wait (minutes, 8 GiB)
+	$(GO) test ./internal/queue -run - -bench 'Rules' -benchtime 300x -timeout 0
+	$(GO) test ./internal/queue -run - -bench 'QuietGroup|GroupMemory' -benchtime 1x -timeout 0
 
 chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CHAOS_FLAGS='-kills 20'; writes to bench/results
 	@mkdir -p bench/results

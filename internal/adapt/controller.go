@@ -177,7 +177,7 @@ func (c *Controller) Configure(now int64, set Settings) {
 
 // Handed reports n jobs that were handed out.
 func (c *Controller) Handed(now int64, n int) {
-	now = c.advance(now)
+	now = c.reported(now)
 	if n <= 0 {
 		return
 	}
@@ -194,7 +194,7 @@ func (c *Controller) Handed(now int64, n int) {
 
 // Extended reports that a consumer extended the lease of a job. This is a sign of life.
 func (c *Controller) Extended(now int64) {
-	now = c.advance(now)
+	now = c.reported(now)
 	c.alive(now)
 }
 
@@ -205,7 +205,7 @@ func (c *Controller) alive(now int64) {
 
 // Answered reports the end of a job.
 func (c *Controller) Answered(now int64, a Answer) {
-	now = c.advance(now)
+	now = c.reported(now)
 	c.left(now, a.HandedAt)
 	if a.Outcome != Timeout {
 		c.alive(now)
@@ -213,7 +213,7 @@ func (c *Controller) Answered(now int64, a Answer) {
 	if c.phase == Load {
 		c.answers++
 	}
-	skipped := c.skipped(now, a)
+	skipped := c.skipped(now, a.HandedAt)
 	switch a.Outcome {
 	case Success:
 		if !skipped {
@@ -236,8 +236,8 @@ func (c *Controller) Answered(now int64, a Answer) {
 }
 
 // skipped reports whether the answer must be ignored, because the window has not begun.
-func (c *Controller) skipped(now int64, a Answer) bool {
-	if c.skip == 0 || c.phase != Load || a.HandedAt < c.sampleFrom {
+func (c *Controller) skipped(now, handedAt int64) bool {
+	if c.skip == 0 || c.phase != Load || handedAt < c.sampleFrom {
 		return false
 	}
 	if c.skip--; c.skip == 0 && c.window.n == 0 {
@@ -279,8 +279,10 @@ func (c *Controller) succeeded(now int64, a Answer) {
 	}
 	a.Latency = min(a.Latency, latencyMax)
 	c.slowest = max(c.slowest, a.Latency)
-	rows := max(a.Rows, 1)
-	x := float32(float64(a.Latency) / float64(rows))
+	rows, x := 1, float32(a.Latency)
+	if a.Rows > 1 {
+		rows, x = a.Rows, float32(float64(a.Latency)/float64(a.Rows))
+	}
 	if c.phase == Probe {
 		c.busy += min(a.Latency, now-c.begun)
 		c.probe.add(x)

@@ -50,6 +50,15 @@ func (c *Controller) due() int64 {
 // Tick does what is due. Calls before the time Next do nothing.
 func (c *Controller) Tick(now int64) { c.advance(now) }
 
+// reported is advance for a report. Of several reports at the same time, only the first does what is
+// due, so that the others are cheap.
+func (c *Controller) reported(now int64) int64 {
+	if now <= c.now {
+		return c.now
+	}
+	return c.advance(now)
+}
+
 // advance does what is due and returns the time, which never runs backwards.
 func (c *Controller) advance(now int64) int64 {
 	c.now = max(c.now, now)

@@ -197,6 +197,11 @@ func (b *Breaker) Extended(now int64, seq uint64) {
 
 // Answered reports the end of a lease.
 func (b *Breaker) Answered(now int64, a Answer) Verdict {
+	if a.Outcome == Success && b.state == Closed && (!b.opened || a.HandedAt >= b.openedAt) {
+		b.now = max(b.now, now) // a closed breaker has no Tick
+		b.up(b.now, a.Latency)
+		return Verdict{}
+	}
 	now = b.advance(now)
 	if b.probing && a.Seq == b.probe && a.HandedAt >= b.probeAt {
 		return b.probed(now, a)

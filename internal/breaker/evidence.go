@@ -31,6 +31,7 @@ type evidence struct {
 
 	// The answers of each of the last ten seconds, and their sums.
 	head                            int64 // the second of the newest entry
+	headEnd                         int64 // the end of this second, in nanoseconds
 	seconds                         [shareSeconds]tally
 	answers, failures, unclassified int
 
@@ -50,7 +51,11 @@ func (e *evidence) forget() {
 
 // roll makes the ten seconds end now.
 func (e *evidence) roll(now int64) {
+	if now < e.headEnd {
+		return
+	}
 	sec := now / second
+	e.headEnd = (sec + 1) * second
 	if sec-e.head >= shareSeconds {
 		e.seconds = [shareSeconds]tally{}
 		e.answers, e.failures, e.unclassified = 0, 0, 0
@@ -77,25 +82,37 @@ func (e *evidence) returned(now int64) {
 	e.silent = false
 }
 
+// up adds a sign of life to the evidence. latency is 0 if it is not known.
+func (e *evidence) up(now, latency int64) {
+	e.roll(now)
+	e.bucket().answers++
+	e.answers++
+	e.returned(now)
+	e.everUp, e.sinceUp = true, 0
+	e.upMark = e.ringN
+	if latency > 0 {
+		latency = min(latency, latencyMax)
+		if e.latency == 0 {
+			e.latency = latency
+		}
+		e.latency += (latency - e.latency) / 8
+	}
+}
+
 // note adds an answer to the evidence.
 func (e *evidence) note(now int64, a Answer) {
+	switch {
+	case a.Outcome == Success:
+		e.up(now, a.Latency)
+		return
+	case !a.Outcome.failure():
+		e.up(now, 0)
+		return
+	}
 	e.roll(now)
 	s := e.bucket()
 	s.answers++
 	e.answers++
-	if !a.Outcome.failure() {
-		e.returned(now)
-		e.everUp, e.sinceUp = true, 0
-		e.upMark = e.ringN
-		if a.Outcome == Success && a.Latency > 0 {
-			a.Latency = min(a.Latency, latencyMax)
-			if e.latency == 0 {
-				e.latency = a.Latency
-			}
-			e.latency += (a.Latency - e.latency) / 8
-		}
-		return
-	}
 	e.sinceUp++
 	s.failures++
 	e.failures++

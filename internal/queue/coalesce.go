@@ -118,8 +118,12 @@ func (m *Machine) admitKeyed(q *Queue, t *Target, size int64, admitted bool) (jo
 		if t.Supersedes != 0 {
 			n, more = 0, size-int64(q.slots.get(t.Supersedes).size)
 		}
+		handouts, records := len(m.out.Handouts), m.out.Records
 		if err := m.admit(q, n, more); err != nil {
 			return 0, err
+		}
+		if len(m.out.Handouts) == handouts && m.out.Records == records {
+			return joins, nil
 		}
 		// admit may have handed the message out
 		if j, s := q.meets(t.Key); j == joins && s == t.Supersedes {
@@ -341,8 +345,8 @@ func (q *Queue) keyVerdict(front uint64) verdict {
 	return mayGo
 }
 
-// placeOf returns the rank of a message among the groups' front messages. A queue with a sched has
-// no such ranks.
+// placeOf returns the rank of a message with a group among the groups' front messages. A queue with
+// a sched has no such ranks.
 func (q *Queue) placeOf(seq uint64) uint64 {
 	if len(q.slots.keyed) > 0 {
 		if k := q.slots.keyed[seq]; k.place != 0 {

@@ -35,6 +35,7 @@ type control struct {
 	limitSet adapt.Settings
 	breaker  *breaker.Breaker // nil: off
 	inFlight int              // leases, except those of consumers that control their own level
+	touched  bool             // the control is in machine.touched
 
 	// gated are the queues that could deliver if the limit were not reached. The first one has
 	// waited longest.
@@ -47,6 +48,21 @@ type leaseEnd struct {
 	at         int64 // when the lease's settlement arrived; 0: now
 	elapsed    int64 // nanoseconds at the target, as the consumer measured them; 0: unknown
 	retryAfter int64
+}
+
+// latency returns how long a lease lasted that ends now.
+func (e *leaseEnd) latency(l *lease, now int64) int64 {
+	if e.elapsed > 0 {
+		return e.elapsed
+	}
+	from, to := l.since, now
+	if l.released != 0 {
+		from = l.released
+	}
+	if e.at != 0 {
+		to = min(e.at, now)
+	}
+	return max(0, to-from)
 }
 
 // targetKey returns the key of a queue's shared target; "" if it has none. Virtual hosts do not
@@ -200,15 +216,17 @@ func (c *control) wantsProbe() bool { return c.breaker != nil && c.breaker.MayHa
 
 // room returns how many messages the control lets a queue hand out now, and whether it limits them.
 func (c *control) room(q *Queue) (n int, limited bool) {
-	switch {
-	case c.shut():
-		return 0, true
-	case c.wantsProbe():
-		return 1, true
-	case q.ownLevel():
+	if c.breaker != nil {
+		switch c.breaker.MayHand() {
+		case breaker.None:
+			return 0, true
+		case breaker.One:
+			return 1, true
+		}
+	}
+	if q.ownLevel() {
 		return 0, false
 	}
-	n, limited = 0, false
 	if c.limit != nil {
 		n, limited = c.limit.Limit(c.m.now)-c.inFlight, true
 	}
@@ -270,11 +288,7 @@ func (c *control) passed(q *Queue, seq uint64) {
 // answered accounts for the end of a lease. It returns whether a failure costs no attempt.
 func (c *control) answered(q *Queue, l *lease, end leaseEnd) (uncounted bool) {
 	now, was := c.m.now, c.state()
-	latency := end.elapsed
-	if latency <= 0 {
-		from, to := cmp.Or(l.released, l.since), cmp.Or(end.at, now)
-		latency = max(0, min(to, now)-from)
-	}
+	latency := end.latency(l, now)
 	if !l.consumer.opts.OwnLevel {
 		c.inFlight--
 		if c.limit != nil {
@@ -336,24 +350,49 @@ func (c *control) tick() {
 }
 
 // changed acts on a new state of the breaker. Call it after each report to the control. was is the
-// breaker's state before the report.
+// breaker's state before the report. The turn's end acts on the rest, once for all reports.
 func (c *control) changed(was breaker.State) {
-	now := c.m.now
-	is := c.state()
+	if is := c.state(); is != was || is == breaker.Ramp {
+		c.turned(was, is)
+	}
+	if !c.touched {
+		c.touched = true
+		c.m.touched = append(c.m.touched, c)
+	}
+}
+
+// turned acts on a new state of the breaker, or on a report in a ramp.
+func (c *control) turned(was, is breaker.State) {
 	if c.limit != nil {
 		if stopped := func(s breaker.State) bool { return s == breaker.Open || s == breaker.Held }; stopped(is) && !stopped(was) {
-			c.limit.Reset(now, adapt.BreakerOpen)
+			c.limit.Reset(c.m.now, adapt.BreakerOpen)
 		}
 		if is == breaker.Ramp {
-			c.breaker.Ramped(now, c.limit.RampWindows())
+			c.breaker.Ramped(c.m.now, c.limit.RampWindows())
 			is = c.state()
 		}
 	}
 	if is != was {
 		c.markAll()
 	}
-	c.wakeGated()
-	c.arm()
+}
+
+// wakeTouched requests a dispatch of the queues that can deliver after this turn's reports to their
+// controls.
+func (m *Machine) wakeTouched() {
+	for _, c := range m.touched {
+		c.wakeGated()
+	}
+}
+
+// armTouched sets the timers of the controls that this turn reported to.
+func (m *Machine) armTouched() {
+	m.wakeTouched()
+	for _, c := range m.touched {
+		c.touched = false
+		c.arm()
+	}
+	m.touched = m.touched[:0]
 }
 
 // markAll requests a dispatch of all queues of the target.
@@ -550,42 +589,6 @@ func (q *Queue) park(seq uint64) bool {
 	s := q.slots.get(seq)
 	limit := q.config.Retry.MaxAttempts
 	return s.state() != slotHeld && limit > 0 && int(s.attempts) >= limit && q.m.sendToDeadLetter(q, seq, reasonAttempts, int(s.attempts), q.failureOf(seq))
-}
-
-// leaving contains the leases whose hand-outs have not left the broker, in the order of their
-// turns.
-type leaving []struct {
-	l    *lease
-	no   uint64
-	turn uint64
-}
-
-// maxLeaving bounds the list. Further hand-outs count as sent at the time when they were decided.
-const maxLeaving = 1 << 16
-
-func (x *leaving) add(l *lease, turn uint64) {
-	if len(*x) < maxLeaving {
-		*x = append(*x, struct {
-			l    *lease
-			no   uint64
-			turn uint64
-		}{l, l.no, turn})
-	}
-}
-
-// Released tells the machine that the hand-outs of turn and of all earlier turns left the broker at
-// now. The measured latency of a target begins at this time, so that a slow disk of the broker does
-// not count as a slow target.
-func (m *Machine) Released(turn uint64, now int64) {
-	i := 0
-	for ; i < len(m.leaving) && m.leaving[i].turn <= turn; i++ {
-		if x := &m.leaving[i]; x.l.consumer != nil && x.l.no == x.no {
-			x.l.released = now
-		}
-	}
-	if m.leaving = m.leaving[i:]; len(m.leaving) == 0 {
-		m.leaving = nil
-	}
 }
 
 // refuseNoAck returns an error for a consumer that never acks, if the queue is adaptive.

@@ -109,7 +109,7 @@ func (m *Machine) demand() (all demand) {
 
 // demand estimates the hand-outs of one queue, up to most.
 func (q *Queue) demand(most int) (d demand) {
-	if q.gone || len(q.ready) == 0 || q.queueVerdict() != mayGo {
+	if q.gone || !q.anyReady() || q.queueVerdict() != mayGo {
 		return d
 	}
 	most = int(min(int64(most), q.ready_))

@@ -87,6 +87,22 @@ func TestConsumersGetHalfOfATurn(t *testing.T) {
 	}
 }
 
+// TestEveryOrderHasAShare: consumers get their half of a turn whatever orders the queue's groups.
+func TestEveryOrderHasAShare(t *testing.T) {
+	for name, config := range map[string]surgetank.QueueConfig{
+		"heap":       {},
+		"fair":       {Group: surgetank.GroupConfig{Fair: true}},
+		"fresh":      {Level: surgetank.LevelConfig{FreshShare: 0.2}},
+		"fair fresh": {Level: surgetank.LevelConfig{FreshShare: 0.2}, Group: surgetank.GroupConfig{Fair: true}},
+	} {
+		c := newContention(t, Limits{TurnPublish: 1}, 2000, 500)
+		c.step(&Declare{Name: "q", Config: config})
+		if _, backs, handouts := c.turn([]Command{c.acks(500, surgetank.Ack)}, c.publishes(5000)); backs > 500 || handouts != 500 {
+			t.Errorf("%s: %d messages were accepted and %d handed out, want at most 500 and 500", name, backs, handouts)
+		}
+	}
+}
+
 // TestPublishersFillATurn: without a backlog, without credit and without consumers, publishes fill
 // the whole entry.
 func TestPublishersFillATurn(t *testing.T) {

@@ -124,6 +124,9 @@ func (q *Queue) handOut(c *consumer, h uint32) {
 		}
 		q.touch(h)
 	}
+	if m.out.Handouts == nil {
+		m.out.Handouts = make([]Handout, 0, max(1, min(m.handed, int(q.ready_)+1, c.credit+1)))
+	}
 	m.out.Handouts = append(m.out.Handouts, out)
 }
 
@@ -191,9 +194,10 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 		counted, delay = false, max(0, delay) // the breaker delays the retry, so no back-off is needed
 	}
 	attempts := int(s.attempts)
+	retry := q.retryFor(detail)
 	if counted {
 		attempts++
-		if limit := q.retryFor(detail).MaxAttempts; limit > 0 && attempts >= limit {
+		if limit := retry.MaxAttempts; limit > 0 && attempts >= limit {
 			if wait := q.parkLater(seq); wait > 0 {
 				m.putBackUntil(q, seq, attempts, m.now+wait, detail)
 				return
@@ -215,7 +219,7 @@ func (m *Machine) giveUp(q *Queue, seq uint64, delay time.Duration, counted bool
 	case delay > 0:
 		notBefore = m.now + int64(min(delay, surgetank.MaxDuration))
 	case delay < 0:
-		if d := m.backoff(q.retryFor(detail), max(1, attempts)); d > 0 {
+		if d := m.backoff(retry, max(1, attempts)); d > 0 {
 			notBefore = m.now + int64(d)
 		}
 	}

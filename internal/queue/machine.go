@@ -110,7 +110,9 @@ type machineVolatile struct {
 
 	targets   map[string]*control // volatile: by targetKey
 	leaving   leaving             // volatile
+	handed    int                 // volatile: hand-outs of the last turn; the next turn makes room for as many
 	turn      uint64              // volatile: number of the turn since the opening
+	touched   []*control          // volatile: the controls that this turn reported to
 	refunding *control            // volatile: the control whose refunds are due, see refundAll
 	halfway   bool                // the last command of the turn is not finished
 }

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/surgetank/surgetank"
 )
@@ -20,7 +21,9 @@ type meter struct {
 	minute, ten averages
 	leaseTime   float64 // total duration of ended leases in nanoseconds, decayed as minute is
 	leaseEnds   float64 // number of ended leases, decayed as minute is
-	busy        bool    // more than busyRate messages a second left the queue before the newest fold
+
+	sampling uint8 // the sketch counts one delivery in 2^sampling: about sampledRate a second
+	sampled  int   // deliveries that it counted since the newest fold, or since sampling grew
 }
 
 // averages are messages a second that entered and left a queue.
@@ -30,7 +33,8 @@ const (
 	meterStep  = 1e9 // nanoseconds
 	meterShort = 60  // seconds
 	meterLong  = 600
-	busyRate   = 200
+
+	sampledRate = 200
 )
 
 // left counts the messages that left the queue for good.
@@ -70,7 +74,7 @@ func (q *Queue) fold(now int64, in, out uint64) {
 	t.leaseTime, t.leaseEnds = t.leaseTime*decay+float64(t.held), t.leaseEnds*decay+float64(t.ended)
 	decay = math.Exp(-seconds / meterLong)
 	t.ten.in, t.ten.out = t.ten.in*decay+came/meterLong, t.ten.out*decay+went/meterLong
-	t.busy = went > busyRate*max(1, seconds)
+	t.sampling, t.sampled = uint8(bits.Len64(uint64(went/max(1, seconds)/sampledRate))), 0
 	t.at, t.in, t.out, t.held, t.ended = now, in, out, 0, 0
 	q.rates.decay(now)
 }

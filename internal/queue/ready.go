@@ -124,7 +124,10 @@ func (q *Queue) touch(h uint32) {
 		front := q.frontOf(h)
 		f = &q.flows[h]
 		s := q.slots.get(front)
-		place := q.placeOf(front)
+		place := front
+		if q.groupName(h) != "" {
+			place = q.placeOf(front)
+		}
 		if f.place >= 0 && f.front == place && f.priority == s.priority && f.after == s.time {
 			break
 		}

@@ -23,21 +23,24 @@ type counted struct {
 const (
 	sketchSize   = 256
 	sketchMinute = 60e9
-	sampledOneIn = 8 // in a busy queue, one in this many deliveries is counted
+	sampledMost  = 512 // after this many counted deliveries in a second, half as many are counted
 )
 
-// sample counts a delivery of a flow. In a busy queue it counts one delivery in eight, chosen by a
-// hash of the message's number.
+// sample counts a delivery of a flow. In a busy queue it counts one delivery in 2^sampling, chosen
+// by a hash of the message's number.
 func (q *Queue) sample(h uint32, seq uint64) {
-	n := 1.0
-	if q.meter.busy {
-		if seq*0x9E3779B97F4A7C15>>61 != 0 {
-			return
-		}
-		n = sampledOneIn
+	t := &q.meter
+	if seq*0x9E3779B97F4A7C15>>(64-t.sampling) != 0 {
+		return
 	}
-	if group := q.groupName(h); group != "" {
-		q.rates.add(group, n, q.m.now)
+	group := q.groupName(h)
+	if group == "" {
+		return
+	}
+	q.rates.add(group, float64(uint64(1)<<t.sampling), q.m.now)
+	if t.sampled++; t.sampled >= sampledMost {
+		t.sampling++
+		t.sampled = 0
 	}
 }
 

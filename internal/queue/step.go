@@ -107,6 +107,7 @@ func (m *Machine) finish() {
 		m.handBytes = max(m.limits.TurnBytes, n+m.limits.TurnBytes/4) // hand-outs may go on after commands have filled the entry
 	}
 	m.endGone()
+	m.wakeTouched()
 	rank := func(q *Queue) uint64 { return q.id - m.after - 1 } // queues up to after come last
 	work, full := m.dirty, uint64(0)
 	m.dirty = nil
@@ -147,6 +148,8 @@ func (m *Machine) finish() {
 		return true
 	})
 	m.sweep(m.share(costRemain))
+	m.armTouched()
+	m.handed = len(m.out.Handouts)
 	if m.out.Records > 0 {
 		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
 	}
