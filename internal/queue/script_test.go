@@ -25,7 +25,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //
 //	queue NAME KEY=VALUE…            create or change a queue; "declare new|absent|update NAME …" for the other modes
 //	pub QUEUE[,QUEUE] BODY… [group= key= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
-//	sub NAME QUEUE credit=N [manual noack exclusive single lease= run= pool= prio=]
+//	sub NAME QUEUE credit=N [manual noack exclusive single own lease= run= pool= prio=]
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
