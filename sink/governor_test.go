@@ -284,7 +284,9 @@ func TestAPauseThatTheTargetAskedFor(t *testing.T) {
 	adaptiveSink(t, adaptive(surgetank.AdaptiveConfig{}), s, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
 		publish(t, b, "", plain, plain+20_000)
 		pass(9 * time.Second)
-		s.set(func() { s.err = &sink.Error{Class: sink.Retry, Row: -1, Reason: "HTTP 429", RetryAfter: 30 * time.Second} })
+		s.set(func() {
+			s.err = &sink.Error{Class: sink.Retry, Row: -1, Reason: "HTTP 429", RetryAfter: 30 * time.Second}
+		})
 		pass(time.Second)
 		l := level(t, r)
 		if l.InForce != 0 || l.PausedUntil.IsZero() || l.Reason != "throttled" {

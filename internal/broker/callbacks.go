@@ -7,12 +7,12 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify and OnLevel) is called while
-// a turn's outputs are sent. A function that panics or ends its goroutine must not end the loop. A
-// panic is recovered at the call. Outputs that call users' functions are sent on a separate
-// goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a new
-// goroutine continues. With Manual, the functions run on the caller's goroutine, and their failures
-// are not handled.
+// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify and OnLevel) is
+// called while a turn's outputs are sent. A function that panics or ends its goroutine must not end
+// the loop. A panic is recovered at the call. Outputs that call users' functions are sent on a
+// separate goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a
+// new goroutine continues. With Manual, the functions run on the caller's goroutine, and their
+// failures are not handled.
 
 // CallbackFailures returns how many calls of users' functions panicked or ended their goroutine.
 func (b *Broker) CallbackFailures() int64 {
