@@ -3,6 +3,7 @@ package sink_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -192,15 +193,20 @@ func TestASlowTargetGetsFewerLanes(t *testing.T) {
 func TestBatchesThatAreNeverFullAreMeasured(t *testing.T) {
 	s := newSlow(rigLanes)
 	config := adaptive(surgetank.AdaptiveConfig{})
-	config.MaxInFlight = rigLanes * 5 // half of each lane's batch
+	config.MaxInFlight = rigLanes * 4 // 40 % of each lane's batch
 	adaptiveSink(t, config, s, func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner) {
-		publish(t, b, "", plain, plain+20_000)
+		const groups, each = 64, 100
+		for i := range each { // the groups take turns, so every lane has messages
+			for g := range groups {
+				publish(t, b, fmt.Sprint("g", g), plain+i*groups+g, plain+i*groups+g+1)
+			}
+		}
 		pass(20 * time.Second)
 		if l := level(t, r); l.Limit < 3 {
 			t.Errorf("the limit of a fast target stays at %+v", l)
 		}
-		pass(2 * time.Minute)
-		complete(t, b, db, 20_000)
+		pass(10 * time.Minute)
+		complete(t, b, db, groups*each)
 	})
 }
 
