@@ -40,12 +40,14 @@ type LevelHistory struct {
 	Outages []Outage
 }
 
-// LevelChange is one change of an adaptive limit.
+// LevelChange is one change of an adaptive limit. If the name of the reason begins with batch, it is
+// a change of a sink's batch size.
 type LevelChange struct {
 	Time     time.Time
 	From, To int
 	Reason   string
 	Ratio    float64 // as LevelInfo.Ratio; 0 if the change does not depend on it
+	Sink     string  // the sink whose limit changed, which counts lanes; "" for the limit of the queue. Only servers fill it
 }
 
 // Outage is the time from the opening of a breaker until it closed.

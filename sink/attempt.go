@@ -72,15 +72,17 @@ func (l *lane) try() (outcome, error) {
 	retries, changes := 0, 0
 	for {
 		o, err := l.once()
-		if err == nil {
-			return o, nil
-		}
 		e := asError(err)
-		switch e.Class {
-		case TooLarge:
+		if err != nil && e.Class == TooLarge {
 			l.limit.tooLarge(len(l.batch))
 			l.s.r.stats.retried(e, l.s.r.opts.clock.Now())
-			return outcome{again: true}, nil
+			o, err = outcome{again: true}, nil
+		}
+		if err == nil {
+			l.leave(&o, nil)
+			return o, nil
+		}
+		switch e.Class {
 		case Changed:
 			if changes++; changes < changeTries {
 				continue
@@ -91,8 +93,13 @@ func (l *lane) try() (outcome, error) {
 				return o, &Error{Class: Down, Row: -1, Reason: e.Reason, Err: e}
 			}
 			l.s.r.stats.retried(e, l.s.r.opts.clock.Now())
-			if !pause.wait(l.s.ctx) {
-				return o, context.Cause(l.s.ctx)
+			l.leave(&o, e)
+			if e.RetryAfter > 0 {
+				l.holdOff(e.RetryAfter)
+				return outcome{again: true}, nil
+			}
+			if !pause.wait(l.s.ctx) || !l.enter() {
+				return outcome{again: true}, context.Cause(l.s.ctx)
 			}
 		default:
 			return o, e
@@ -140,7 +147,9 @@ func (l *lane) addAll(o *outcome) (good []*entry, err error) {
 // write commits the rows together. If a row is at fault, write searches for the row.
 func (l *lane) write(good []*entry, o *outcome) error {
 	mark := l.s.tick.Load()
-	err := l.within(func(ctx context.Context) error { return l.conn.Commit(ctx, l.progress(good)) })
+	err := l.timed(len(good), func() error {
+		return l.within(func(ctx context.Context) error { return l.conn.Commit(ctx, l.progress(good)) })
+	})
 	if err == nil {
 		l.committed(good, mark)
 		o.done = good
@@ -166,7 +175,8 @@ func (l *lane) write(good []*entry, o *outcome) error {
 		// searching for rows at fault.
 		o.unseen, o.why = good, e
 	default:
-		return l.split(good, o)
+		l.split = true
+		return l.search(good, o)
 	}
 	return nil
 }

@@ -138,9 +138,9 @@ func (s *session) fill() *lane {
 	}
 	if l := s.current; l != nil {
 		switch n, busy := l.load(); {
-		case n < l.limit.size() && !busy:
+		case n < l.size() && !busy:
 			return l
-		case busy && s.given < l.limit.size():
+		case busy && s.given < l.size():
 			s.given++
 			return l
 		}
@@ -149,7 +149,7 @@ func (s *session) fill() *lane {
 	for _, l := range s.lanes {
 		n, busy := l.load()
 		if busy {
-			n += l.limit.size()
+			n += l.size()
 		}
 		if n < bestLoad {
 			best, bestLoad = l, n

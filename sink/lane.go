@@ -46,6 +46,16 @@ type lane struct {
 	looking bool
 	seqs    []uint64
 	floor   uint64 // of the queue, when the attempt began
+
+	// The governor's mu guards these fields.
+	inLine, hasTurn bool
+	turnAt          int64
+
+	// The result of the batch, for the governor. See turn.go.
+	took     time.Duration
+	rows     int
+	split    bool // a row at fault was searched for
+	timedOut bool // a call ran out of time
 }
 
 func newLane(s *session, number int, conn Lane) *lane {
@@ -86,6 +96,7 @@ func signal(c chan struct{}) {
 // run commits batches. It returns nil when the lane is closed, and an error when the session or the
 // target fails.
 func (l *lane) run() error {
+	defer l.s.r.governor.quit(l)
 	for {
 		if !l.gather() {
 			return nil
@@ -95,6 +106,7 @@ func (l *lane) run() error {
 			commit = l.look
 		}
 		err := commit()
+		l.leave(&outcome{}, err) // does nothing if the attempt has left
 		l.mu.Lock()
 		l.busy = false
 		l.mu.Unlock()
@@ -113,6 +125,7 @@ func (l *lane) gather() bool {
 	l.looking = false
 	for {
 		now := clock.Now()
+		size := l.size()
 		due, after := l.back.next(l, now)
 		l.mu.Lock()
 		if l.closed {
@@ -122,12 +135,20 @@ func (l *lane) gather() bool {
 		n, left := len(l.waiting), time.Duration(0)
 		if n > 0 {
 			left = l.paceAt.Sub(now)
-			if n < l.limit.size() && l.bytes < maxBatchBytes {
+			if n < size && l.bytes < maxBatchBytes {
 				left = max(left, l.s.r.spec.Batch.Wait-now.Sub(l.waiting[0].arrived))
 			}
 		}
 		ready := n > 0 && left <= 0
+		turn := false
+		if ready || due {
+			var again time.Duration
+			if turn, again = l.s.r.governor.try(l); !turn {
+				after = again
+			}
+		}
 		switch {
+		case (ready || due) && !turn:
 		case ready && (!due || l.probed): // new messages and messages of back alternate
 			l.busy = true
 			l.mu.Unlock()
@@ -144,6 +165,9 @@ func (l *lane) gather() bool {
 			after = earlier(after, left)
 		}
 		l.mu.Unlock()
+		if !ready && !due {
+			l.s.r.governor.quit(l)
+		}
 		if n == 0 && l.back.empty() && !l.rested {
 			if now.Sub(idle) >= restAfter {
 				l.conn.Rest()
@@ -207,7 +231,7 @@ func earlier(a, b time.Duration) time.Duration {
 // first.
 func (l *lane) takeBatch(now time.Time) {
 	l.batch = l.batch[:0]
-	most := l.limit.size()
+	most := l.size()
 	if !l.back.empty() && most > 1 {
 		l.batch = l.back.take(l, now, l.batch, most/2, true)
 	}
@@ -229,7 +253,7 @@ func (l *lane) takeBatch(now time.Time) {
 
 // takeBack moves as many due messages from back to batch as fit.
 func (l *lane) takeBack(now time.Time) {
-	l.batch = l.back.take(l, now, l.batch[:0], l.limit.size(), false)
+	l.batch = l.back.take(l, now, l.batch[:0], l.size(), false)
 }
 
 // putBack returns a batch to its source, to be tried again in smaller parts. Messages of back never
@@ -255,6 +279,7 @@ func (l *lane) within(call func(ctx context.Context) error) error {
 	err := call(ctx)
 	if err != nil && ctx.Err() != nil {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			l.timedOut = true
 			l.limit.tooLarge(len(l.batch)) // the next session starts with a smaller batch
 		}
 		if asError(err).Class == Down {

@@ -13,6 +13,7 @@ type Brief struct {
 	Name   string
 	State  RunState
 	Reason string
+	Level  *Level // the adaptive limit; nil if there is none
 }
 
 // OnQueue returns the sinks that read a queue, ordered by name. It calls neither the broker nor a
@@ -32,6 +33,7 @@ func (m *Manager) OnQueue(queue string) []Brief {
 			b.State, b.Reason = StateRefused, s.broken.Error()
 		case s.runner != nil:
 			st := s.runner.Status()
+			b.Level = st.Level
 			if b.State, b.Reason = st.State, st.Error; b.Reason == "" {
 				b.Reason = st.heldBack()
 			}
@@ -54,6 +56,9 @@ func (m *Manager) Infos(ctx context.Context) ([]Info, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if i.Level != nil {
+			i.Level.History = nil
 		}
 		list = append(list, i)
 	}

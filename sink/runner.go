@@ -85,6 +85,8 @@ type Runner struct {
 	reported uint64
 	stats    stats
 	limits   []*limit // by lane
+	governor *governor
+	isDown   bool // used by run and sessions only: a report that the target is down was the last report
 	brake    brake
 	bell     chan struct{} // has a token when messages were parked and must be logged
 
@@ -110,6 +112,7 @@ func newRunner(broker door.Broker, target Target, name, instance string, spec Sp
 	for range spec.Lanes {
 		r.limits = append(r.limits, newLimit(spec.Batch.Max))
 	}
+	r.governor = &governor{opts: &r.opts, lanes: spec.Lanes, most: spec.Batch.Max}
 	r.brake.limit = spec.Brake
 	r.set(StateStarting, nil)
 	return r

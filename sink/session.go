@@ -116,8 +116,10 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	state, lanes, err := r.target.Open(open, claim)
 	cancelOpen()
 	if err != nil {
+		r.reportDown(asError(err))
 		return asError(err)
 	}
+	r.reportUp()
 	r.lastEpoch, r.opts.Way = state.Epoch, "" // a way applies once, to the contradiction that the user saw
 	r.stats.epoch.Store(state.Epoch)
 	r.stats.opens.Add(1)
@@ -138,7 +140,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	}
 	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{
 		SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name},
-		GroupRun:         s.credit + r.opts.MaxHeldBack, OwnLevel: true})
+		GroupRun:         s.credit + r.opts.MaxHeldBack, OwnLevel: true, OnLevel: r.governor.follow})
 	if err != nil {
 		return err
 	}
@@ -184,6 +186,7 @@ func (s *session) run() error {
 	idle()
 	s.r.stats.heldBack.Store(0)
 	s.r.stats.holding("", time.Time{})
+	s.r.reportDown(context.Cause(s.ctx)) // before giveBack, because the sink can have the message that tests the target
 	s.giveBack()
 	s.sent.Wait()
 	close(over)

@@ -30,8 +30,8 @@ type split struct {
 	bad    int            // number of these rows that are bad beyond doubt
 }
 
-// split searches for the rows at fault and commits the others.
-func (l *lane) split(good []*entry, o *outcome) (err error) {
+// search finds the rows at fault and commits the others.
+func (l *lane) search(good []*entry, o *outcome) (err error) {
 	sp := &split{l: l, rows: good, done: make([]bool, len(good)), held: map[uint64]int{}}
 	open := true
 	defer func() {

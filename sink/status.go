@@ -45,9 +45,11 @@ type Status struct {
 	// StateRefused.
 	Refusal    *Refusal  `json:"refusal,omitempty"`
 	OldestHeld time.Time `json:"oldest_held,omitzero"` // publish time of the oldest leased message, while messages are held back
-	BatchLimit int       `json:"batch_limit"`          // most messages in a batch now; less than batch.max after batches that were too large
+	BatchLimit int       `json:"batch_limit"`          // most messages in a batch now; less than batch.max after batches that were too large or slow
 	LastCommit time.Time `json:"last_commit,omitzero"`
-	LastError  string    `json:"last_error,omitempty"` // the newest error of the target or of a row, even if all is well again
+	// Level is the adaptive limit; nil if the queue has no level.adaptive.
+	Level     *Level `json:"level,omitempty"`
+	LastError string `json:"last_error,omitempty"` // the newest error of the target or of a row, even if all is well again
 	// LastErrorTime is the time of LastError.
 	LastErrorTime time.Time `json:"last_error_time,omitzero"`
 }
@@ -158,7 +160,7 @@ func (s *stats) committed(rows int, now time.Time) {
 // Status returns the current state and counters.
 func (r *Runner) Status() Status {
 	s := &r.stats
-	limit := r.spec.Batch.Max
+	limit := r.governor.size()
 	for _, l := range r.limits {
 		limit = min(limit, l.size())
 	}
@@ -170,6 +172,6 @@ func (r *Runner) Status() Status {
 		Retries: s.retries.Load(), Opens: s.opens.Load(), Epoch: s.epoch.Load(), Held: int(s.held.Load()),
 		Refusal:  s.refusal.Load(),
 		HeldBack: int(s.heldBack.Load()), HeldReason: s.heldReason, OldestHeld: s.oldest, BatchLimit: limit,
-		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt,
+		LastCommit: s.lastCommit, LastError: s.lastErr, LastErrorTime: s.lastErrAt, Level: r.governor.status(),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -148,7 +149,10 @@ type Error struct {
 	Row    int    // from Commit and Write, for a class OfRow: index of the row at fault in order of Add, from 0; -1: not known
 	Reason string // for people: the database's own words, with SQLSTATE and constraint if it reported them
 	Err    error
-	Lost   bool // from Write, for a class OfRow: the error ended the transaction, so earlier writes are lost too
+	// Busy: the target asks for less load. RetryAfter is the pause that the target asked for; 0: none.
+	Busy       bool
+	RetryAfter time.Duration
+	Lost       bool // from Write, for a class OfRow: the error ended the transaction, so earlier writes are lost too
 }
 
 // Error returns the reason.
@@ -167,8 +171,11 @@ func MissingField(c Column) *Error {
 	return BadRowf("column %q: %s is missing in the message, and the column allows no null and has no default", c.Name, c.From)
 }
 
-// asError converts any error of a target to an *Error with a class.
+// asError converts any error of a target to an *Error with a class. It returns nil for nil.
 func asError(err error) *Error {
+	if err == nil {
+		return nil
+	}
 	var e *Error
 	if errors.As(err, &e) {
 		return e

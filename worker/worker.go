@@ -277,11 +277,13 @@ func (w *worker) handle(running context.Context, batch []surgetank.Delivery) err
 	defer cancel(nil)
 	kept := w.keepLeases(ctx, batch, cancel)
 	w.handling.Add(int64(len(batch)))
+	began := time.Now()
 	err := w.call(ctx, batch)
+	took := max(1, time.Since(began))
 	w.handling.Add(-int64(len(batch)))
 	cancel(nil)
 	<-kept // the last extension must end before the settlement
-	return w.settle(batch, err)
+	return w.settle(batch, err, took)
 }
 
 // call runs the handler on a goroutine of its own, because the handler can end its goroutine. A
@@ -343,9 +345,10 @@ func (w *worker) keepLeases(ctx context.Context, batch []surgetank.Delivery, can
 	return done
 }
 
-// settle sends the settlements of a batch. A lost lease is no error: the message is delivered
-// again.
-func (w *worker) settle(batch []surgetank.Delivery, err error) error {
+// settle sends the settlements of a batch, for which the handler took a time. The broker measures
+// the target by this time. Otherwise messages that wait for a free handler would look like a slow
+// target. A lost lease is no error: the message is delivered again.
+func (w *worker) settle(batch []surgetank.Delivery, err error, took time.Duration) error {
 	var each Errors
 	if err != nil && !errors.As(err, &each) {
 		each = make(Errors, len(batch))
@@ -360,7 +363,7 @@ func (w *worker) settle(batch []surgetank.Delivery, err error) error {
 			one = each[i]
 		}
 		list[i] = verdict(one)
-		list[i].Receipt = batch[i].Receipt
+		list[i].Receipt, list[i].Elapsed = batch[i].Receipt, took
 	}
 	// This context never ends, because finished work is settled even while the worker stops.
 	results, err := w.broker.Settle(context.Background(), list)

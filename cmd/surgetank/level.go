@@ -54,13 +54,17 @@ func (c *queueLevelCmd) Run(s *session) error {
 			return err
 		}
 		return c.print(s.stdout, settings.ShowLevelHistory(h), func(w io.Writer) error {
-			err := table(w, "CHANGED LIMIT REASON RATIO", func(row func(...any)) {
+			err := table(w, "CHANGED LIMIT REASON RATIO OF", func(row func(...any)) {
 				for _, x := range h.Changes {
 					ratio := "-"
 					if x.Ratio > 0 {
 						ratio = fmt.Sprintf("%.2f", x.Ratio)
 					}
-					row(x.Time.Format(time.RFC3339), fmt.Sprintf("%d to %d", x.From, x.To), x.Reason, ratio)
+					of := "queue"
+					if x.Sink != "" {
+						of = "sink " + printable(x.Sink)
+					}
+					row(x.Time.Format(time.RFC3339), fmt.Sprintf("%d to %d", x.From, x.To), x.Reason, ratio, of)
 				}
 			})
 			if err != nil || len(h.Outages) == 0 {

@@ -142,6 +142,13 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 			fmt.Fprintf(w, ": %s", printable(k.Reason))
 		}
 		fmt.Fprintln(w)
+		if l := k.Level; l != nil {
+			fmt.Fprintf(w, "  level: limit %s, in force %d, batches of %s", plural(int64(l.Limit), "lane"), l.InForce, plural(int64(l.Batch), "row"))
+			if l.Ratio > 0 {
+				fmt.Fprintf(w, ", ratio %.2f", l.Ratio)
+			}
+			fmt.Fprintf(w, "; last change: %s, %s ago. %s\n", l.Reason, age(time.Since(l.Changed)), l.State)
+		}
 	}
 	if q.Damaged > 0 {
 		fmt.Fprintf(w, "DAMAGED: %s cannot be read; list them with queue peek --state damaged, drop them with queue purge --damaged\n", plural(q.Damaged, "message"))

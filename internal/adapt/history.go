@@ -14,6 +14,7 @@ const (
 	Started           Reason = iota // the controller is new
 	Resumed                         // the queue was paused
 	BreakerOpen                     // the breaker opened
+	TargetDown                      // the target cannot be used
 	Idle                            // no job was in flight for IdleAfter
 	Stalled                         // jobs are in flight, and none returned
 	SlowStart                       // a window of slow start was within the tolerance
@@ -32,13 +33,14 @@ const (
 	reasons
 )
 
-var reasonNames = [reasons]string{"started", "resumed", "breaker_open", "idle", "stalled", "slow_start", "slow_start_end", "room_left", "too_slow", "overload",
+var reasonNames = [reasons]string{"started", "resumed", "breaker_open", "target_down", "idle", "stalled", "slow_start", "slow_start_end", "room_left", "too_slow", "overload",
 	"throttled", "no_errors", "reconfigured", "batch_timed_out", "batch_too_large", "batch_slow", "batch_good", "batch_reconfigured"}
 
 var sentences = [reasons]string{
 	Started:           "It begins low after a start.",
 	Resumed:           "It begins low after a pause.",
 	BreakerOpen:       "It begins low because the breaker opened.",
+	TargetDown:        "It begins low because the target was down.",
 	Idle:              "It begins low because the queue was idle.",
 	Stalled:           "Messages are in flight, and none came back for a long time.",
 	SlowStart:         "Slow start: the target is still fast enough.",

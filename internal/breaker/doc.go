@@ -23,6 +23,8 @@
 //
 // With Settings.ReportsOnly, only Down reports and commands open a breaker.
 //
+// A consumer can also report the target without a message (see Breaker.Reported).
+//
 // A sign of life is a success or a message that the target refused as bad. If only messages are
 // bad, there are signs of life between the failures. If the target is down, there are none.
 //

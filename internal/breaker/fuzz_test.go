@@ -29,7 +29,7 @@ func FuzzAnyOrder(f *testing.F) {
 			a.Tick(now)
 			b.Tick(now)
 			was := a.State()
-			switch op % 8 {
+			switch op % 9 {
 			case 0:
 				a.ProbeHanded(now, uint64(y%8))
 				b.ProbeHanded(now, uint64(y%8))
@@ -73,6 +73,15 @@ func FuzzAnyOrder(f *testing.F) {
 				b.Ramped(now, int(y%5))
 				a.Extended(now, uint64(y%8))
 				b.Extended(now, uint64(y%8))
+			case 8:
+				if a.Reported(now, y%2 == 0, x%2 == 0, (y-50)*second) {
+					for _, r := range a.Refunds() {
+						if reported[r]--; reported[r] < 0 {
+							t.Fatalf("attempt %+v is returned and was not counted", r)
+						}
+					}
+				}
+				b.Reported(now, y%2 == 0, x%2 == 0, (y-50)*second)
 			}
 			if a.ParkDelay(now) != b.ParkDelay(now) || a.Next() != 0 && a.Next() <= now {
 				t.Fatalf("next %d at %d", a.Next(), now)

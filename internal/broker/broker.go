@@ -112,33 +112,35 @@ type Broker struct {
 	calls     callback.Calls
 
 	// Only the loop uses the fields below.
-	machine  *queue.Machine
-	number   uint64 // number of the newest entry
-	durable  uint64 // number of the newest entry that is known to be durable
-	front    []*op  // commands of the front lane that were removed from the mailbox and not run yet
-	pending  []*op  // commands of the back lane that were removed from the mailbox and not run yet, because the turn was full
-	taken    []*op  // result of the newest mailbox.take; its memory is reused
-	spare    []*op
-	cmds     []queue.Command
-	flights  []flight
-	held     held
-	tickets  chan ticket
-	subs     map[uint64]*subscription
-	snap     snapState
-	left     []Left // for Watch
-	freed    freed
-	closed   chan struct{}
-	opened   chan error // receives the outcome of the first entry
-	onceDown sync.Once
-	ticking  sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
-	work     sync.WaitGroup
-	space    spaceState
-	older    uint64 // the last entry that the newest stored snapshot covers; 0: none
-	full     bool   // the log has no room for messages
-	harm     harm
-	reclaim  reclaim
-	digest   digest.Lines
-	rested   bool // the last turn of a clean stop was requested
+	machine   *queue.Machine
+	number    uint64 // number of the newest entry
+	durable   uint64 // number of the newest entry that is known to be durable
+	front     []*op  // commands of the front lane that were removed from the mailbox and not run yet
+	pending   []*op  // commands of the back lane that were removed from the mailbox and not run yet, because the turn was full
+	taken     []*op  // result of the newest mailbox.take; its memory is reused
+	spare     []*op
+	cmds      []queue.Command
+	flights   []flight
+	held      held
+	tickets   chan ticket
+	subs      map[uint64]*subscription
+	levelSubs map[uint64]*subscription // those with OnLevel
+	levels    uint64                   // Machine.LevelChanges, when Levels were told last
+	snap      snapState
+	left      []Left // for Watch
+	freed     freed
+	closed    chan struct{}
+	opened    chan error // receives the outcome of the first entry
+	onceDown  sync.Once
+	ticking   sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
+	work      sync.WaitGroup
+	space     spaceState
+	older     uint64 // the last entry that the newest stored snapshot covers; 0: none
+	full      bool   // the log has no room for messages
+	harm      harm
+	reclaim   reclaim
+	digest    digest.Lines
+	rested    bool // the last turn of a clean stop was requested
 }
 
 // flight is a turn whose outputs wait for an entry to be durable.
@@ -148,6 +150,7 @@ type flight struct {
 	ops   []*op
 	outs  []pendingRun
 	ended []queue.Ended
+	told  []told
 }
 
 // pendingRun is a run of hand-outs for one subscription, which waits for its entry.
@@ -220,7 +223,7 @@ func Open(opts Options) (*Broker, error) {
 		opts: opts, clock: opts.Clock, logger: opts.Logger, calls: callback.Calls{Logger: opts.Logger},
 		mailbox: newMailbox(opts.MailboxBytes, opts.MailboxOps),
 		failed:  make(chan struct{}), closed: make(chan struct{}), opened: make(chan error, 1),
-		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{},
+		tickets: make(chan ticket, maxFull+holdMax+1), subs: map[uint64]*subscription{}, levelSubs: map[uint64]*subscription{},
 	}
 	b.reclaim.minGain = min(reclaimBytes, opts.SnapshotBytes/64)
 	if err := b.recover(); err != nil {

@@ -7,12 +7,12 @@ import (
 	"github.com/surgetank/surgetank/internal/callback"
 )
 
-// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while
-// a turn's outputs are sent. A function that panics or ends its goroutine must not end the loop. A
-// panic is recovered at the call. Outputs that call users' functions are sent on a separate
-// goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a new
-// goroutine continues. With Manual, the functions run on the caller's goroutine, and their failures
-// are not handled.
+// A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify and OnLevel) is
+// called while a turn's outputs are sent. A function that panics or ends its goroutine must not end
+// the loop. A panic is recovered at the call. Outputs that call users' functions are sent on a
+// separate goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a
+// new goroutine continues. With Manual, the functions run on the caller's goroutine, and their
+// failures are not handled.
 
 // CallbackFailures returns how many calls of users' functions panicked or ended their goroutine.
 func (b *Broker) CallbackFailures() int64 {
@@ -45,24 +45,28 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 // release sends a turn's outputs. It sends hand-outs before answers, so that an answered receive
 // finds its messages.
 func (b *Broker) release(f *flight) {
-	outs, ended := len(f.outs), len(f.ended)
+	outs, ended, told := len(f.outs), len(f.ended), len(f.told)
 	if outs > 0 {
 		b.released(f.turn)
 	}
-	b.each(outs+ended+len(f.ops), b.hasUsers(f), func(i int) {
+	b.each(told+outs+ended+len(f.ops), b.hasUsers(f), func(i int) {
 		switch {
-		case i < outs:
-			if s := b.subs[f.outs[i].handouts[0].Consumer]; s != nil {
-				s.push(f.outs[i])
+		case i < told:
+			b.tell(f.told[i])
+		case i < told+outs:
+			p := f.outs[i-told]
+			if s := b.subs[p.handouts[0].Consumer]; s != nil {
+				s.push(p)
 			}
-		case i < outs+ended:
-			e := f.ended[i-outs]
+		case i < told+outs+ended:
+			e := f.ended[i-told-outs]
 			if s := b.subs[e.Consumer]; s != nil {
 				delete(b.subs, e.Consumer)
+				delete(b.levelSubs, e.Consumer)
 				s.end(e.Err)
 			}
 		default:
-			f.ops[i-outs-ended].release(nil)
+			f.ops[i-told-outs-ended].release(nil)
 		}
 	})
 }
@@ -78,6 +82,9 @@ func (b *Broker) released(turn uint64) {
 
 // hasUsers reports whether sending a turn's outputs calls users' functions.
 func (b *Broker) hasUsers(f *flight) bool {
+	if len(f.told) > 0 {
+		return true
+	}
 	for _, o := range f.ops {
 		if o.user {
 			return true

@@ -256,6 +256,15 @@ func (b *Broker) setBreaker(ctx context.Context, c *queue.SetBreaker) error {
 	return c.Err
 }
 
+// ReportTarget tells the flow control of a queue about its target. See door.Broker.
+func (b *Broker) ReportTarget(ctx context.Context, name string, r door.TargetReport) error {
+	c := &queue.ReportTarget{Name: name, Report: r}
+	if err := b.do(ctx, c, 0); err != nil {
+		return err
+	}
+	return c.Err
+}
+
 // LevelHistory reads the history of a queue's limit and breaker. See surgetank.Broker.
 func (b *Broker) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
 	c := &queue.LevelHistory{Name: name}

@@ -41,7 +41,7 @@ func (h *held) full() bool { return len(h.entries) >= holdMax || h.bytes >= hold
 
 // quiet reports whether no caller waits for any of a turn's outputs.
 func (f *flight) quiet() bool {
-	if len(f.outs) > 0 || len(f.ended) > 0 {
+	if len(f.outs) > 0 || len(f.ended) > 0 || len(f.told) > 0 {
 		return false
 	}
 	for _, o := range f.ops {

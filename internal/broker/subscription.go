@@ -22,6 +22,10 @@ type subscription struct {
 	id   uint64 // the machine's id of the consumer
 	at   atomic.Pointer[standing]
 
+	// The loop uses these fields, for OnLevel.
+	level    door.Level // the Level that the consumer was told last
+	toldOnce bool
+
 	mu      sync.Mutex
 	waiting []queue.Handout
 	head    int

@@ -94,6 +94,7 @@ func (b *Broker) turn() bool {
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
 	}
+	b.tellLevels(&f)
 	b.group(&f, out.Handouts)
 	decided := append(b.cmds[:fronts], back[:done]...)
 	clear(b.pending[:done])
@@ -195,8 +196,13 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 			s := c.Owner.(*subscription)
 			s.id = c.Consumer
 			b.subs[c.Consumer] = s
+			if s.opts.OnLevel != nil {
+				b.levelSubs[c.Consumer] = s
+				b.levels-- // so that the new subscription is told
+			}
 		}
 	case *queue.Detach:
+		delete(b.levelSubs, c.Consumer)
 		delete(b.subs, c.Consumer) // the consumer was stopped before, so no hand-outs are pending
 	}
 }

@@ -19,6 +19,8 @@ type Broker interface {
 	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same
 	// goroutine become durable only after the value.
 	SetMetaLater(namespace, name string, value []byte) error
+	// ReportTarget tells the flow control of a queue about the target. See TargetReport.
+	ReportTarget(ctx context.Context, queue string, r TargetReport) error
 	// History returns a queue's position in the history of its data directory. It also counts the
 	// messages with numbers in count that are not settled.
 	History(ctx context.Context, queue string, count ...NumberRange) (History, error)
@@ -46,6 +48,9 @@ type SubscribeOptions struct {
 	// OwnLevel is set by a consumer that limits its own load. The adaptive limit of a queue does not
 	// apply while all its consumers are such, and their leases are not measured. The breaker applies.
 	OwnLevel bool
+	// OnLevel, if not nil, is called with the Level of the queue after the subscription begins, and
+	// after each change. It is called on a goroutine of the broker and must not block.
+	OnLevel func(Level)
 	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
 	// broker and must not block. It lets one goroutine serve many subscriptions.
 	Notify func()

@@ -54,6 +54,8 @@ type Sinks interface {
 	Resume(ctx context.Context, name, way string) error
 	// OnQueue describes the sinks that read a queue, ordered by name.
 	OnQueue(queue string) []settings.QueueSink
+	// LevelHistory returns the changes of the limits of a queue's sinks, the newest first.
+	LevelHistory(queue string) []surgetank.LevelChange
 }
 
 // Options are the parts and settings of the API. Broker and Auth are required.

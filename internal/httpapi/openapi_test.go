@@ -308,6 +308,8 @@ func (s *fakeSinks) Pause(ctx context.Context, name string) error {
 	return err
 }
 
+func (s *fakeSinks) LevelHistory(string) []surgetank.LevelChange { return nil }
+
 func (s *fakeSinks) OnQueue(queue string) []settings.QueueSink {
 	var list []settings.QueueSink
 	for name, v := range s.specs {

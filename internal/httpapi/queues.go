@@ -285,6 +285,10 @@ func (c *call) levelHistory() error {
 	if err != nil {
 		return err
 	}
+	if c.api.opts.Sinks != nil {
+		h.Changes = append(h.Changes, c.api.opts.Sinks.LevelHistory(c.queue())...)
+		slices.SortStableFunc(h.Changes, func(a, b surgetank.LevelChange) int { return b.Time.Compare(a.Time) })
+	}
 	return c.respond(http.StatusOK, settings.ShowLevelHistory(h))
 }
 

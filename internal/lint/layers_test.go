@@ -90,7 +90,7 @@ func house(entry string) string {
 var doorsMayImport = map[string]bool{
 	"": true, "internal/hidden": true, "internal/fullname": true, "internal/door": true, "internal/door/doortest": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
-	"internal/tally": true, "internal/digest": true, "internal/inorder": true,
+	"internal/tally": true, "internal/digest": true, "internal/inorder": true, "internal/adapt": true,
 }
 
 // layerOf returns a package's layer and the entry of the table that decided it.

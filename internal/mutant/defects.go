@@ -52,6 +52,7 @@ const (
 	AttemptLostDown Defect = "an attempt is lost while the breaker is open"
 	ProbeIgnored    Defect = "the outcome of a probe is ignored"
 	AdaptiveIgnored Defect = "the adaptive limit is not enforced"
+	ReportIgnored   Defect = "a report about a target without a message is ignored"
 )
 
 // All lists the defects that the simulator must detect. TrimTooSoon is missing, because the clock
@@ -61,4 +62,4 @@ var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNot
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
 	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, ReasonsAlike, LeaseCrossed, SupersededRetried, KeysForgotten,
-	AttemptLostDown, ProbeIgnored, AdaptiveIgnored}
+	AttemptLostDown, ProbeIgnored, AdaptiveIgnored, ReportIgnored}

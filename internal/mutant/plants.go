@@ -309,6 +309,17 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 		a := breaker.Answer{
 `},
 	{AdaptiveIgnored, "internal/queue/control.go", `n, limited = c.limit.Limit(c.m.now)-c.inFlight, true`, `n, limited = c.limit.Limit(c.m.now)-c.inFlight, !DEFECT`},
+	{ReportIgnored, "internal/queue/report.go", `
+	if c.breaker == nil {
+		return
+	}
+	was := c.state()
+`, `
+	if c.breaker == nil || DEFECT {
+		return
+	}
+	was := c.state()
+`},
 	{LeaseCrossed, "internal/queue/coalesce.go", `return len(q.links) > 0 && q.links[seq].ahead != 0`, `return len(q.links) > 0 && q.links[seq].ahead != 0 && !DEFECT`},
 	{SupersededRetried, "internal/queue/coalesce.go", `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {`, `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst || DEFECT {`},
 	{KeysForgotten, "internal/queue/snapshot.go", `

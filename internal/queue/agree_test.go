@@ -368,7 +368,7 @@ func (a *agree) publishNumbered() {
 }
 
 func (a *agree) attach() {
-	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: a.n(5), ManualCredit: a.yes(4), NoAck: a.yes(6), Exclusive: a.yes(10), Single: a.yes(6), Priority: a.n(3), Lease: pick(a, []time.Duration{0, time.Second, surgetank.LeaseForever})}, GroupRun: a.n(4), Pool: 0}
+	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: a.n(5), ManualCredit: a.yes(4), NoAck: a.yes(6), Exclusive: a.yes(10), Single: a.yes(6), Priority: a.n(3), Lease: pick(a, []time.Duration{0, time.Second, surgetank.LeaseForever})}, GroupRun: a.n(4), Pool: 0, OwnLevel: a.yes(3)}
 	c := &Attach{Queue: a.queue(), Opts: o, Once: a.yes(5), Now: a.yes(5)}
 	if c.Now {
 		c.Once = false
@@ -531,7 +531,15 @@ func (a *agree) admin() {
 	}
 	var err error
 	var n, want int64
-	switch a.n(6) {
+	switch a.n(8) {
+	case 6, 7:
+		c := &ReportTarget{Name: name, Report: door.TargetReport{Up: a.yes(3), RetryAfter: time.Duration(a.n(3)) * time.Second}}
+		a.both(fmt.Sprintf("report %s %+v", name, c.Report), c, func() {
+			if q != nil {
+				a.model.ReportTarget(q, c.Report)
+			}
+		})
+		err = c.Err
 	case 4, 5:
 		c := &SetBreaker{Name: name, Open: a.yes(2), By: "ann"}
 		a.both(fmt.Sprintf("breaker %s %v", name, c.Open), c, func() {

@@ -141,9 +141,7 @@ func (m *Machine) attach(q *Queue, opts door.SubscribeOptions, once, now bool) (
 	if opts.Exclusive {
 		q.exclusives++
 	}
-	if opts.OwnLevel {
-		q.ownLevels++
-	}
+	q.joined(c, 1)
 	if opts.Single {
 		q.singles.push(&c.inSingle)
 	}
@@ -179,9 +177,7 @@ func (m *Machine) unlist(c *consumer) {
 	if c.opts.Exclusive {
 		q.exclusives--
 	}
-	if c.opts.OwnLevel {
-		q.ownLevels--
-	}
+	q.joined(c, -1)
 	q.pickSole()
 	c.seat.drop(c)
 	c.seat.members--

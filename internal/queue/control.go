@@ -33,9 +33,10 @@ type control struct {
 
 	limit    *adapt.Controller // nil: no queue is adaptive
 	limitSet adapt.Settings
-	breaker  *breaker.Breaker // nil: off
-	inFlight int              // leases, except those of consumers that control their own level
-	touched  bool             // the control is in machine.touched
+	adaptive surgetank.AdaptiveConfig // the settings of limit
+	breaker  *breaker.Breaker         // nil: off
+	inFlight int                      // leases, except those of consumers that control their own level
+	touched  bool                     // the control is in machine.touched
 
 	// gated are the queues that could deliver if the limit were not reached. The first one has
 	// waited longest.
@@ -83,6 +84,7 @@ func breakerMode(c *surgetank.QueueConfig) surgetank.BreakerMode {
 // recontrol sets the control that the queue's settings ask for, and tells the control about
 // changes.
 func (q *Queue) recontrol() {
+	q.m.levelChanges++
 	l, key := &q.config.Level, q.targetKey()
 	if q.control != nil && (q.control.key != key || key == "" && !l.Adaptive.On && breakerMode(&q.config) == surgetank.BreakerOff) {
 		q.leaveControl()
@@ -157,12 +159,16 @@ func (q *Queue) leaveControl() {
 }
 
 // configure sets up the control by the settings of its queues. The oldest adaptive queue sets the
-// bounds of the limit. The breaker counts the widest evidence that any of the queues asks for.
+// bounds of the limit. The breaker counts the widest evidence that any of the queues asks for. If
+// all consumers control their own level, no answer reaches the limit, so the breaker's ramp ends by
+// its own count of answers.
 func (c *control) configure() {
 	now := c.m.now
 	adaptive, mode, most := surgetank.AdaptiveConfig{}, surgetank.BreakerOff, 0
+	own := true
 	for _, q := range c.queues {
 		l := &q.config.Level
+		own = own && q.ownLevel()
 		if l.Adaptive.On && !adaptive.On {
 			adaptive = l.Adaptive
 		}
@@ -177,6 +183,8 @@ func (c *control) configure() {
 		most = max(most, l.MaxInFlight)
 	}
 	set := adaptSettings(adaptive)
+	c.adaptive = adaptive
+	c.m.levelChanges++
 	switch {
 	case !adaptive.On:
 		c.limit = nil
@@ -187,7 +195,7 @@ func (c *control) configure() {
 		c.limit.Configure(now, set)
 	}
 	c.limitSet = set
-	rules := breaker.Settings{Adaptive: adaptive.On, Limit: most, ReportsOnly: mode != surgetank.BreakerErrors}
+	rules := breaker.Settings{Adaptive: adaptive.On && !own, Limit: most, ReportsOnly: mode != surgetank.BreakerErrors}
 	switch {
 	case mode == surgetank.BreakerOff:
 		c.breaker = nil
@@ -363,8 +371,11 @@ func (c *control) changed(was breaker.State) {
 
 // turned acts on a new state of the breaker, or on a report in a ramp.
 func (c *control) turned(was, is breaker.State) {
+	if stopped(is) && !stopped(was) {
+		c.lowAgain()
+	}
 	if c.limit != nil {
-		if stopped := func(s breaker.State) bool { return s == breaker.Open || s == breaker.Held }; stopped(is) && !stopped(was) {
+		if stopped(is) && !stopped(was) {
 			c.limit.Reset(c.m.now, adapt.BreakerOpen)
 		}
 		if is == breaker.Ramp {

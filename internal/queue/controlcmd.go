@@ -63,7 +63,7 @@ func (c *LevelHistory) run(m *Machine) bool {
 	if k == nil {
 		return true
 	}
-	if k.limit != nil {
+	if k.limit != nil && !q.ownLevel() {
 		for _, x := range k.limit.History(nil) {
 			c.Result.Changes = append(c.Result.Changes, surgetank.LevelChange{Time: utc(x.At), From: int(x.From), To: int(x.To), Reason: x.Reason.String(), Ratio: float64(x.Ratio)})
 		}
@@ -93,7 +93,7 @@ func (q *Queue) levelInfo() *surgetank.LevelInfo {
 		return nil
 	}
 	i := &surgetank.LevelInfo{InFlight: k.inFlight}
-	if k.limit != nil {
+	if k.limit != nil && !q.ownLevel() { // otherwise the limit does not apply to the queue
 		s := k.limit.Status(q.m.now)
 		i.Limit, i.InForce, i.Reason, i.Changed, i.Ratio = s.Limit, s.Now, s.Last.Reason.String(), utc(s.Last.At), s.Ratio
 		i.State, i.Latency, i.PausedUntil = s.Sentence(), time.Duration(s.Latency), utc(s.PausedUntil)

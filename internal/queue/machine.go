@@ -108,13 +108,14 @@ type machineVolatile struct {
 	quota       quota // the publishers' share of this turn
 	handBytes   int   // length of the entry at which hand-outs stop
 
-	targets   map[string]*control // volatile: by targetKey
-	leaving   leaving             // volatile
-	handed    int                 // volatile: hand-outs of the last turn; the next turn makes room for as many
-	turn      uint64              // volatile: number of the turn since the opening
-	touched   []*control          // volatile: the controls that this turn reported to
-	refunding *control            // volatile: the control whose refunds are due, see refundAll
-	halfway   bool                // the last command of the turn is not finished
+	targets      map[string]*control // volatile: by targetKey
+	leaving      leaving             // volatile
+	handed       int                 // volatile: hand-outs of the last turn; the next turn makes room for as many
+	turn         uint64              // volatile: number of the turn since the opening
+	levelChanges uint64              // volatile: see LevelChanges
+	touched      []*control          // volatile: the controls that this turn reported to
+	refunding    *control            // volatile: the control whose refunds are due, see refundAll
+	halfway      bool                // the last command of the turn is not finished
 }
 
 // Queue is one queue. Other packages see it only through QueueInfo.
@@ -187,6 +188,8 @@ type queueVolatile struct {
 	control    *control           // volatile: see control.go; nil: none
 	member     uint64             // volatile: the queue's number in control
 	ownLevels  int                // volatile: how many consumers have OwnLevel
+	resumed    uint64             // volatile: see door.Level
+	opened     uint64             // volatile: see door.Level
 	parking    map[uint64]bool    // volatile: messages that are parked when their back-off ends
 	floor      uint64             // no lower message is live
 	marked     bool               // the queue is in m.dirty

@@ -25,11 +25,12 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //
 //	queue NAME KEY=VALUE…            create or change a queue; "declare new|absent|update NAME …" for the other modes
 //	pub QUEUE[,QUEUE] BODY… [group= key= dedup= delay= ttl= prio= from=PUBLISHER:SEQUENCE]
-//	sub NAME QUEUE credit=N [manual noack exclusive single lease= run= pool= prio=]
+//	sub NAME QUEUE credit=N [manual noack exclusive single own lease= run= pool= prio=]
 //	recv NAME QUEUE N [lease= noack] at once; "wait NAME QUEUE N": until the first message
 //	credit NAME N · pool N LIMIT · stop NAME · detach NAME [all] [back=QUEUE/SEQ,…]
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
-//	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE
+//	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE;
+//	    report QUEUE up|down [after=]
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
 //	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate

@@ -111,7 +111,7 @@ func (s *script) attach(a arguments) {
 	c.Queue = a.words[2]
 	o := &c.Opts
 	o.Credit, o.Lease, o.GroupRun, o.Pool, o.Priority = a.number("credit"), a.duration("lease"), a.number("run"), uint64(a.number("pool")), a.number("prio")
-	o.NoAck, o.ManualCredit, o.Exclusive, o.Single = a.has("noack"), a.has("manual"), a.has("exclusive"), a.has("single")
+	o.NoAck, o.ManualCredit, o.Exclusive, o.Single, o.OwnLevel = a.has("noack"), a.has("manual"), a.has("exclusive"), a.has("single"), a.has("own")
 	if c.Now || c.Once {
 		o.Credit, _ = strconv.Atoi(a.words[3])
 		o.ManualCredit = true
@@ -206,6 +206,13 @@ func (s *script) admin(a arguments) {
 		})
 	case "breaker":
 		c := &SetBreaker{Name: name, Open: a.has("open"), By: "ann", Why: a.vals["why"]}
+		s.turn(c, func() {
+			if c.Err != nil {
+				answer(c.Err, "")
+			}
+		})
+	case "report":
+		c := &ReportTarget{Name: name, Report: door.TargetReport{Up: a.has("up"), RetryAfter: a.duration("after")}}
 		s.turn(c, func() {
 			if c.Err != nil {
 				answer(c.Err, "")

@@ -262,6 +262,9 @@ func (q *Queue) reconfigured(was *surgetank.QueueConfig) {
 			}
 		}
 	}
+	if was.Paused && !now.Paused {
+		q.resumed++
+	}
 	q.recontrol()
 	if c := q.control; c != nil && c.limit != nil && was.Paused && !now.Paused {
 		c.limit.Reset(q.m.now, adapt.Resumed)

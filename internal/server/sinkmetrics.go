@@ -28,6 +28,12 @@ var (
 		gauge("surgetank_sink_held", "Messages that the sink has leased and not settled.", func(i *sink.Info) float64 { return float64(i.Held) }, "sink"),
 		gauge("surgetank_sink_held_back", "Held-back messages: the target rejected their rows, and the sink tries them again.", func(i *sink.Info) float64 { return float64(i.HeldBack) }, "sink"),
 		gauge("surgetank_sink_batch_limit", "The largest number of messages in a batch. It is lower than batch.max after a batch was too large.", func(i *sink.Info) float64 { return float64(i.BatchLimit) }, "sink"),
+		gauge("surgetank_sink_level_limit", "The adaptive limit of lanes that write at the same time. 0 if the queue has no level.adaptive.", func(i *sink.Info) float64 {
+			if i.Level == nil {
+				return 0
+			}
+			return float64(i.Level.InForce)
+		}, "sink"),
 		gauge("surgetank_sink_last_commit_timestamp_seconds", "Time of the last commit. 0 if no batch was committed since the sink started.", func(i *sink.Info) float64 { return seconds(i.LastCommit) }, "sink"),
 		gauge("surgetank_sink_lag_messages", "Messages in the sink's queue, including leased ones.", func(i *sink.Info) float64 { return float64(i.Waiting) }, "sink"),
 		gauge("surgetank_sink_lag_seconds", "Age of the oldest message that waits in the sink's queue. While the sink holds messages back, leased messages count too.", func(i *sink.Info) float64 { return i.OldestAge }, "sink"),

@@ -60,7 +60,11 @@ func (s *sinks) api() httpapi.Sinks { return s }
 func (s *sinks) OnQueue(queue string) []settings.QueueSink {
 	var list []settings.QueueSink
 	for _, b := range s.Manager.OnQueue(queue) {
-		list = append(list, settings.QueueSink{Name: b.Name, State: string(b.State), Reason: b.Reason})
+		q := settings.QueueSink{Name: b.Name, State: string(b.State), Reason: b.Reason}
+		if l := b.Level; l != nil {
+			q.Level = &settings.SinkLevel{Limit: l.Limit, InForce: l.InForce, Batch: l.Batch, Reason: l.Reason, Changed: l.Changed, Ratio: l.Ratio, State: l.State}
+		}
+		list = append(list, q)
 	}
 	return list
 }

@@ -21,6 +21,17 @@ type QueueLevel struct {
 	Breaker     *LevelBreaker `json:"breaker,omitempty"`
 }
 
+// SinkLevel is the JSON of a sink's adaptive limit, which counts lanes.
+type SinkLevel struct {
+	Limit   int       `json:"limit" doc:"The most lanes that write at the same time."`
+	InForce int       `json:"in_force" doc:"The limit now: lower while the target is measured, 0 while it asked for a pause."`
+	Batch   int       `json:"batch" doc:"Rows of the next batches."`
+	Reason  string    `json:"reason" doc:"Why the limit or the batch size changed last."`
+	Changed time.Time `json:"changed"`
+	Ratio   float64   `json:"ratio,omitempty" doc:"The latency per row under load as a multiple of the latency at the smallest limit."`
+	State   string    `json:"state" doc:"A sentence."`
+}
+
 // LevelBreaker is the JSON of a breaker.
 type LevelBreaker struct {
 	State     string     `json:"state" doc:"closed, open, probing, ramp or held."`
@@ -50,6 +61,7 @@ type LevelChange struct {
 	To     int       `json:"to"`
 	Reason string    `json:"reason"`
 	Ratio  float64   `json:"ratio,omitempty"`
+	Sink   string    `json:"sink,omitempty" doc:"The sink whose limit of lanes or batch size changed. Missing: the limit of the queue."`
 }
 
 // Outage is the JSON of one outage.

@@ -49,6 +49,8 @@ type QueueSink struct {
 	Name   string `json:"name"`
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty" doc:"why the sink waits or has stopped; for users who may monitor"`
+	// Level is the sink's adaptive limit.
+	Level *SinkLevel `json:"level,omitempty" doc:"the sink's adaptive limit, if the queue has level.adaptive"`
 }
 
 // Refusal counts the refusals of one limit since the opening of the broker.

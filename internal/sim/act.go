@@ -27,6 +27,7 @@ func kinds(o *Options) (list []string) {
 	add(2, "info", true)
 	add(1, "pause", true)
 	add(1, "breaker", o.Breakers)
+	add(1, "report", o.Breakers)
 	add(1, "configure", true)
 	add(1, "meta", true)
 	add(1, "peek", true)

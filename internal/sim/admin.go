@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
@@ -24,6 +25,9 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 	case "breaker":
 		w.count.one(BreakerSet)
 		w.send(&queue.SetBreaker{Name: name, Open: rng.IntN(2) == 0, By: "ann"}, func(error) {})
+	case "report":
+		w.count.one(TargetReports)
+		w.send(&queue.ReportTarget{Name: name, Report: door.TargetReport{Up: rng.IntN(3) == 0, RetryAfter: time.Duration(rng.IntN(3)) * time.Second}}, func(error) {})
 	case "configure":
 		w.count.one(Configured)
 		p := pick(rng, w.o.Queues)

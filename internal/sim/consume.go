@@ -12,7 +12,7 @@ import (
 
 // subscribe attaches a consumer of some kind.
 func (w *world) subscribe(rng *rand.Rand) {
-	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(6), Lease: pick(rng, []time.Duration{0, 0, 3 * time.Second, surgetank.LeaseForever}), Priority: rng.IntN(2), ManualCredit: rng.IntN(5) == 0, Single: rng.IntN(8) == 0, NoAck: w.o.NoAck && rng.IntN(3) == 0}, GroupRun: pick(rng, []int{0, 0, 3})}
+	o := door.SubscribeOptions{SubscribeOptions: surgetank.SubscribeOptions{Credit: 1 + rng.IntN(6), Lease: pick(rng, []time.Duration{0, 0, 3 * time.Second, surgetank.LeaseForever}), Priority: rng.IntN(2), ManualCredit: rng.IntN(5) == 0, Single: rng.IntN(8) == 0, NoAck: w.o.NoAck && rng.IntN(3) == 0}, GroupRun: pick(rng, []int{0, 0, 3}), OwnLevel: rng.IntN(6) == 0}
 	name := w.anyQueue(rng)
 	if w.o.Exclusive && rng.IntN(3) == 0 {
 		o.Exclusive = true

@@ -91,6 +91,12 @@ func (s *beside) manage(cmd queue.Command) {
 			code = m.Breaker(q, c.Open, c.By, c.Why)
 		}
 		s.answer(c, c.Err, code, nil, nil)
+	case *queue.ReportTarget:
+		q, code := missing(c.Name)
+		if q != nil {
+			m.ReportTarget(q, c.Report)
+		}
+		s.answer(c, c.Err, code, nil, nil)
 	case *queue.Purge:
 		q, code := missing(c.Name)
 		var n int64

@@ -20,7 +20,7 @@ var clientsBlind = map[mutant.Defect]bool{mutant.HeldOvertaken: true, mutant.Sup
 // Clients see nothing wrong.
 var figures = map[mutant.Defect]bool{mutant.ReasonsForgotten: true, mutant.DelayAges: true, mutant.BackOffBlocked: true,
 	mutant.WeightsIgnored: true, mutant.AlwaysNew: true, mutant.FreshStarved: true, mutant.PrioritiesDoNotAge: true, mutant.ReasonsAlike: true,
-	mutant.AttemptLostDown: true, mutant.ProbeIgnored: true, mutant.AdaptiveIgnored: true}
+	mutant.AttemptLostDown: true, mutant.ProbeIgnored: true, mutant.AdaptiveIgnored: true, mutant.ReportIgnored: true}
 
 // needPlanted ends a test if this build has no defects, because only TestMutants makes such a
 // build.

@@ -29,6 +29,8 @@ import (
 //	25, 42, 55, 57, 58 and similar         target down: wait, lose nothing
 //	all others from a statement            Suspect
 //	no SQLSTATE                            the connection: target down
+//
+// An error of class 53 is also Busy: the server has too little of something.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -41,7 +43,7 @@ func classify(err error) error {
 	if !errors.As(err, &pg) {
 		return &sink.Error{Class: sink.Down, Row: -1, Reason: "PostgreSQL: " + err.Error(), Err: err}
 	}
-	e := &sink.Error{Class: classOf(pg), Row: -1, Reason: words(pg), Err: err}
+	e := &sink.Error{Class: classOf(pg), Row: -1, Reason: words(pg), Err: err, Busy: strings.HasPrefix(pg.Code, "53")}
 	if e.Class.OfRow() {
 		e.Row = copyLine(pg.Where)
 	}

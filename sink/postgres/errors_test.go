@@ -52,3 +52,12 @@ func TestWhatAnErrorMeans(t *testing.T) {
 		}
 	}
 }
+
+// A server that has too little of something asks for less load. A deadlock does not.
+func TestWhatIsBusy(t *testing.T) {
+	for code, want := range map[string]bool{"53100": true, "53200": true, "53300": true, "40P01": false, "55P03": false, "57P01": false} {
+		if e, ok := classify(&pgconn.PgError{Code: code, Severity: "ERROR"}).(*sink.Error); !ok || e.Busy != want {
+			t.Errorf("%s: busy %v, want %v", code, e.Busy, want)
+		}
+	}
+}

@@ -206,6 +206,7 @@ type shown struct {
 		Limit   int
 		Breaker *struct{ Openings, Refunds int64 }
 	}
+	Sinks []struct{ Level *struct{ Limit int } } // the limit of lanes
 }
 
 // watch records the backlog and the adaptive limit until the backlog is empty.
@@ -220,6 +221,11 @@ func (w *world) watch(ctx context.Context, d *drain, failed <-chan error) error 
 		d.backlog = append(d.backlog, point{(at - d.began).Seconds(), float64(left)})
 		if q.Level != nil && q.Level.Limit > 0 {
 			d.limits = append(d.limits, point{(at - d.began).Seconds(), float64(q.Level.Limit)})
+		}
+		for _, k := range q.Sinks {
+			if k.Level != nil {
+				d.limits = append(d.limits, point{(at - d.began).Seconds(), float64(k.Level.Limit)})
+			}
 		}
 		if q.Level != nil && q.Level.Breaker != nil {
 			d.openings, d.refunds = q.Level.Breaker.Openings, q.Level.Breaker.Refunds

@@ -73,7 +73,7 @@ func (r *result) markdown() string {
 		b.WriteString("**No breaker:** this build has no `level.breaker`.\n\n")
 	}
 	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second, measured first and just before each drain: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
-	fmt.Fprintf(&b, "The sink limits its own load by its lanes (%d); `level.adaptive` does not apply to a queue that only a sink reads.\n\n", r.lanes)
+	fmt.Fprintf(&b, "The sink has %d lanes; `level.adaptive` sets how many of them write at the same time, and the size of their batches.\n\n", r.lanes)
 	header := "| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 	var verdicts []string
 	for _, d := range r.drains {
@@ -178,7 +178,7 @@ func (r *result) figures() []namedFigure {
 	}
 	latencies := level(chart{title: "foreground p99 of each second, ms"})
 	backlogs := chart{title: "remaining backlog, % of the messages"}
-	limits := chart{title: "adaptive limit, jobs in flight"}
+	limits := chart{title: "adaptive limit, jobs or lanes at the same time"}
 	all := []namedFigure{{}}
 	for _, d := range r.drains {
 		share := make([]point, len(d.backlog))

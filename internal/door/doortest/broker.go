@@ -56,6 +56,9 @@ type message struct {
 	runs    int // number of deliveries
 }
 
+// ReportTarget does nothing, because this broker has no flow control.
+func (b *Broker) ReportTarget(context.Context, string, door.TargetReport) error { return nil }
+
 // NewBroker makes a broker with one empty queue.
 func NewBroker(queue string) *Broker {
 	b := &Broker{name: queue, queue: 1, floor: 1, meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}

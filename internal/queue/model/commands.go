@@ -252,6 +252,7 @@ func (m *Model) Attach(name string, id uint64, opts door.SubscribeOptions, once,
 		m.once = append(m.once, c)
 	}
 	q.consumers = append(q.consumers, c)
+	q.cameOrLeft(c)
 	q.offer(c)
 	return c, ""
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/adapt"
 	"github.com/surgetank/surgetank/internal/breaker"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
@@ -149,7 +150,8 @@ func (c *Control) configure() {
 		}
 		c.set = set
 	}
-	rules := breaker.Settings{Adaptive: first != nil, Limit: most, ReportsOnly: !slices.Contains(modes, surgetank.BreakerErrors)}
+	own := !slices.ContainsFunc(c.members(), func(q *Queue) bool { return !q.ownLevel() })
+	rules := breaker.Settings{Adaptive: first != nil && !own, Limit: most, ReportsOnly: !slices.Contains(modes, surgetank.BreakerErrors)}
 	switch {
 	case !slices.ContainsFunc(modes, func(m surgetank.BreakerMode) bool { return m != surgetank.BreakerOff }):
 		c.Breaker = nil
@@ -189,15 +191,47 @@ func (q *Queue) full() bool {
 	if c == nil || q.shut() || q.probes() {
 		return q.shut()
 	}
-	own := len(q.consumers) > 0
-	for _, o := range q.consumers {
-		own = own && o.opts.OwnLevel
-	}
-	if own {
+	if q.ownLevel() {
 		return false
 	}
 	n := len(c.leases())
 	return c.Limit != nil && n >= c.Limit.Limit(q.m.Now) || c.Breaker != nil && c.Breaker.RampLimit() > 0 && n >= c.Breaker.RampLimit()
+}
+
+// ownLevel tells whether all consumers of the queue control their level themselves.
+func (q *Queue) ownLevel() bool {
+	return len(q.consumers) > 0 && !slices.ContainsFunc(q.consumers, func(o *Consumer) bool { return !o.opts.OwnLevel })
+}
+
+// cameOrLeft adjusts the control after a consumer of the queue came or left.
+func (q *Queue) cameOrLeft(c *Consumer) {
+	if q.Control != nil && (c.opts.OwnLevel || slices.ContainsFunc(q.consumers, func(o *Consumer) bool { return o.opts.OwnLevel })) {
+		q.Control.configure()
+	}
+}
+
+// ReportTarget reports the target of a queue without a message.
+func (m *Model) ReportTarget(q *Queue, r door.TargetReport) {
+	if q.Control == nil && (r.Up || q.mode() == surgetank.BreakerOff) {
+		return
+	}
+	q.needControl()
+	c := q.Control
+	if c.Breaker == nil {
+		return
+	}
+	was := c.state()
+	holds := false
+	for _, x := range q.msgs {
+		s := c.Breaker.Status()
+		if x.state == surgetank.StateLeased && s.ProbeOut && q.outside(x) == s.Probe && x.consumer.opts.OwnLevel {
+			holds = true
+		}
+	}
+	if c.Breaker.Reported(m.Now, r.Up, holds, int64(max(0, r.RetryAfter))) {
+		c.refund(slices.Clone(c.Breaker.Refunds()))
+	}
+	c.changed(was)
 }
 
 func (q *Queue) outside(x *Message) uint64 { return q.member<<44 + x.seq }

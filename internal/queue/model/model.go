@@ -207,6 +207,7 @@ func (m *Model) unlist(c *Consumer) {
 	c.gone = true
 	c.q.consumers = slices.DeleteFunc(c.q.consumers, func(o *Consumer) bool { return o == c })
 	c.q.line = slices.DeleteFunc(c.q.line, func(o *Consumer) bool { return o == c })
+	c.q.cameOrLeft(c)
 	for _, o := range c.q.consumers {
 		c.q.offer(o)
 	}
