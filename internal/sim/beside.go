@@ -54,10 +54,11 @@ func (s *beside) detach(c *queue.Detach) *queue.Detach {
 // turn is called for every turn of the broker.
 func (s *beside) turn(t broker.Turn) {
 	w := s.w
+	w.dog.step()
 	w.tally(&t)
 	if len(t.Commands) > 0 {
 		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
-			s.opened(t.Number-1, t.Now)
+			s.opened(t.Number-1, w.recovered)
 		}
 	}
 	s.newest = t.Number
@@ -97,8 +98,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts the comparison after an opening at the time now. The broker has recovered the state
-// up to the entry, which is included.
+// opened starts the comparison after the broker recovered at the time now, which can be before its
+// first turn. The broker has recovered the state up to the entry, which is included.
 func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {

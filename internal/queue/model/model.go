@@ -162,7 +162,12 @@ func (m *Model) Turn(now int64, f func()) {
 	for _, name := range m.Names() { // also queues without a command: a message can be ready because time has passed
 		m.mark(m.Queues[name])
 	}
-	for len(m.order) > 0 {
+	for looks, outs := 0, len(m.Outs); len(m.order) > 0; looks++ {
+		if len(m.Outs) != outs {
+			looks, outs = 0, len(m.Outs)
+		} else if looks > maxLooks {
+			panic(fmt.Sprintf("the model does not come to rest: it looked %d times at queues without a hand-out, and would look at %v again", looks, m.order))
+		}
 		m.order = slices.DeleteFunc(m.order, func(name string) bool { return m.Queues[name] == nil })
 		if len(m.order) == 0 {
 			break
@@ -179,6 +184,9 @@ func (m *Model) Turn(now int64, f func()) {
 	}
 	m.once = slices.DeleteFunc(m.once, func(c *Consumer) bool { return c.gone })
 }
+
+// maxLooks is how many looks at queues without a hand-out a turn may need.
+const maxLooks = 10_000
 
 func (m *Model) mark(q *Queue) {
 	if !slices.Contains(m.order, q.Name) {
