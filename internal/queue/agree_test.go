@@ -665,6 +665,7 @@ func (a *agree) crash() {
 	}
 	a.taking, a.consumers, a.receipts = false, nil, nil
 	a.model.Crash(a.now)
+	a.model.Opened(a.now)
 	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1, Incarnation: 1000 + a.m.Epoch()}, nil)
 }
 

@@ -370,9 +370,10 @@ func (c *control) wakeGated() {
 	}
 }
 
-// gate notes that a queue waits for the limit of a target that it shares with other queues.
+// gate notes that a queue waits for the limit of a target that it shares with other queues. A queue
+// without a consumer to serve does not wait for the limit.
 func (q *Queue) gate() {
-	if c := q.control; len(c.queues) > 1 && !slices.Contains(c.gated, q) {
+	if c := q.control; len(c.queues) > 1 && !slices.Contains(c.gated, q) && q.consumerVerdict() == mayGo {
 		c.gated = append(c.gated, q)
 	}
 }

@@ -58,7 +58,7 @@ func (s *beside) turn(t broker.Turn) {
 	w.tally(&t)
 	if len(t.Commands) > 0 {
 		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
-			s.opened(t.Number-1, w.recovered)
+			s.opened(t.Number-1, t.Now)
 		}
 	}
 	s.newest = t.Number
@@ -98,8 +98,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts the comparison after the broker recovered at the time now, which can be before its
-// first turn. The broker has recovered the state up to the entry, which is included.
+// opened starts the comparison after an opening, with the broker's first turn at the time now. The
+// broker has recovered the state up to the entry, which is included, possibly some time before.
 func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {
@@ -117,7 +117,8 @@ func (s *beside) opened(entry uint64, now int64) {
 		}
 	default:
 		s.m = state.Durable()
-		s.m.Crash(now)
+		s.m.Crash(w.recovered)
+		s.m.Opened(now)
 		w.count.one(StatesCompared)
 	}
 	s.open = false

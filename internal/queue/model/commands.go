@@ -456,7 +456,7 @@ func (m *Model) Rest() {
 	}
 }
 
-// Crash is a new opening at the time now: leases and consumers are gone, and no attempt counts.
+// Crash is a recovery at the time now: leases and consumers are gone, and no attempt counts.
 // Every message is marked as redelivered, unless the broker stopped cleanly.
 func (m *Model) Crash(now int64) {
 	m.Now = max(m.Now, now)
@@ -488,10 +488,15 @@ func (m *Model) Crash(now int64) {
 			q.place(x, x.notBefore)
 		}
 	}
+}
+
+// Opened is the first command of an opening, at the time now. It follows Crash.
+func (m *Model) Opened(now int64) {
+	m.Now = max(m.Now, now)
+	all := m.Names()
+	slices.SortFunc(all, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
 	for _, name := range all {
-		if q := m.Queues[name]; q != nil {
-			q.recontrol()
-		}
+		m.Queues[name].recontrol()
 	}
 }
 

@@ -336,9 +336,11 @@ func (c *Control) wakeGated() {
 	}
 }
 
-// gate notes that the queue waits for the limit of a target that it shares with other queues.
+// gate notes that the queue waits for the limit of a target that it shares with other queues, and
+// for nothing else.
 func (q *Queue) gate() {
-	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) {
+	hungry := func(o *Consumer) bool { return o.willing() && o.active() && !o.kept() }
+	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) && slices.ContainsFunc(q.consumers, hungry) {
 		c.gated = append(c.gated, q)
 	}
 }
