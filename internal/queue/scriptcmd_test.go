@@ -13,6 +13,10 @@ import (
 func (s *script) command(line string) {
 	a := parse(line)
 	switch a.words[0] {
+	case "new":
+		out := s.out.String()
+		*s = *newScript(s.t)
+		s.out.WriteString(out)
 	case "queue", "declare":
 		s.declare(a)
 	case "pub":
