@@ -142,7 +142,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeTooLarge, surgetank.CodeFull: // limits of the broker and of the virtual host
-		b.Refused.Add(tally.Queues)
+		b.Refused.Refused(err, tally.Queues)
 	}
 	return info, created, err
 }
@@ -212,7 +212,9 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	if n < limit {
 		return nil
 	}
-	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
+	e := surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
+	e.Limit = surgetank.LimitVhostQueues
+	return e
 }
 
 // set applies the combination of c and a policy, which may be nil, to a queue. The caller holds the

@@ -389,6 +389,9 @@ func TestLimitOfQueues(t *testing.T) {
 	if surgetank.CodeOf(err) != surgetank.CodeFull || !strings.Contains(err.Error(), "cannot declare queue 'c': queue limit in vhost '/' (2) is reached") {
 		t.Errorf("above the limit: %v", err)
 	}
+	if e, is := err.(*surgetank.Error); !is || e.Limit != surgetank.LimitVhostQueues {
+		t.Errorf("the error names another limit: %+v", err)
+	}
 	r.declare("a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareOrUpdate) // existing queues can be changed
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})
 	r.ok(err)

@@ -45,7 +45,9 @@ func (c *Declare) run(m *Machine) bool {
 		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q exists already", shown(c.Name))
 		return true
 	case q == nil && len(m.byID) >= m.limits.MaxQueues:
-		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
+		e := surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
+		e.Limit = surgetank.LimitQueues
+		c.Err = e
 		return true
 	case q == nil || c.Mode != surgetank.DeclareIfAbsent && !settings.Equal(q.config, config):
 		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}

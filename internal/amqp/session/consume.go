@@ -141,7 +141,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, entry: topology.Consumer{Exclusive: m.Exclusive}}
 	opts.Notify = cons.notify
 	if err := c.seat.Consumer(); err != nil {
-		c.srv.Refused.Add(tally.Consumers)
+		c.srv.Refused.Refused(err, tally.Consumers)
 		return err
 	}
 	if err := q.Attach(&cons.entry); err != nil {
