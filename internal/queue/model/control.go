@@ -330,17 +330,27 @@ func (c *Control) changed(was breaker.State) {
 	c.wakeGated()
 }
 
+// wakeGated marks the queue that has waited longest for the limit, if it can deliver now. To mark a
+// queue that cannot deliver would never end: the mark of a queue can mark other queues, and they
+// call wakeGated.
 func (c *Control) wakeGated() {
-	if len(c.gated) > 0 && !c.gated[0].full() {
-		c.m.mark(c.gated[0])
+	if len(c.gated) == 0 {
+		return
 	}
+	if q := c.gated[0]; q.any() && q.mayGo() && q.hungry() {
+		c.m.mark(q)
+	}
+}
+
+// hungry tells whether the queue has a consumer to serve.
+func (q *Queue) hungry() bool {
+	return slices.ContainsFunc(q.consumers, func(o *Consumer) bool { return o.willing() && o.active() && !o.kept() })
 }
 
 // gate notes that the queue waits for the limit of a target that it shares with other queues, and
 // for nothing else.
 func (q *Queue) gate() {
-	hungry := func(o *Consumer) bool { return o.willing() && o.active() && !o.kept() }
-	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) && slices.ContainsFunc(q.consumers, hungry) {
+	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) && q.hungry() {
 		c.gated = append(c.gated, q)
 	}
 }

@@ -469,11 +469,7 @@ func (q *Queue) nextConsumer() *Consumer {
 
 func (q *Queue) dispatch() {
 	if c := q.Control; c != nil {
-		defer func() {
-			if len(c.gated) > 0 && c.gated[0] != q { // q had its look; to mark it again would never end
-				c.wakeGated()
-			}
-		}()
+		defer c.wakeGated()
 	}
 	q.settle()
 	for {
