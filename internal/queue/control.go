@@ -468,6 +468,7 @@ func (m *Machine) refundAll() {
 	}
 	list := slices.Clone(c.breaker.Refunds())
 	due := c.dueTimes(list)
+	defer c.unbudget()
 	for _, f := range list {
 		q, seq := c.inside(f.Seq)
 		s := q.refundable(seq)
@@ -482,6 +483,17 @@ func (m *Machine) refundAll() {
 			r.NotBefore = due[f.Seq]
 		}
 		m.emit(r)
+	}
+}
+
+// unbudget ends the back-offs that lasted only because of retry.budget, for messages that owe it
+// nothing any more.
+func (c *control) unbudget() {
+	for _, q := range c.queues {
+		if q.budget.short {
+			q.endBackOffs()
+			q.rearm()
+		}
 	}
 }
 

@@ -128,6 +128,7 @@ type queueDurable struct {
 	id        uint64
 	name      string
 	config    surgetank.QueueConfig // with defaults
+	paused    pauseNote
 	created   int64
 	gone      bool // the queue was deleted
 	nextSeq   uint64

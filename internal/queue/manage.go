@@ -16,6 +16,7 @@ type Declare struct {
 	Name    string
 	Config  surgetank.QueueConfig
 	Mode    surgetank.DeclareMode
+	By      string // name of the user; "" if there is none
 	Info    surgetank.QueueInfo
 	Created bool
 	Err     error
@@ -50,7 +51,7 @@ func (c *Declare) run(m *Machine) bool {
 		c.Err = e
 		return true
 	case q == nil || c.Mode != surgetank.DeclareIfAbsent && !settings.Equal(q.config, config):
-		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}
+		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config, Pause: m.notePause(q, config.Paused, c.By)}
 		if q != nil {
 			r.Queue = q.id
 		}
@@ -113,6 +114,9 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Refusals: q.refusals(), Waiting: q.whyQueue().text(), OldestAge: q.oldestAge(), Level: q.levelInfo(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
+	if q.config.Paused {
+		i.PausedBy, i.PausedAt = q.paused.by, timeAt(q.paused.at)
+	}
 	q.backOffInfo(&i)
 	q.rateInfo(&i)
 	return i

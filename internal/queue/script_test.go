@@ -31,7 +31,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	ack|nack|reject|extend QUEUE/SEQ[#LEASE]… [delay= reason= uncounted lease=]
 //	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
-//	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
+//	pause QUEUE [for= by=]
+//	purge|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	new                              begin again without queues, at the time of the start
 //	records on|off                   print the facts of every turn

@@ -189,7 +189,7 @@ func differs(infos []surgetank.QueueInfo, m *model.Model) string {
 		want := q.Info()
 		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Damaged != want.Damaged || got.Bytes != want.Bytes ||
 			*door.QueueFloor(got) != *door.QueueFloor(&want) || got.Groups != want.Groups || got.Consumers != want.Consumers ||
-			got.OldestAge != want.OldestAge || got.BackingOff != want.BackingOff || got.NextTry != want.NextTry || got.Failure != want.Failure || !settings.Equal(got.Config, q.Config) {
+			got.OldestAge != want.OldestAge || got.BackingOff != want.BackingOff || got.NextTry != want.NextTry || got.Failure != want.Failure || got.PausedBy != want.PausedBy || got.PausedAt != want.PausedAt || !settings.Equal(got.Config, q.Config) {
 			return fmt.Sprintf("queue %s:\nmachine %+v\nmodel   %+v %+v", got.Name, *got, want, q.Config)
 		}
 	}

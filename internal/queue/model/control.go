@@ -301,6 +301,11 @@ func (c *Control) refund(list []breaker.Failure) {
 			}
 		}
 	}
+	if len(list) > 0 {
+		for _, q := range c.members() {
+			q.endBackOffs() // a message without a failed attempt pays nothing to the budget
+		}
+	}
 }
 
 func (c *Control) tick() {

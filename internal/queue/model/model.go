@@ -69,6 +69,9 @@ type Queue struct {
 	Control *Control
 	member  uint64
 	fresh   uint64 // lower messages existed before the broker opened
+
+	pausedBy string // who paused the queue, and when; no meaning without a pause
+	pausedAt int64
 }
 
 type knownID struct {
@@ -226,7 +229,7 @@ func (m *Model) unlist(c *Consumer) {
 func (q *Queue) due() {
 	now := q.m.Now
 	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
-		q.m.Pause(q, false, 0)
+		q.m.Pause(q, false, 0, "")
 	}
 	if c := q.Control; c != nil && c.members()[0] == q {
 		c.tick()
@@ -736,6 +739,9 @@ func (q *Queue) move(x *Message, to *Queue, dead bool) *Message {
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	m.made++
 	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1, order: order{run: map[lineKey]int{}}}
+	if cfg.Paused {
+		q.pausedAt = m.Now
+	}
 	m.Queues[name] = q
 	return q
 }
