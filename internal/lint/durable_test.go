@@ -28,7 +28,7 @@ type durability struct {
 }
 
 var queueDurability = durability{
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "pauseNote", "Loss"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
 	mixed:   []string{"Queue", "slots"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",

@@ -115,7 +115,7 @@ func (q *Queue) info() surgetank.QueueInfo {
 	}
 	*door.QueueFloor(&i) = q.Floor()
 	if q.config.Paused {
-		i.PausedBy, i.PausedAt = q.paused.by, timeAt(q.paused.at)
+		i.PausedBy, i.PausedAt = q.pausedBy, timeAt(q.pausedAt)
 	}
 	q.backOffInfo(&i)
 	q.rateInfo(&i)

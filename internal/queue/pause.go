@@ -22,6 +22,8 @@ type pauseNote struct {
 	at int64
 }
 
+func (q *Queue) pauseNote() pauseNote { return pauseNote{q.pausedBy, q.pausedAt} }
+
 // maxPauseBy is the largest number of bytes of a name in a note.
 const maxPauseBy = 255
 
@@ -32,7 +34,7 @@ func (m *Machine) notePause(q *Queue, paused bool, by string) pauseNote {
 	case !paused:
 		return pauseNote{}
 	case q != nil && q.config.Paused:
-		return q.paused
+		return q.pauseNote()
 	}
 	return pauseNote{by: clipTo(strings.ToValidUTF8(by, "\uFFFD"), maxPauseBy), at: m.now}
 }

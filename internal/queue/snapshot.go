@@ -254,7 +254,7 @@ func (q *Queue) encodeHead() []byte {
 	b = appendString(b, q.name)
 	b = appendUint(b, uint64(q.created))
 	b = appendUint(b, q.nextSeq)
-	b = appendBytes(b, encodeConfig(&q.config, q.paused))
+	b = appendBytes(b, encodeConfig(&q.config, q.pauseNote()))
 	b = appendUint(b, uint64(len(q.flows)))
 	for i := range q.flows {
 		f := &q.flows[i]

@@ -26,7 +26,7 @@ func (w *why) until(at int64) string {
 }
 
 func (w *why) sayPaused() string {
-	end, note := "someone resumes it", w.q.paused
+	end, note := "someone resumes it", w.q.pauseNote()
 	if at := w.q.pauseEnds(); at != 0 {
 		end = w.until(at)
 	}
