@@ -363,10 +363,14 @@ func (c *control) markAll() {
 	}
 }
 
-// wakeGated requests a dispatch of the queue that has waited longest, if the limit allows a lease.
+// wakeGated requests a dispatch of the queue that has waited longest and can deliver now. A queue in
+// the line can have been paused meanwhile, for example. Such a queue keeps its position.
 func (c *control) wakeGated() {
-	if len(c.gated) > 0 && !c.full(c.gated[0]) {
-		c.gated[0].mark()
+	for _, q := range c.gated {
+		if q.anyReady() && q.queueVerdict() == mayGo && q.consumerVerdict() == mayGo {
+			q.mark()
+			return
+		}
 	}
 }
 

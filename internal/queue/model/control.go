@@ -335,15 +335,15 @@ func (c *Control) changed(was breaker.State) {
 	c.wakeGated()
 }
 
-// wakeGated marks the queue that has waited longest for the limit, if it can deliver now. To mark a
+// wakeGated marks the queue that has waited longest for the limit and can deliver now. To mark a
 // queue that cannot deliver would never end: the mark of a queue can mark other queues, and they
 // call wakeGated.
 func (c *Control) wakeGated() {
-	if len(c.gated) == 0 {
-		return
-	}
-	if q := c.gated[0]; q.any() && q.mayGo() && q.hungry() {
-		c.m.mark(q)
+	for _, q := range c.gated {
+		if q.any() && q.mayGo() && q.hungry() {
+			c.m.mark(q)
+			return
+		}
 	}
 }
 
