@@ -432,9 +432,14 @@ func (c *control) inside(x uint64) (*Queue, uint64) {
 	return nil, 0
 }
 
+// probeLooks is how many of a queue's oldest messages pick considers. So the choice of a probe costs
+// the same in a queue with millions of groups.
+const probeLooks = 256
+
 // pick returns the flow whose front message is the next probe. h is the flow whose turn it is. A
 // message that has not failed is preferred, so that a bad message cannot keep the breaker open. The
-// last failed probe is used only if there is no other message.
+// last failed probe is used only if there is no other message. Besides h, only flows whose front is
+// among the oldest messages are considered.
 func (c *control) pick(q *Queue, h uint32) uint32 {
 	avoid, has := c.breaker.AvoidProbe()
 	rank := func(h uint32) int {
@@ -451,15 +456,19 @@ func (c *control) pick(q *Queue, h uint32) uint32 {
 	if at == 0 {
 		return h
 	}
-	for i := range q.flows {
-		o := uint32(i)
-		if f := &q.flows[i]; f.free || f.open == 0 {
-			continue
+	looks := 0
+	q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
+		if !s.live() {
+			return true
 		}
-		if r := rank(o); r < at || r == at && best != h && q.frontOf(o) < q.frontOf(best) {
-			best, at = o, r
+		looks++
+		if o := s.flow; s.state() == slotWaiting && q.flows[o].open > 0 && q.frontOf(o) == seq {
+			if r := rank(o); r < at {
+				best, at = o, r
+			}
 		}
-	}
+		return at > 0 && looks < probeLooks
+	})
 	return best
 }
 

@@ -394,7 +394,7 @@ func (q *Queue) probe(x *Message) *Message {
 		return x
 	}
 	best := x
-	for _, o := range q.msgs { // in the order of their numbers
+	for _, o := range q.msgs[:min(len(q.msgs), 256)] { // in the order of their numbers
 		if q.front(o.key()) == o && q.groupMayGo(o.key()) && rank(o) < rank(best) {
 			best = o
 		}
