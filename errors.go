@@ -84,6 +84,13 @@ const (
 	LimitAcceptRate   = "queue.accept.rate"   // publishers exceed the queue's rate
 	LimitMaxConsumers = "queue.max_consumers" // the queue has too many consumers
 	LimitMailbox      = "broker.mailbox"      // too many calls wait for the broker
+	LimitQueues       = "broker.max_queues"   // the broker has too many queues
+
+	LimitVhostQueues      = "vhost.max_queues"      // the virtual host has too many queues
+	LimitVhostConnections = "vhost.max_connections" // the virtual host has too many connections
+	LimitUserConnections  = "user.max_connections"  // the user has too many connections
+	LimitUserChannels     = "user.max_channels"     // the user has too many channels
+	LimitUserConsumers    = "user.max_consumers"    // the user has too many consumers
 )
 
 // Error returns the message. The message contains the cause's text where that helps.

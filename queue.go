@@ -266,6 +266,11 @@ type QueueInfo struct {
 	// neither.
 	Level *LevelInfo
 
+	// PausedBy is the user who paused the queue, and PausedAt is when. PausedBy is empty if no user
+	// is known, for example in an embedded broker. Both are zero if the queue is not paused.
+	PausedBy string
+	PausedAt time.Time
+
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.
 	Waiting string

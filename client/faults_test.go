@@ -261,6 +261,36 @@ func TestBadMessagesAmongGood(t *testing.T) {
 	}
 }
 
+// TestBusyMessageAmongGood: a message that accept.rate refuses has its error in its own result, also
+// if it is the last one left of its request.
+func TestBusyMessageAmongGood(t *testing.T) {
+	s := serve(t, httpapi.Limits{}, nil)
+	c := dial(t, s.url, client.Options{RetryFor: time.Nanosecond})
+	declare(t, c, "slow", surgetank.QueueConfig{Accept: surgetank.AcceptConfig{Rate: 0.001, Burst: 1}})
+	declare(t, c, "free", surgetank.QueueConfig{})
+	to := func(queue string) []surgetank.Publishing { return batch(queue, 0, 1) }
+	for i, c1 := range []struct {
+		msgs []surgetank.Publishing
+		want []surgetank.Code
+	}{
+		{to("slow"), []surgetank.Code{""}},
+		{to("slow"), []surgetank.Code{"busy"}},
+		{append(to("slow"), to("free")...), []surgetank.Code{"busy", ""}},
+		{append(to("\x01"), to("slow")...), []surgetank.Code{"invalid", "busy"}},
+	} {
+		results, err := c.Publish(t.Context(), c1.msgs)
+		if err != nil {
+			t.Fatalf("publish %d: %v", i, err)
+		}
+		for j, want := range c1.want {
+			wantCode(t, results[j].Err, want)
+			if e, is := results[j].Err.(*surgetank.Error); want == "busy" && (!is || e.Limit != surgetank.LimitAcceptRate || e.RetryAfter <= 0) {
+				t.Errorf("publish %d, message %d: %+v", i, j, results[j].Err)
+			}
+		}
+	}
+}
+
 func TestPendingIsBounded(t *testing.T) {
 	s, w := serve(t, httpapi.Limits{}, nil), newWire()
 	c := dial(t, s.url, client.Options{Transport: w, MaxPending: 1000})

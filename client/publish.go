@@ -374,7 +374,8 @@ func (q *request) encode(items []item) (bad int, err error) {
 }
 
 // definite reports whether a code refuses a message because of its content or its queue. Then the
-// message was not stored.
+// message was not stored. CodeBusy is not one of these codes: the answer about a message that
+// accept.rate refuses has an error for each message, and CodeBusy alone is about the whole request.
 func definite(c surgetank.Code) bool {
 	switch c {
 	case surgetank.CodeInvalid, surgetank.CodeNotFound, surgetank.CodeTooLarge, surgetank.CodeFull, surgetank.CodeDenied:

@@ -131,6 +131,17 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 	if q.Waiting != "" {
 		fmt.Fprintf(w, "waiting: %s\n", printable(q.Waiting))
 	}
+	if q.Config.Paused {
+		end := "someone resumes it"
+		if !q.Config.PausedUntil.IsZero() {
+			end = q.Config.PausedUntil.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "paused: until %s; paused by %s", end, printable(cmp.Or(q.PausedBy, "no user")))
+		if !q.PausedAt.IsZero() {
+			fmt.Fprintf(w, " at %s", q.PausedAt.Format(time.RFC3339))
+		}
+		fmt.Fprintln(w)
+	}
 	if q.BackingOff > 0 {
 		fmt.Fprintf(w, "backing off: %s, the next try is in %s; its last one failed: %s (queue peek --state delayed has the others)\n", plural(q.BackingOff, "message"),
 			age(time.Until(q.NextTry)), printable(cmp.Or(q.Failure, "nobody said why")))

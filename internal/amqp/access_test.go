@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/tally"
 )
 
 // as returns a client that is logged in as a user. The user's password is its name.
@@ -151,6 +152,9 @@ func TestLimitsOfUsersAndVirtualHosts(t *testing.T) {
 	amqptest.Until(t, "no connection is left", func() bool { return len(bn.server.Connections()) == 0 })
 	a, b := bn.as("u"), bn.as("u") // one channel each
 	amqptest.Same(t, refusal("u"), "NOT_ALLOWED - connection refused for user 'u': user connection limit (2) is reached")
+	if vhosts, users, all := bn.refusedNow(tally.VhostConnections), bn.refusedNow(tally.UserConnections), bn.refusedNow(tally.Connections); vhosts != 1 || users != 1 || all != 0 {
+		t.Errorf("refusals: %d by the virtual host, %d by the user, %d by the server", vhosts, users, all)
+	}
 	amqptest.Same(t, refusal("guest"), "")
 
 	third := a.open()

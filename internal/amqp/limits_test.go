@@ -121,7 +121,7 @@ func TestLimitsOfConsumers(t *testing.T) {
 	refused := func(err error, reason string) { // checks the error, and that the refusal is counted
 		t.Helper()
 		counted++
-		if n := bn.refusedNow(tally.Consumers); n < counted {
+		if n := bn.refusedNow(tally.Consumers) + bn.refusedNow(tally.UserConsumers); n < counted {
 			t.Errorf("%q: %d refusals are counted, want at least %d", reason, n, counted)
 		}
 		if e, is := err.(*amqp091.Error); !is || e.Code != 406 || !strings.Contains(e.Reason, reason) {

@@ -108,6 +108,10 @@ const (
 	UserConsumers    = "user consumers"
 )
 
+// limitNames are the values of surgetank.Error.Limit.
+var limitNames = map[string]string{VhostConnections: surgetank.LimitVhostConnections, UserConnections: surgetank.LimitUserConnections,
+	UserChannels: surgetank.LimitUserChannels, UserConsumers: surgetank.LimitUserConsumers}
+
 // LimitError names the limit that was reached. It is the cause of a CodeBusy error of Admit,
 // Channel and Consumer.
 type LimitError struct {
@@ -121,8 +125,9 @@ func (e *LimitError) Error() string {
 }
 
 func reached(what, of string, limit int) error {
-	e := &LimitError{what, of, limit}
-	return surgetank.Errorf(surgetank.CodeBusy, "%w for %.60q; close some, or have an administrator raise it", e, of)
+	e := surgetank.Errorf(surgetank.CodeBusy, "%w for %.60q; close some, or have an administrator raise it", &LimitError{what, of, limit}, of)
+	e.Limit = limitNames[what]
+	return e
 }
 
 // admissions counts open connections, channels and consumers by the ids of users and virtual hosts.

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/surgetank/surgetank"
@@ -45,6 +46,10 @@ func refusedBy(t *testing.T, err error) string {
 	var l *LimitError
 	if !errors.As(err, &l) || surgetank.CodeOf(err) != surgetank.CodeBusy {
 		t.Fatalf("%v is no LimitError", err)
+	}
+	var e *surgetank.Error
+	if errors.As(err, &e); e.Limit != strings.Replace(l.What, " ", ".max_", 1) {
+		t.Errorf("%v names the limit %q", err, e.Limit)
 	}
 	return l.What
 }

@@ -194,7 +194,7 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 	if mode > surgetank.DeclareUpdate {
 		return surgetank.QueueInfo{}, false, surgetank.FieldErrorf("mode", "there is no way %d to declare a queue", mode)
 	}
-	c := &queue.Declare{Name: name, Config: config, Mode: mode}
+	c := &queue.Declare{Name: name, Config: config, Mode: mode, By: door.UserOf(ctx)}
 	if err := b.do(ctx, c, 0); err != nil {
 		return surgetank.QueueInfo{}, false, err
 	}
@@ -224,7 +224,7 @@ func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) e
 	if d < 0 || d > surgetank.MaxDuration {
 		return surgetank.FieldErrorf("for", "a pause lasts at most %v, not %v; 0 lasts until the queue is resumed", surgetank.MaxDuration, d)
 	}
-	return b.setPaused(ctx, &queue.Pause{Name: name, Paused: true, For: d})
+	return b.setPaused(ctx, &queue.Pause{Name: name, Paused: true, For: d, By: door.UserOf(ctx)})
 }
 
 // ResumeQueue ends a pause. See surgetank.Broker.

@@ -117,12 +117,18 @@ func TestOver(t *testing.T) {
 	if ps != nil {
 		t.Fatal(ps)
 	}
-	now := surgetank.QueueConfig{Paused: true, TTL: time.Minute}
-	if got := f.Queues[0].Over(now); !got.Paused || got.TTL != time.Hour {
+	now := surgetank.QueueConfig{Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), TTL: time.Minute}
+	if got := f.Queues[0].Over(now); !got.Paused || got.TTL != time.Hour || got.PausedUntil != now.PausedUntil {
 		t.Errorf("a: %+v", got)
 	}
-	if got := f.Queues[1].Over(now); got.Paused {
+	if got := f.Queues[1].Over(now); got.Paused || !got.PausedUntil.IsZero() {
 		t.Errorf("b: %+v", got)
+	}
+	for i, want := range []bool{false, true} {
+		patch := f.Queues[i].Patch(now)
+		if _, has := patch["paused_until"]; has != want {
+			t.Errorf("%s: the patch has paused_until: %v, want %v", f.Queues[i].Name, has, want)
+		}
 	}
 }
 

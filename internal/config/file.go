@@ -32,19 +32,23 @@ type Queue struct {
 }
 
 // Over returns the settings after the file is applied to a queue with the settings now. They are
-// the file's settings. Only if the file does not set paused, its value in now stays.
+// the file's settings. Only if the file does not set paused, a pause in now stays, with its end.
 func (q Queue) Over(now surgetank.QueueConfig) surgetank.QueueConfig {
 	c := q.Config
 	if !q.pauses {
 		c.Paused = now.Paused
+		if c.PausedUntil.IsZero() {
+			c.PausedUntil = now.PausedUntil
+		}
 	}
 	return c
 }
 
 // Patch returns the same change as Over as a JSON merge patch, which a server applies in one step.
 // The patch contains every setting, with null for settings that the file does not contain. It
-// contains paused only if the file sets it. A merge keeps the names of a map that a patch does not
-// contain. So the patch contains null for names that are in now and not in the file.
+// contains paused only if the file sets it, and null for paused_until only if the file sets paused.
+// A merge keeps the names of a map that a patch does not contain. So the patch contains null for
+// names that are in now and not in the file.
 func (q Queue) Patch(now surgetank.QueueConfig) map[string]any {
 	patch := settings.Encode(settings.Unqualify(q.Config))
 	settings.ForgetNames(patch, now)
@@ -64,7 +68,7 @@ func (q Queue) Patch(now surgetank.QueueConfig) map[string]any {
 		} else {
 			key = section
 		}
-		if _, set := into[key]; !set && path != "paused" {
+		if _, set := into[key]; !set && (q.pauses || path != "paused" && path != "paused_until") {
 			into[key] = nil
 		}
 	}

@@ -92,11 +92,11 @@ func (c *call) subscribe() error {
 		}
 	}
 	if s.seat, err = c.api.opts.Auth.Admit(c.user, c.vhost()); err != nil {
-		c.api.opts.Refused.Add(tally.Connections)
+		c.api.opts.Refused.Refused(err, tally.Connections)
 		return err
 	}
 	if err := s.seat.Consumer(); err != nil {
-		c.api.opts.Refused.Add(tally.Consumers)
+		c.api.opts.Refused.Refused(err, tally.Consumers)
 		s.seat.Leave()
 		return err
 	}

@@ -195,7 +195,7 @@ func (v *View) DeclareQueue(ctx context.Context, name string, c surgetank.QueueC
 	if err := v.mayDeclare(name, &c); err != nil {
 		return surgetank.QueueInfo{}, false, err
 	}
-	return v.Broker.DeclareQueue(ctx, name, c, mode)
+	return v.Broker.DeclareQueue(v.named(ctx), name, c, mode)
 }
 
 // Change creates or changes a queue, based on its declared settings. See Broker.Change.
@@ -203,7 +203,7 @@ func (v *View) Change(ctx context.Context, name string, f func(now *surgetank.Qu
 	if err := v.mayDeclare(name, nil); err != nil {
 		return surgetank.QueueInfo{}, false, err
 	}
-	return v.Broker.Change(ctx, name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
+	return v.Broker.Change(v.named(ctx), name, func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
 		c, err := f(now)
 		if err == nil && (now == nil || now.Declared().DeadLetter != c.DeadLetter) { // the rights to an unchanged dead-letter queue were checked at an earlier declaration
 			err = v.mayDeclare(name, &c)
@@ -225,7 +225,7 @@ func (v *View) PauseQueue(ctx context.Context, name string, d time.Duration) err
 	if err := v.may(auth.Configure, name); err != nil {
 		return err
 	}
-	return v.Broker.PauseQueue(ctx, name, d)
+	return v.Broker.PauseQueue(v.named(ctx), name, d)
 }
 
 // ResumeQueue ends a pause. See surgetank.Broker.
@@ -252,6 +252,14 @@ func (v *View) CloseBreaker(ctx context.Context, name string, o surgetank.Breake
 	}
 	o.By = v.by(o.By)
 	return v.Broker.CloseBreaker(ctx, name, o)
+}
+
+// named returns a context whose calls are in the name of the user.
+func (v *View) named(ctx context.Context) context.Context {
+	if name := v.by(""); name != "" {
+		ctx = door.WithUser(ctx, name)
+	}
+	return ctx
 }
 
 // by returns the name of the user; other if there is none.

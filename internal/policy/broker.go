@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
@@ -142,7 +143,7 @@ func (b *Broker) declare(ctx context.Context, name string, c surgetank.QueueConf
 	info, created, err := b.declareUncounted(ctx, name, c, mode)
 	switch surgetank.CodeOf(err) {
 	case surgetank.CodeTooLarge, surgetank.CodeFull: // limits of the broker and of the virtual host
-		b.Refused.Add(tally.Queues)
+		b.Refused.Refused(err, tally.Queues)
 	}
 	return info, created, err
 }
@@ -171,7 +172,7 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 		if err := settings.Validate(c); err != nil {
 			return surgetank.QueueInfo{}, false, err
 		}
-		info, err := b.set(ctx, now, c, c.Paused, p)
+		info, err := b.set(ctx, now, c, pauseOf(&c), p)
 		return info, false, err
 	case surgetank.CodeNotFound:
 	default:
@@ -188,7 +189,7 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 	if err != nil || p == nil || !created {
 		return info, created, err
 	}
-	info, err = b.set(ctx, info, c, c.Paused, p)
+	info, err = b.set(ctx, info, c, pauseOf(&c), p)
 	return info, true, err
 }
 
@@ -212,15 +213,28 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 	if n < limit {
 		return nil
 	}
-	return surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
+	e := surgetank.Errorf(surgetank.CodeFull, "cannot declare queue '%.60s': queue limit in vhost '%.60s' (%d) is reached; remove some, or have the limit raised", name, vhost, limit)
+	e.Limit = surgetank.LimitVhostQueues
+	return e
 }
+
+// pauseState is the part of a queue's settings that no policy changes: whether the queue is paused,
+// and until when.
+type pauseState struct {
+	paused bool
+	until  time.Time
+}
+
+func pauseOf(c *surgetank.QueueConfig) pauseState { return pauseState{c.Paused, c.PausedUntil} }
+
+func (p pauseState) apply(c *surgetank.QueueConfig) { c.Paused, c.PausedUntil = p.paused, p.until }
 
 // set applies the combination of c and a policy, which may be nil, to a queue. The caller holds the
 // queue's stripe.
-func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, paused bool, p *compiled) (surgetank.QueueInfo, error) {
+func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, pause pauseState, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)
 	has = has && old.id == now.ID
-	c.Paused = false
+	pauseState{}.apply(&c)
 	result := c
 	if p != nil {
 		vhost, _ := fullname.Split(now.Name)
@@ -237,7 +251,7 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 			}
 		}
 	}
-	result.Paused = paused
+	pause.apply(&result)
 	if !settings.Equal(result, now.Config) {
 		info, _, err := b.Broker.DeclareQueue(ctx, now.Name, result, surgetank.DeclareUpdate)
 		if err != nil {
@@ -292,7 +306,7 @@ func (b *Broker) dress(i surgetank.QueueInfo) surgetank.QueueInfo {
 		return i
 	}
 	c := o.config
-	c.Paused = i.Config.Paused
+	pauseOf(&i.Config).apply(&c)
 	i.Policy, i.Own = o.policy, &c
 	return i
 }

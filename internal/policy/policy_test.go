@@ -273,11 +273,16 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	// A queue's own settings change while a policy applies. A pause is not a setting.
 	r.declare("orders.b", surgetank.QueueConfig{TTL: time.Second}, surgetank.DeclareOrUpdate)
 	r.wants("orders.b", time.Second, time.Second, "low")
-	r.ok(r.PauseQueue(ctx, "orders.b", 0))
+	r.ok(r.PauseQueue(ctx, "orders.b", time.Hour))
+	end := func() time.Time { info, _ := r.Queue(ctx, "orders.b"); return info.Config.PausedUntil }
+	until := end()
 	r.put("/", "low", "^orders", 0, `{"ttl":"1ms"}`)
 	r.wants("orders.b", time.Millisecond, time.Second, "low")
 	if info, _ := r.Queue(ctx, "orders.b"); !info.Config.Paused || !info.Declared().Paused {
 		t.Error("the queue is no longer paused")
+	}
+	if until.IsZero() || end() != until {
+		t.Errorf("a policy moved the end of the pause from %v to %v", until, end())
 	}
 	r.reopen()
 	r.wants("orders.a", time.Hour, time.Hour, "high")
@@ -288,6 +293,9 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	r.ok(r.DeletePolicy(ctx, "/", "low"))
 	r.wants("orders.a", time.Hour, time.Hour, "")
 	r.wants("orders.b", time.Second, time.Second, "")
+	if end() != until {
+		t.Errorf("without policies, the pause ends at %v instead of %v", end(), until)
+	}
 	if err := r.DeletePolicy(ctx, "/", "low"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Errorf("deleting it again: %v", err)
 	}
@@ -388,6 +396,9 @@ func TestLimitOfQueues(t *testing.T) {
 	_, _, err := r.DeclareQueue(ctx, "c", surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
 	if surgetank.CodeOf(err) != surgetank.CodeFull || !strings.Contains(err.Error(), "cannot declare queue 'c': queue limit in vhost '/' (2) is reached") {
 		t.Errorf("above the limit: %v", err)
+	}
+	if e, is := err.(*surgetank.Error); !is || e.Limit != surgetank.LimitVhostQueues {
+		t.Errorf("the error names another limit: %+v", err)
 	}
 	r.declare("a", surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareOrUpdate) // existing queues can be changed
 	_, err = r.DeleteQueue(ctx, "a", surgetank.DeleteOptions{})

@@ -352,6 +352,6 @@ func (b *Broker) applyTo(ctx context.Context, full string, p *compiled) error {
 	if o, has := b.owned(full); has && o.id == now.ID {
 		c = o.config
 	}
-	_, err = b.set(ctx, now, c, now.Config.Paused, p)
+	_, err = b.set(ctx, now, c, pauseOf(&now.Config), p)
 	return err
 }

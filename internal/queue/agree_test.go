@@ -158,7 +158,7 @@ func (a *agree) compareState() {
 	var got []surgetank.QueueInfo
 	for _, i := range a.m.Infos() {
 		figures := surgetank.QueueInfo{Name: i.Name, Ready: i.Ready, Blocked: i.Blocked, Delayed: i.Delayed, Leased: i.Leased, Damaged: i.Damaged, Bytes: i.Bytes,
-			Groups: i.Groups, Consumers: i.Consumers, OldestAge: i.OldestAge, BackingOff: i.BackingOff, NextTry: i.NextTry, Failure: i.Failure}
+			Groups: i.Groups, Consumers: i.Consumers, OldestAge: i.OldestAge, BackingOff: i.BackingOff, NextTry: i.NextTry, Failure: i.Failure, PausedBy: i.PausedBy, PausedAt: i.PausedAt}
 		*door.QueueFloor(&figures) = *door.QueueFloor(&i)
 		got = append(got, figures)
 	}
@@ -557,13 +557,13 @@ func (a *agree) admin() {
 		})
 		err, n = c.Err, c.Purged
 	case 1, 2:
-		c := &Pause{Name: name, Paused: a.yes(2)}
+		c := &Pause{Name: name, Paused: a.yes(2), By: pick(a, []string{"", "ann", "bob"})}
 		if a.yes(2) {
 			c.For = time.Duration(a.n(20)) * time.Second
 		}
 		a.both(fmt.Sprintf("pause %s %v for %v", name, c.Paused, c.For), c, func() {
 			if q != nil {
-				a.model.Pause(q, c.Paused, c.For)
+				a.model.Pause(q, c.Paused, c.For, c.By)
 			}
 		})
 		err = c.Err
@@ -673,6 +673,7 @@ func (a *agree) crash() {
 	}
 	a.taking, a.consumers, a.receipts = false, nil, nil
 	a.model.Crash(a.now)
+	a.model.Opened(a.now)
 	a.both("crash", &OpenEpoch{Epoch: a.m.Epoch() + 1, Incarnation: 1000 + a.m.Epoch()}, nil)
 }
 

@@ -413,16 +413,21 @@ func (c *control) markAll() {
 	}
 }
 
-// wakeGated requests a dispatch of the queue that has waited longest, if the limit allows a lease.
+// wakeGated requests a dispatch of the queue that has waited longest and can deliver now. A queue in
+// the line can have been paused meanwhile, for example. Such a queue keeps its position.
 func (c *control) wakeGated() {
-	if len(c.gated) > 0 && !c.full(c.gated[0]) {
-		c.gated[0].mark()
+	for _, q := range c.gated {
+		if q.anyReady() && q.queueVerdict() == mayGo && q.consumerVerdict() == mayGo {
+			q.mark()
+			return
+		}
 	}
 }
 
-// gate notes that a queue waits for the limit of a target that it shares with other queues.
+// gate notes that a queue waits for the limit of a target that it shares with other queues. A queue
+// without a consumer to serve does not wait for the limit.
 func (q *Queue) gate() {
-	if c := q.control; len(c.queues) > 1 && !slices.Contains(c.gated, q) {
+	if c := q.control; len(c.queues) > 1 && !slices.Contains(c.gated, q) && q.consumerVerdict() == mayGo {
 		c.gated = append(c.gated, q)
 	}
 }
@@ -477,9 +482,14 @@ func (c *control) inside(x uint64) (*Queue, uint64) {
 	return nil, 0
 }
 
+// probeLooks is how many of a queue's oldest messages pick considers. So the choice of a probe costs
+// the same in a queue with millions of groups.
+const probeLooks = 256
+
 // pick returns the flow whose front message is the next probe. h is the flow whose turn it is. A
 // message that has not failed is preferred, so that a bad message cannot keep the breaker open. The
-// last failed probe is used only if there is no other message.
+// last failed probe is used only if there is no other message. Besides h, only flows whose front is
+// among the oldest messages are considered.
 func (c *control) pick(q *Queue, h uint32) uint32 {
 	avoid, has := c.breaker.AvoidProbe()
 	rank := func(h uint32) int {
@@ -496,15 +506,19 @@ func (c *control) pick(q *Queue, h uint32) uint32 {
 	if at == 0 {
 		return h
 	}
-	for i := range q.flows {
-		o := uint32(i)
-		if f := &q.flows[i]; f.free || f.open == 0 {
-			continue
+	looks := 0
+	q.slots.ascend(q.Floor(), func(seq uint64, s *slot) bool {
+		if !s.live() {
+			return true
 		}
-		if r := rank(o); r < at || r == at && best != h && q.frontOf(o) < q.frontOf(best) {
-			best, at = o, r
+		looks++
+		if o := s.flow; s.state() == slotWaiting && q.flows[o].open > 0 && q.frontOf(o) == seq {
+			if r := rank(o); r < at {
+				best, at = o, r
+			}
 		}
-	}
+		return at > 0 && looks < probeLooks
+	})
 	return best
 }
 
@@ -517,6 +531,7 @@ func (m *Machine) refundAll() {
 	}
 	list := slices.Clone(c.breaker.Refunds())
 	due := c.dueTimes(list)
+	defer c.unbudget()
 	for _, f := range list {
 		q, seq := c.inside(f.Seq)
 		s := q.refundable(seq)
@@ -531,6 +546,17 @@ func (m *Machine) refundAll() {
 			r.NotBefore = due[f.Seq]
 		}
 		m.emit(r)
+	}
+}
+
+// unbudget ends the back-offs that lasted only because of retry.budget, for messages that owe it
+// nothing any more.
+func (c *control) unbudget() {
+	for _, q := range c.queues {
+		if q.budget.short {
+			q.endBackOffs()
+			q.rearm()
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ func dump(m *Machine, now int64) string {
 	}
 	fmt.Fprintf(&b, "failures %d of %d bytes\n", m.failures.count, m.failures.bytes)
 	for _, q := range m.sorted() {
-		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v\n", q.id, q.name, q.nextSeq, q.created, q.config)
+		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v pause %+v\n", q.id, q.name, q.nextSeq, q.created, q.config, q.pauseNote())
 		fmt.Fprintf(&b, "  spans %v\n", q.spans)
 		if q.freshFrom > q.Floor() {
 			fmt.Fprintf(&b, "  fresh from %d\n", q.freshFrom)

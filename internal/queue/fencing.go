@@ -2,6 +2,11 @@ package queue
 
 // leaseBits is how many bits of a fencing token count the leases of one opening. The bits above
 // them are the epoch, so a token fits a signed 64-bit integer for maxTokenEpoch openings.
+//
+// Beyond these numbers a lease has no token, because a new epoch would end all leases. The numbers
+// are out of reach. 2^44 leases last for 200 days at a million a second, and for more than three
+// years at the highest rate that was measured. 524,287 openings are one each minute for a year. A
+// restart begins to count the leases again.
 const (
 	leaseBits     = 44
 	maxTokenEpoch = 1<<(63-leaseBits) - 1

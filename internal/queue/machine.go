@@ -131,6 +131,8 @@ type queueDurable struct {
 	id        uint64
 	name      string
 	config    surgetank.QueueConfig // with defaults
+	pausedBy  string                // see pauseNote
+	pausedAt  int64
 	created   int64
 	gone      bool // the queue was deleted
 	nextSeq   uint64

@@ -16,6 +16,7 @@ type Declare struct {
 	Name    string
 	Config  surgetank.QueueConfig
 	Mode    surgetank.DeclareMode
+	By      string // name of the user; "" if there is none
 	Info    surgetank.QueueInfo
 	Created bool
 	Err     error
@@ -45,10 +46,12 @@ func (c *Declare) run(m *Machine) bool {
 		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q exists already", shown(c.Name))
 		return true
 	case q == nil && len(m.byID) >= m.limits.MaxQueues:
-		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
+		e := surgetank.Errorf(surgetank.CodeTooLarge, "there are %d queues, the most this broker is set to have; remove some", len(m.byID))
+		e.Limit = surgetank.LimitQueues
+		c.Err = e
 		return true
 	case q == nil || c.Mode != surgetank.DeclareIfAbsent && !settings.Equal(q.config, config):
-		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config}
+		r := Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: c.Name, Config: config, Pause: m.notePause(q, config.Paused, c.By)}
 		if q != nil {
 			r.Queue = q.id
 		}
@@ -111,6 +114,9 @@ func (q *Queue) info() surgetank.QueueInfo {
 		Refusals: q.refusals(), Waiting: q.whyQueue().text(), OldestAge: q.oldestAge(), Level: q.levelInfo(),
 	}
 	*door.QueueFloor(&i) = q.Floor()
+	if q.config.Paused {
+		i.PausedBy, i.PausedAt = q.pausedBy, timeAt(q.pausedAt)
+	}
 	q.backOffInfo(&i)
 	q.rateInfo(&i)
 	return i

@@ -157,6 +157,7 @@ type Record struct {
 	Namespace string
 	Value     []byte
 	Config    surgetank.QueueConfig
+	Pause     pauseNote // queue_set
 	Epoch     uint64
 
 	Incarnation uint64 // opened
@@ -238,7 +239,7 @@ func (r *Record) encode(b []byte) []byte {
 		b = appendUint(b, r.Queue)
 		b = appendString(b, r.Name)
 		b = appendUint(b, uint64(r.Time))
-		b = appendBytes(b, encodeConfig(&r.Config))
+		b = appendBytes(b, encodeConfig(&r.Config, r.Pause))
 	case kindQueueGone:
 		b = appendUint(b, r.Queue)
 	case kindMetaSet:
@@ -315,7 +316,7 @@ func (r *Record) decode(d *decoder) {
 		r.Seqs = d.seqs(r.Seqs[:0])
 	case kindQueueSet:
 		r.Queue, r.Name, r.Time = d.uint(), d.string(), d.time()
-		r.Config = d.config()
+		r.Config, r.Pause = d.config()
 	case kindQueueGone:
 		r.Queue = d.uint()
 	case kindMetaSet:
@@ -369,23 +370,31 @@ func (d *decoder) seqs(to []uint64) []uint64 {
 // encodeConfig encodes settings as JSON with the field names of the root package. Settings are read
 // seldom, so they need no compact encoding. A build must not open a log with a setting that it does
 // not know.
-func encodeConfig(c *surgetank.QueueConfig) []byte {
-	b, err := json.Marshal(c)
+func encodeConfig(c *surgetank.QueueConfig, p pauseNote) []byte {
+	b, err := json.Marshal(&storedConfig{*c, p.by, p.at})
 	if err != nil {
 		panic("queue settings cannot be encoded: " + err.Error()) // unreachable: Validate rejected NaN and infinities
 	}
 	return b
 }
 
-func (d *decoder) config() (c surgetank.QueueConfig) {
+// storedConfig is the stored form of a queue's settings and of its pause note.
+type storedConfig struct {
+	surgetank.QueueConfig
+	PausedBy string `json:",omitempty"`
+	PausedAt int64  `json:",omitempty"` // nanoseconds since 1970
+}
+
+func (d *decoder) config() (surgetank.QueueConfig, pauseNote) {
+	var c storedConfig
 	b := d.bytes()
 	if d.err != nil {
-		return c
+		return c.QueueConfig, pauseNote{}
 	}
 	j := json.NewDecoder(bytes.NewReader(b))
 	j.DisallowUnknownFields()
 	if err := j.Decode(&c); err != nil {
 		d.fail("queue settings: " + err.Error())
 	}
-	return c
+	return c.QueueConfig, pauseNote{c.PausedBy, c.PausedAt}
 }

@@ -556,7 +556,7 @@ func (m *Machine) queueSet(r *Record) {
 		}
 	}
 	was := q.config
-	q.config = settings.WithDefaults(r.Config)
+	q.config, q.pausedBy, q.pausedAt = settings.WithDefaults(r.Config), r.Pause.by, r.Pause.at
 	if !m.recovering {
 		q.reconfigured(&was)
 	}

@@ -32,8 +32,10 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE;
 //	    report QUEUE up|down [after=]
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
-//	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
+//	pause QUEUE [for= by=]
+//	purge|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
 //	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
+//	new                              begin again without queues, at the time of the start
 //	records on|off                   print the facts of every turn
 //	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE
 func TestScripts(t *testing.T) {
@@ -172,10 +174,17 @@ func (a *arguments) config() (surgetank.QueueConfig, error) {
 		}
 		if setting, name := settings.CutName(path0); name != "" {
 			_, key, _ = strings.Cut(setting, ".")
-			if at[key] == nil {
-				at[key] = map[string]any{}
+			names := []string{key, name}
+			if rule, field, ok := strings.Cut(name, "."); ok {
+				names = []string{key, rule, field} // a name that contains a section
 			}
-			at, key = at[key].(map[string]any), name
+			for _, n := range names[:len(names)-1] {
+				if at[n] == nil {
+					at[n] = map[string]any{}
+				}
+				at = at[n].(map[string]any)
+			}
+			key = names[len(names)-1]
 		}
 		if n, err := strconv.Atoi(val); err == nil {
 			at[key] = n

@@ -13,6 +13,10 @@ import (
 func (s *script) command(line string) {
 	a := parse(line)
 	switch a.words[0] {
+	case "new":
+		out := s.out.String()
+		*s = *newScript(s.t)
+		s.out.WriteString(out)
 	case "queue", "declare":
 		s.declare(a)
 	case "pub":
@@ -198,7 +202,7 @@ func (s *script) admin(a arguments) {
 		}
 		s.turn(c, func() { s.printf("kept out: %v", c.Done) })
 	case "pause", "resume":
-		c := &Pause{Name: name, Paused: a.words[0] == "pause", For: a.duration("for")}
+		c := &Pause{Name: name, Paused: a.words[0] == "pause", For: a.duration("for"), By: a.vals["by"]}
 		s.turn(c, func() {
 			if c.Err != nil {
 				answer(c.Err, "")

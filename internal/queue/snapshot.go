@@ -254,7 +254,7 @@ func (q *Queue) encodeHead() []byte {
 	b = appendString(b, q.name)
 	b = appendUint(b, uint64(q.created))
 	b = appendUint(b, q.nextSeq)
-	b = appendBytes(b, encodeConfig(&q.config))
+	b = appendBytes(b, encodeConfig(&q.config, q.pauseNote()))
 	b = appendUint(b, uint64(len(q.flows)))
 	for i := range q.flows {
 		f := &q.flows[i]
@@ -401,7 +401,7 @@ func (m *Machine) restoring(d *decoder) *Queue {
 func (m *Machine) restoreQueue(d *decoder) {
 	r := Record{Kind: kindQueueSet, Queue: d.uint(), Name: d.string(), Time: d.time()}
 	next := d.uint()
-	r.Config = d.config()
+	r.Config, r.Pause = d.config()
 	if m.byID[r.Queue] != nil || m.byName[r.Name] != nil || r.Queue == 0 || next == 0 {
 		d.fail("a queue occurs twice, or has no number")
 	}

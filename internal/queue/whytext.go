@@ -26,10 +26,19 @@ func (w *why) until(at int64) string {
 }
 
 func (w *why) sayPaused() string {
+	end, note := "someone resumes it", w.q.pauseNote()
 	if at := w.q.pauseEnds(); at != 0 {
-		return "The queue is paused until " + w.until(at) + "."
+		end = w.until(at)
 	}
-	return "The queue is paused until someone resumes it."
+	text := "The queue is paused until " + end + "."
+	switch {
+	case note.at == 0:
+	case note.by == "":
+		text += " It was paused at " + timeAt(note.at).Format(time.RFC3339) + "."
+	default:
+		text += fmt.Sprintf(" It was paused by %s at %s.", note.by, timeAt(note.at).Format(time.RFC3339))
+	}
+	return text
 }
 
 func (w *why) sayNoConsumer() string { return "No consumer is attached." }

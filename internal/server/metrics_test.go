@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/surgetank/surgetank"
 )
 
 // TestMetricsAreDocumented: docs/metrics.md lists exactly the metrics that /metrics prints, with
@@ -76,19 +78,25 @@ func TestLimitsAreCounted(t *testing.T) {
 		n, _, _ := strings.Cut(after, "\n")
 		return n
 	}
-	for _, c := range [][3]string{{"PUT", "/v1/queues/q", "{}"}, {"PUT", "/v1/vhosts/small", ""}, {"PUT", "/v1/vhosts/small/limits", `{"max_queues":0}`}} {
+	for _, c := range [][3]string{{"PUT", "/v1/queues/q", "{}"}, {"PUT", "/v1/vhosts/small", ""}, {"PUT", "/v1/vhosts/small/limits", `{"max_queues":0}`},
+		{"PUT", "/v1/users/u", `{"password":"a long password","tags":["administrator"]}`}, {"PUT", "/v1/users/u/limits", `{"max_consumers":0}`}, {"PUT", "/v1/vhosts/%2F/permissions/u", `{"read":".*","write":".*","configure":".*"}`},
+		{"PUT", "/v1/vhosts/small/permissions/u", `{"read":".*","write":".*","configure":".*"}`}} {
+		if c[1] == "/v1/users/u/limits" { // the first user ends the access without a login
+			base = strings.Replace(base, "//", "//u:a%20long%20password@", 1)
+		}
 		if code, body := request(t, c[0], base+c[1], c[2]); code >= 300 {
 			t.Fatalf("%s %s: %d %s", c[0], c[1], code, body)
 		}
 	}
-	for _, c := range []struct{ limit, method, path, body string }{
-		{"message_size", "POST", "/v1/queues/q/messages", strings.Repeat("x", 2<<10)},
-		{"queues", "PUT", "/v1/vhosts/small/queues/q", "{}"},
+	for _, c := range []struct{ limit, method, url, body, named string }{
+		{"message_size", "POST", base + "/v1/queues/q/messages", strings.Repeat("x", 2<<10), ""},
+		{"vhost_queues", "PUT", base + "/v1/vhosts/small/queues/q", "{}", surgetank.LimitVhostQueues},
+		{"user_consumers", "POST", base + "/v1/queues/q/subscribe", "{}", surgetank.LimitUserConsumers},
 	} {
 		if n := count(c.limit); n != "0" {
 			t.Errorf("%s: %q before anything was refused", c.limit, n)
 		}
-		if code, body := request(t, c.method, base+c.path, c.body); code < 400 {
+		if code, body := request(t, c.method, c.url, c.body); code < 400 || c.named != "" && !strings.Contains(body, `"limit":"`+c.named+`"`) {
 			t.Errorf("%s: %d %s", c.limit, code, body)
 		}
 		if n := count(c.limit); n != "1" {

@@ -36,6 +36,8 @@ type Queue struct {
 	Floor      uint64      `json:"floor" doc:"every message with a lower number was settled for good"`
 	In         *QueueRates `json:"in,omitempty" doc:"messages a second that came in; missing: none"`
 	Out        *QueueRates `json:"out,omitempty" doc:"messages a second that left for good; missing: none"`
+	PausedBy   string      `json:"paused_by,omitempty" doc:"the user who paused the queue, if one is known"`
+	PausedAt   *time.Time  `json:"paused_at,omitempty" doc:"when the queue was paused"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
 	Level      *QueueLevel `json:"level,omitempty" doc:"The adaptive limit and the breaker. Missing if the queue uses neither."`
 	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
@@ -89,6 +91,7 @@ func Show(q *surgetank.QueueInfo) Queue {
 		s.Refusals = append(s.Refusals, Refusal(r))
 	}
 	s.Level = showLevel(q.Level)
+	s.PausedBy, s.PausedAt = q.PausedBy, timeOrNil(q.PausedAt)
 	s.In, s.Out = showRates(q.In), showRates(q.Out)
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
@@ -138,6 +141,7 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 	if s.Out != nil {
 		q.Out = surgetank.Rates(*s.Out)
 	}
+	q.PausedBy, q.PausedAt = s.PausedBy, timeOrZero(s.PausedAt)
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry
 	}

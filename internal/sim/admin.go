@@ -17,7 +17,7 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 	switch kind {
 	case "pause":
 		w.count.one(Paused)
-		c := &queue.Pause{Name: name, Paused: rng.IntN(3) == 0}
+		c := &queue.Pause{Name: name, Paused: rng.IntN(3) == 0, By: pick(rng, []string{"", "ann", "bob"})}
 		if rng.IntN(2) == 0 {
 			c.For = time.Duration(1+rng.IntN(5000)) * time.Millisecond
 		}

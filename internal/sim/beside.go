@@ -54,6 +54,7 @@ func (s *beside) detach(c *queue.Detach) *queue.Detach {
 // turn is called for every turn of the broker.
 func (s *beside) turn(t broker.Turn) {
 	w := s.w
+	w.dog.step()
 	w.tally(&t)
 	if len(t.Commands) > 0 {
 		if _, opening := t.Commands[0].(*queue.OpenEpoch); opening {
@@ -97,8 +98,8 @@ func (s *beside) turn(t broker.Turn) {
 	}
 }
 
-// opened starts the comparison after an opening at the time now. The broker has recovered the state
-// up to the entry, which is included.
+// opened starts the comparison after an opening, with the broker's first turn at the time now. The
+// broker has recovered the state up to the entry, which is included, possibly some time before.
 func (s *beside) opened(entry uint64, now int64) {
 	w := s.w
 	if entry < w.logged {
@@ -116,7 +117,8 @@ func (s *beside) opened(entry uint64, now int64) {
 		}
 	default:
 		s.m = state.Durable()
-		s.m.Crash(now)
+		s.m.Crash(w.recovered)
+		s.m.Opened(now)
 		w.count.one(StatesCompared)
 	}
 	s.open = false
@@ -187,7 +189,7 @@ func differs(infos []surgetank.QueueInfo, m *model.Model) string {
 		want := q.Info()
 		if got.Ready != want.Ready || got.Blocked != want.Blocked || got.Delayed != want.Delayed || got.Leased != want.Leased || got.Damaged != want.Damaged || got.Bytes != want.Bytes ||
 			*door.QueueFloor(got) != *door.QueueFloor(&want) || got.Groups != want.Groups || got.Consumers != want.Consumers ||
-			got.OldestAge != want.OldestAge || got.BackingOff != want.BackingOff || got.NextTry != want.NextTry || got.Failure != want.Failure || !settings.Equal(got.Config, q.Config) {
+			got.OldestAge != want.OldestAge || got.BackingOff != want.BackingOff || got.NextTry != want.NextTry || got.Failure != want.Failure || got.PausedBy != want.PausedBy || got.PausedAt != want.PausedAt || !settings.Equal(got.Config, q.Config) {
 			return fmt.Sprintf("queue %s:\nmachine %+v\nmodel   %+v %+v", got.Name, *got, want, q.Config)
 		}
 	}

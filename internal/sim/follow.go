@@ -82,7 +82,7 @@ func (s *beside) manage(cmd queue.Command) {
 	case *queue.Pause:
 		q, code := missing(c.Name)
 		if q != nil {
-			m.Pause(q, c.Paused, c.For)
+			m.Pause(q, c.Paused, c.For, c.By)
 		}
 		s.answer(c, c.Err, code, nil, nil)
 	case *queue.SetBreaker:

@@ -137,6 +137,7 @@ func (r *recovered) turn(t broker.Turn) {
 			if state := r.p.w.beside.states[r.entry]; state != nil {
 				r.model = state.Durable()
 				r.model.Crash(t.Now)
+				r.model.Opened(t.Now)
 			}
 		}
 	}

@@ -45,10 +45,12 @@ type world struct {
 	faulted      bool // a fault was set in this opening
 	beside       *beside
 	machine      *queue.Machine
+	recovered    int64           // when the broker recovered in this opening
 	logged       uint64          // the newest entry that the log confirmed in this opening
 	declared     map[string]bool // queues whose settings apply to every publish from now on
 	settled      map[string]bool // queues that were declared once and are durable
 	prober       *prober
+	dog          *watchdog
 }
 
 // client is a subscription and its consumer.
@@ -70,7 +72,7 @@ type delivery struct {
 }
 
 func newWorld(o Options, tracing bool) *world {
-	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}, settled: map[string]bool{}}
+	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}, settled: map[string]bool{}, dog: watch(o.Seed, abort)}
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
 		d := newFileDisk(o.Seed, o.Cache, &w.count)
@@ -124,7 +126,7 @@ func (w *world) open(rng *rand.Rand) {
 			continue
 		}
 		if err == nil {
-			w.b = b
+			w.b, w.recovered = b, b.Now().UnixNano()
 			break
 		}
 		w.count.one(FailedOpenings)
@@ -179,6 +181,7 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 // drive runs the log and the broker while a call waits. If the log is out of space, drive frees
 // space.
 func (w *world) drive() {
+	w.dog.step()
 	if w.drives++; w.drives > 300 {
 		w.disk.heal()
 		w.drives = 0
@@ -256,8 +259,14 @@ func (w *world) reopen(rng *rand.Rand, kill bool) {
 
 // play runs actions and returns the first violation, if any.
 func (w *world) play(actions []Action) (violation string) {
+	defer w.dog.stop()
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case endless:
+			w.ledger.violation("comes to rest", "%s", p.text)
+			violation = w.ledger.bad
+		default:
 			w.ledger.violation("no panic", "%v", p)
 			violation = w.ledger.bad
 		}
@@ -267,14 +276,18 @@ func (w *world) play(actions []Action) (violation string) {
 		w.disk.plan(f)
 	}
 	w.open(rand.New(rand.NewPCG(w.o.Seed, 7)))
-	for _, a := range actions {
+	for i, a := range actions {
 		if w.ledger.bad != "" {
 			break
 		}
+		w.dog.action(fmt.Sprintf("action %d, %s,", i, a.Kind))
 		w.count.one(Actions)
 		rng := rand.New(rand.NewPCG(a.Seed, uint64(len(a.Kind))))
 		w.drives = 0
 		w.act(a.Kind, rng)
+		for a.Kind == w.dog.busy {
+			w.drive()
+		}
 		if w.ledger.bad == "" && rng.IntN(100) >= w.o.SlowLog {
 			w.run()
 		} else if w.ledger.bad == "" && rng.IntN(2) == 0 {
@@ -288,6 +301,7 @@ func (w *world) play(actions []Action) (violation string) {
 		}
 	}
 	if w.ledger.bad == "" {
+		w.dog.action("healing")
 		w.heal()
 	}
 	w.tallyQueues()
@@ -309,6 +323,7 @@ func (w *world) heal() {
 	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // so that messages that clients received and forgot are delivered again
 	opened := map[string]bool{}                     // dead letters can create queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
+		w.dog.action(fmt.Sprintf("draining, round %d,", round))
 		infos := w.infos()
 		if w.ledger.bad != "" {
 			return
@@ -355,6 +370,7 @@ const restBytes = 8*disklog.MinSegmentBytes + 64<<10
 // atRest is the third part: all messages are settled and no client does anything. The log must
 // become small and accept messages by itself.
 func (w *world) atRest() {
+	w.dog.action("rest")
 	for range 60 {
 		w.clock.Advance(time.Second)
 		w.run()

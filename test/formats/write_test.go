@@ -174,6 +174,7 @@ func (w *writer) moved(dir string) (found bool) {
 
 // settings creates queues with every setting.
 func (w *writer) settings() {
+	w.declare("paused by ann", surgetank.QueueConfig{})
 	w.declare("everything", surgetank.QueueConfig{
 		GroupBy: "header:tenant",
 		Group:   surgetank.GroupConfig{MaxInFlight: 2, Rate: 10, Fair: true, Weights: map[string]int{"acme": 3, surgetank.OtherGroups: 2}},
@@ -184,6 +185,7 @@ func (w *writer) settings() {
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
 		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), PriorityStep: 30 * time.Second,
 	})
+	w.must(w.b.PauseQueue(door.WithUser(ctx, "ann"), "paused by ann", 80_000*time.Hour))
 	w.declare("newest", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "header:key", Window: time.Minute, MaxWait: 200 * time.Hour}})
 	w.declare("oldest", surgetank.QueueConfig{DedupWindow: 96 * time.Hour, Coalesce: surgetank.CoalesceConfig{By: "group", Keep: surgetank.KeepFirst}})
 	w.declare("transient", surgetank.QueueConfig{Transient: true})

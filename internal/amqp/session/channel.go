@@ -171,7 +171,7 @@ func (c *Conn) openChannel(f wire.Frame) error {
 		if !errors.As(err, &l) {
 			return err
 		}
-		c.srv.Refused.Add(tally.Channels)
+		c.srv.Refused.Refused(err, tally.Channels)
 		return &failure{wire.Errorf(wire.CodeNotAllowed, "number of channels opened for user '%s' has reached the maximum allowed user limit of (%d)",
 			c.user().Name, l.Limit), 0}
 	}

@@ -5,7 +5,6 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
-	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -101,11 +100,8 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	if m.Queue == translate.ReplyToQueue {
 		return ch.consumeReplies(m)
 	}
-	name, err := ch.queueName(m.Queue)
+	name, err := ch.readable(m.Queue)
 	if err != nil {
-		return err
-	}
-	if err := c.authorize(auth.Read, "queue", name); err != nil {
 		return err
 	}
 	n, taken := ch.ledger.count(m.ConsumerTag)
@@ -141,7 +137,7 @@ func (ch *channel) consume(m *wire.BasicConsume) error {
 	cons := &consumer{tag: m.ConsumerTag, ch: ch, q: q, noAck: m.NoAck, entry: topology.Consumer{Exclusive: m.Exclusive}}
 	opts.Notify = cons.notify
 	if err := c.seat.Consumer(); err != nil {
-		c.srv.Refused.Add(tally.Consumers)
+		c.srv.Refused.Refused(err, tally.Consumers)
 		return err
 	}
 	if err := q.Attach(&cons.entry); err != nil {
@@ -205,11 +201,8 @@ func (ch *channel) subscribe(cons *consumer, opts door.SubscribeOptions) error {
 // get handles basic.get.
 func (ch *channel) get(m *wire.BasicGet) error {
 	c, vh := ch.c, ch.c.vhost()
-	name, err := ch.queueName(m.Queue)
+	name, err := ch.readable(m.Queue)
 	if err != nil {
-		return err
-	}
-	if err := c.authorize(auth.Read, "queue", name); err != nil {
 		return err
 	}
 	q, err := vh.Open(c, name)

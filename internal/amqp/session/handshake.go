@@ -90,7 +90,7 @@ func (c *Conn) negotiate() error {
 		return &failure{refused, wire.IDConnectionOpen}
 	}
 	if c.seat, err = c.srv.Auth.Admit(user, vh.Name); err != nil {
-		c.srv.Refused.Add(tally.Connections)
+		c.srv.Refused.Refused(err, tally.Connections)
 		return &failure{noSeat(err, user.Name, vh.Name), wire.IDConnectionOpen}
 	}
 	c.id.Store(&identity{user, vh})

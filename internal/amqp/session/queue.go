@@ -23,6 +23,15 @@ func (ch *channel) queueName(name string) (string, error) {
 	return ch.lastQueue, nil
 }
 
+// readable resolves a queue name as queueName does, for a method that needs read on the queue.
+func (ch *channel) readable(name string) (string, error) {
+	name, err := ch.queueName(name)
+	if err != nil {
+		return "", err
+	}
+	return name, ch.c.authorize(auth.Read, "queue", name)
+}
+
 // ready returns AMQP's message count: the messages that a consumer could get.
 func ready(info surgetank.QueueInfo) uint32 {
 	return uint32(min(max(info.Ready+info.Blocked, 0), math.MaxUint32))
@@ -151,11 +160,8 @@ func (ch *channel) queueUnbind(m *wire.QueueUnbind) error {
 
 func (ch *channel) queuePurge(m *wire.QueuePurge) error {
 	c, vh := ch.c, ch.c.vhost()
-	name, err := ch.queueName(m.Queue)
+	name, err := ch.readable(m.Queue)
 	if err != nil {
-		return err
-	}
-	if err := c.authorize(auth.Read, "queue", name); err != nil {
 		return err
 	}
 	q, err := vh.Open(c, name)

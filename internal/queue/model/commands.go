@@ -27,6 +27,9 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 	if cfg = settings.WithDefaults(cfg); !settings.Equal(q.Config, cfg) {
 		was := q.Config
 		q.Config = cfg
+		if cfg.Paused && !was.Paused {
+			q.pausedBy, q.pausedAt = "", m.Now
+		}
 		if cfg.Group.Fair != was.Group.Fair || (cfg.Level.FreshShare > 0) != (was.Level.FreshShare > 0) || !cfg.Group.Fair && cfg.PriorityStep != was.PriorityStep {
 			q.forgetOrder()
 		}
@@ -39,14 +42,18 @@ func (m *Model) Declare(name string, cfg surgetank.QueueConfig) {
 }
 
 // Pause stops or resumes a queue's hand-outs. A pause for a positive time ends by itself.
-func (m *Model) Pause(q *Queue, paused bool, d time.Duration) {
+func (m *Model) Pause(q *Queue, paused bool, d time.Duration, by string) {
 	if q.Config.Paused && !paused {
 		defer q.resumed()
 	}
-	q.Config.Paused, q.Config.PausedUntil = paused, time.Time{}
+	until := time.Time{}
 	if paused && d > 0 {
-		q.Config.PausedUntil = time.Unix(0, m.Now+int64(d)).UTC()
+		until = time.Unix(0, m.Now+int64(d)).UTC()
 	}
+	if paused && (!q.Config.Paused || q.Config.PausedUntil != until) {
+		q.pausedBy, q.pausedAt = by, m.Now
+	}
+	q.Config.Paused, q.Config.PausedUntil = paused, until
 	m.mark(q)
 }
 
@@ -457,7 +464,7 @@ func (m *Model) Rest() {
 	}
 }
 
-// Crash is a new opening at the time now: leases and consumers are gone, and no attempt counts.
+// Crash is a recovery at the time now: leases and consumers are gone, and no attempt counts.
 // Every message is marked as redelivered, unless the broker stopped cleanly.
 func (m *Model) Crash(now int64) {
 	m.Now = max(m.Now, now)
@@ -489,10 +496,15 @@ func (m *Model) Crash(now int64) {
 			q.place(x, x.notBefore)
 		}
 	}
+}
+
+// Opened is the first command of an opening, at the time now. It follows Crash.
+func (m *Model) Opened(now int64) {
+	m.Now = max(m.Now, now)
+	all := m.Names()
+	slices.SortFunc(all, func(a, b string) int { return m.Queues[a].made - m.Queues[b].made })
 	for _, name := range all {
-		if q := m.Queues[name]; q != nil {
-			q.recontrol()
-		}
+		m.Queues[name].recontrol()
 	}
 }
 
@@ -508,6 +520,9 @@ func (x *Message) waits(now int64) bool { return x.state == surgetank.StateReady
 func (q *Queue) Info() surgetank.QueueInfo {
 	i := surgetank.QueueInfo{Name: q.Name, Leased: int64(q.count(surgetank.StateLeased, "")), Damaged: int64(q.count(surgetank.StateDamaged, "")), Consumers: int64(len(q.consumers))}
 	*door.QueueFloor(&i) = q.next
+	if q.Config.Paused {
+		i.PausedBy, i.PausedAt = q.pausedBy, time.Unix(0, q.pausedAt).UTC()
+	}
 	var next *Message
 	for n, x := range q.msgs {
 		if n == 0 {
@@ -595,7 +610,7 @@ func (m *Model) Durable() *Model {
 	c := New()
 	c.Now, c.made, c.RetryReserve = m.Now, m.made, m.RetryReserve
 	for name, q := range m.Queues {
-		d := &Queue{Name: name, Config: q.Config, m: c, made: q.made, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, msgs: make([]*Message, len(q.msgs))}
+		d := &Queue{Name: name, Config: q.Config, m: c, made: q.made, next: q.next, ids: make(map[string]knownID, len(q.ids)), fresh: q.fresh, pausedBy: q.pausedBy, pausedAt: q.pausedAt, msgs: make([]*Message, len(q.msgs))}
 		all := make([]Message, len(q.msgs))
 		for i, x := range q.msgs {
 			all[i] = *x

@@ -335,6 +335,11 @@ func (c *Control) refund(list []breaker.Failure) {
 			}
 		}
 	}
+	if len(list) > 0 {
+		for _, q := range c.members() {
+			q.endBackOffs() // a message without a failed attempt pays nothing to the budget
+		}
+	}
 }
 
 func (c *Control) tick() {
@@ -364,15 +369,27 @@ func (c *Control) changed(was breaker.State) {
 	c.wakeGated()
 }
 
+// wakeGated marks the queue that has waited longest for the limit and can deliver now. To mark a
+// queue that cannot deliver would never end: the mark of a queue can mark other queues, and they
+// call wakeGated.
 func (c *Control) wakeGated() {
-	if len(c.gated) > 0 && !c.gated[0].full() {
-		c.m.mark(c.gated[0])
+	for _, q := range c.gated {
+		if q.any() && q.mayGo() && q.hungry() {
+			c.m.mark(q)
+			return
+		}
 	}
 }
 
-// gate notes that the queue waits for the limit of a target that it shares with other queues.
+// hungry tells whether the queue has a consumer to serve.
+func (q *Queue) hungry() bool {
+	return slices.ContainsFunc(q.consumers, func(o *Consumer) bool { return o.willing() && o.active() && !o.kept() })
+}
+
+// gate notes that the queue waits for the limit of a target that it shares with other queues, and
+// for nothing else.
 func (q *Queue) gate() {
-	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) {
+	if c := q.Control; c != nil && len(c.members()) > 1 && !slices.Contains(c.gated, q) && q.hungry() {
 		c.gated = append(c.gated, q)
 	}
 }
@@ -411,7 +428,7 @@ func (q *Queue) probe(x *Message) *Message {
 		return x
 	}
 	best := x
-	for _, o := range q.msgs { // in the order of their numbers
+	for _, o := range q.msgs[:min(len(q.msgs), 256)] { // in the order of their numbers
 		if q.front(o.key()) == o && q.groupMayGo(o.key()) && rank(o) < rank(best) {
 			best = o
 		}

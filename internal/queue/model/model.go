@@ -69,6 +69,9 @@ type Queue struct {
 	Control *Control
 	member  uint64
 	fresh   uint64 // lower messages existed before the broker opened
+
+	pausedBy string // who paused the queue, and when; no meaning without a pause
+	pausedAt int64
 }
 
 type knownID struct {
@@ -162,7 +165,12 @@ func (m *Model) Turn(now int64, f func()) {
 	for _, name := range m.Names() { // also queues without a command: a message can be ready because time has passed
 		m.mark(m.Queues[name])
 	}
-	for len(m.order) > 0 {
+	for looks, outs := 0, len(m.Outs); len(m.order) > 0; looks++ {
+		if len(m.Outs) != outs {
+			looks, outs = 0, len(m.Outs)
+		} else if looks > maxLooks {
+			panic(fmt.Sprintf("the model does not come to rest: it looked %d times at queues without a hand-out, and would look at %v again", looks, m.order))
+		}
 		m.order = slices.DeleteFunc(m.order, func(name string) bool { return m.Queues[name] == nil })
 		if len(m.order) == 0 {
 			break
@@ -179,6 +187,9 @@ func (m *Model) Turn(now int64, f func()) {
 	}
 	m.once = slices.DeleteFunc(m.once, func(c *Consumer) bool { return c.gone })
 }
+
+// maxLooks is how many looks at queues without a hand-out a turn may need.
+const maxLooks = 10_000
 
 func (m *Model) mark(q *Queue) {
 	if !slices.Contains(m.order, q.Name) {
@@ -219,7 +230,7 @@ func (m *Model) unlist(c *Consumer) {
 func (q *Queue) due() {
 	now := q.m.Now
 	if until := q.Config.PausedUntil; q.Config.Paused && !until.IsZero() && until.UnixNano() <= now {
-		q.m.Pause(q, false, 0)
+		q.m.Pause(q, false, 0, "")
 	}
 	if c := q.Control; c != nil && c.members()[0] == q {
 		c.tick()
@@ -462,11 +473,7 @@ func (q *Queue) nextConsumer() *Consumer {
 
 func (q *Queue) dispatch() {
 	if c := q.Control; c != nil {
-		defer func() {
-			if len(c.gated) > 0 && c.gated[0] != q { // q had its look; to mark it again would never end
-				c.wakeGated()
-			}
-		}()
+		defer c.wakeGated()
 	}
 	q.settle()
 	for {
@@ -733,6 +740,9 @@ func (q *Queue) move(x *Message, to *Queue, dead bool) *Message {
 func (m *Model) make(name string, cfg surgetank.QueueConfig) *Queue {
 	m.made++
 	q := &Queue{m: m, Name: name, Config: settings.WithDefaults(cfg), made: m.made, next: 1, ids: map[string]knownID{}, groups: map[string]*flow{plainLine: {}}, fresh: 1, order: order{run: map[lineKey]int{}}}
+	if cfg.Paused {
+		q.pausedAt = m.Now
+	}
 	m.Queues[name] = q
 	return q
 }
