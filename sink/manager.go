@@ -99,10 +99,11 @@ func NewManager(ctx context.Context, broker surgetank.Broker, factories map[stri
 	m := &Manager{broker: inner, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.life, m.end = context.WithCancel(context.Background())
 	m.ops <- struct{}{}
-	values, err := inner.Meta(ctx, Namespace)
+	state, err := inner.Meta(ctx, Namespace)
 	if err != nil {
 		return nil, err
 	}
+	values := state.Bytes()
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		s := &managed{}
 		s.broken = m.load(ctx, name, s, values[name])

@@ -206,8 +206,8 @@ func TestManagerKeepsPasswords(t *testing.T) {
 			t.Error("*** was taken for a password")
 		}
 		meta, err := w.b.Meta(ctx, sink.Namespace)
-		if err != nil || !strings.Contains(string(meta["s"]), "hunter2") {
-			t.Errorf("stored: %s, %v", meta["s"], err)
+		if err != nil || !strings.Contains(string(meta.Values["s"].Value), "hunter2") {
+			t.Errorf("stored: %s, %v", meta.Values["s"].Value, err)
 		}
 	})
 }

@@ -291,8 +291,8 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	if err := r.DeletePolicy(ctx, "/", "low"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Errorf("deleting it again: %v", err)
 	}
-	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta) != 0 {
-		t.Errorf("%d records are left behind", len(meta))
+	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta.Values) != 0 {
+		t.Errorf("%d records are left behind", len(meta.Values))
 	}
 }
 

@@ -78,7 +78,7 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 	}
 	s := &set{byVhost: map[string][]*compiled{}}
 	var void []string
-	for key, value := range meta {
+	for key, value := range meta.Bytes() {
 		used := true
 		switch {
 		case strings.HasPrefix(key, policyPrefix):

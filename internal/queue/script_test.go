@@ -32,7 +32,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	    … [target=down|busy retry_after= elapsed=]; breaker QUEUE open|close [why=]; level QUEUE
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
 //	purge|pause|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
-//	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
+//	meta NAMESPACE NAME [VALUE] [if=ENTRY.POSITION] · versions NAMESPACE
+//	    full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	records on|off                   print the facts of every turn
 //	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE
 func TestScripts(t *testing.T) {

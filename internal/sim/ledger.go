@@ -481,6 +481,11 @@ func (l *ledger) metaSet(name, value string) {
 	}
 }
 
+// metaRefused is called when the condition of a change was not met.
+func (l *ledger) metaRefused(name, value string) {
+	l.meta[name] = slices.DeleteFunc(l.meta[name], func(v string) bool { return v == value })
+}
+
 func (l *ledger) metaRead(name, value string, possible []string) {
 	l.checks++
 	if len(possible) > 0 && !slices.Contains(possible, value) {

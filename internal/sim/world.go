@@ -49,6 +49,7 @@ type world struct {
 	declared     map[string]bool // queues whose settings apply to every publish from now on
 	settled      map[string]bool // queues that were declared once and are durable
 	prober       *prober
+	metas        metaWatch
 }
 
 // client is a subscription and its consumer.
@@ -136,6 +137,8 @@ func (w *world) open(rng *rand.Rand) {
 		w.disk.heal()
 		w.disk.crash(rng, true) // the process that failed to open has ended, and so have its locks
 	}
+	w.watchMeta()
+	w.readMeta()
 	clear(w.declared)
 	for i := range w.o.Queues {
 		p := &w.o.Queues[i]
@@ -284,6 +287,7 @@ func (w *world) play(actions []Action) (violation string) {
 			w.disk.pump(false)
 		}
 		if w.ledger.bad == "" {
+			w.metaSeen()
 			w.after(rng)
 		}
 	}
@@ -324,6 +328,7 @@ func (w *world) heal() {
 		if left == 0 && round > 0 {
 			w.ledger.drained()
 			w.count.one(Drained)
+			w.metaSettled()
 			w.atRest()
 			return
 		}

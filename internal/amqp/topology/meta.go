@@ -203,7 +203,7 @@ func (s *Registry) load(ctx context.Context) error {
 		prefix string
 		load   func(value []byte) (used bool, err error)
 	}{{metaExchange, s.loadExchange}, {metaQueue, s.loadQueue}, {metaBinding, s.loadBinding}} {
-		for name, value := range meta {
+		for name, value := range meta.Bytes() {
 			if !strings.HasPrefix(name, l.prefix) {
 				continue
 			}
