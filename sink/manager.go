@@ -27,8 +27,8 @@ type Factory func(Spec) (Target, error)
 // Manager runs the sinks of one broker. Their settings are stored in the broker, so they survive a
 // restart and move with the data directory. A Manager follows these settings, also if another
 // Manager over the same broker changes them: both then run the sink, and the target's claim decides
-// which of the two writes. Its methods are safe for use by many goroutines. Errors are
-// *surgetank.Error.
+// which of the two writes. Its methods are safe for use by many goroutines. Errors
+// are *surgetank.Error.
 type Manager struct {
 	broker    door.Broker
 	factories map[string]Factory

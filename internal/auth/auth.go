@@ -2,10 +2,10 @@
 // authorisation function that every door calls.
 //
 // A Store keeps its records in the broker's metadata (namespace "auth") and a copy in memory.
-// Readers load the copy atomically and never wait. The copy follows the metadata, whoever changes
-// it: this Store, or another one over the same broker. Each change depends on the record that was
-// read, so it is stored only if no other writer has changed the record since. This package returns
-// whether and why a call is refused; each door words the refusal.
+// Readers load the copy atomically and never wait. The copy follows the metadata: the changes of
+// this Store, and those of another Store over the same broker. Each change depends on the record
+// that was read, so it is stored only if no other writer has changed the record since. This package
+// returns whether and why a call is refused; each door words the refusal.
 package auth
 
 import (

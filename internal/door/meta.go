@@ -17,8 +17,8 @@ type Metadata interface {
 	// SetMetaIf is SetMeta with a condition: the version of the present value must be expected. 0
 	// means that the value must not exist, and AnyVersion is no condition. If another writer has
 	// changed the value, SetMetaIf returns CodeExists and changes nothing. Otherwise it returns the
-	// version of the change, or 0 if a missing value was to be removed. When it returns, every MetaFeed of the namespace has received the
-	// change.
+	// version of the change, or 0 if a missing value was to be removed. When it returns, every
+	// MetaFeed of the namespace has received the change.
 	SetMetaIf(ctx context.Context, namespace, name string, value []byte, expected uint64) (version uint64, err error)
 	// Meta returns all values of a namespace.
 	Meta(ctx context.Context, namespace string) (MetaState, error)

@@ -127,7 +127,8 @@ type namedRecord struct {
 	metacache.Value[record]
 }
 
-// stored returns the records of a virtual host, or of all, in an order in which they can be applied.
+// stored returns the records of a virtual host, or of all, in an order in which they can be
+// applied.
 func (s *Registry) stored(vhost string) (list []namedRecord) {
 	for name, v := range s.records.All() { // unordered: it is sorted below
 		if vhost == "" || v.V.vhost() == vhost {

@@ -108,8 +108,8 @@ func (vh *Vhost) saveBinding(b *binding) error {
 	return vh.save(metaBinding+b.id, r, door.AnyVersion)
 }
 
-// dropRecord removes a record, if old returns true for it. A record that another program replaces at
-// the same time stays.
+// dropRecord removes a record, if old returns true for it. A record that another program replaces
+// at the same time stays.
 func (vh *Vhost) dropRecord(name string, old func(r record) bool) error {
 	c := vh.registry.records
 	r, _ := c.Get(name)

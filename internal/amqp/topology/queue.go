@@ -185,7 +185,8 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	return q, nil
 }
 
-// setMaking notes that the record of a queue is being stored, so that follow does not make the queue.
+// setMaking notes that the record of a queue is being stored, so that follow does not make the
+// queue.
 func (vh *Vhost) setMaking(name string, is bool) {
 	vh.mu.Lock()
 	defer vh.mu.Unlock()
