@@ -41,6 +41,9 @@ func (w *world) meta(rng *rand.Rand) {
 				w.ledger.metaRefused(name, value)
 			default:
 				w.ledger.metaSet(name, value)
+				if w.ledger.metaVersion(name, c.Version); c.Conditional {
+					w.ledger.metaReplaced(name, c.Expected)
+				}
 			}
 		})
 		return
@@ -88,6 +91,9 @@ func (w *world) metaSeen() {
 			w.ledger.violation("metadata", "the watch of %s passed version %d after %d", name, v.Version, w.metas.values[name].Version)
 		}
 		w.metas.values[name] = v
+		if v.Version > w.ledger.metaLast[name] || u.Whole {
+			w.ledger.metaVersion(name, v.Version)
+		}
 		w.count.one(MetasWatched)
 		w.ledger.metaRead(name, string(v.Value), w.ledger.meta[name])
 		w.ledger.metaSet(name, string(v.Value))
