@@ -310,6 +310,7 @@ func (w *world) heal() {
 	w.tracef("healed")
 	w.run()
 	w.after(rng)
+	w.metaSettled()
 	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // so that messages that clients received and forgot are delivered again
 	opened := map[string]bool{}                     // dead letters can create queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {
@@ -328,7 +329,6 @@ func (w *world) heal() {
 		if left == 0 && round > 0 {
 			w.ledger.drained()
 			w.count.one(Drained)
-			w.metaSettled()
 			w.atRest()
 			return
 		}
