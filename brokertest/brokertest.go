@@ -89,6 +89,8 @@ func Run(t *testing.T, open func(t *testing.T) surgetank.Broker) {
 		{"Close", closing},
 		{"DoorGroupRun", doorGroupRun},
 		{"DoorMeta", doorMeta},
+		{"DoorMetaIf", doorMetaIf},
+		{"DoorMetaWatch", doorMetaWatch},
 		{"DoorPool", doorPool},
 		{"DoorFloor", doorFloor},
 		{"DoorNotify", doorNotify},

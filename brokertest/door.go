@@ -53,13 +53,91 @@ func doorMeta(e *env) {
 	e.must(d.SetMeta(e.ctx, "another", "b", []byte("x")))
 	got, err := d.Meta(e.ctx, "brokertest")
 	e.must(err)
-	if v, ok := got["empty"]; len(got) != 2 || string(got["b/1"]) != "\x00\xff" || !ok || len(v) != 0 {
-		e.Fatalf("%q", got)
+	if v, ok := got.Bytes()["empty"]; len(got.Values) != 2 || string(got.Values["b/1"].Value) != "\x00\xff" || !ok || len(v) != 0 {
+		e.Fatalf("%q", got.Bytes())
 	}
 	none, err := d.Meta(e.ctx, "nothing here")
 	e.must(err)
-	if len(none) != 0 {
-		e.Fatalf("%q", none)
+	if len(none.Values) != 0 {
+		e.Fatalf("%q", none.Bytes())
+	}
+}
+
+// doorMetaIf: of two writers that read the same value, the second must read again.
+func doorMetaIf(e *env) {
+	d := e.door()
+	first, err := d.SetMetaIf(e.ctx, "n", "x", []byte("1"), 0)
+	e.must(err)
+	_, err = d.SetMetaIf(e.ctx, "n", "x", []byte("2"), 0)
+	e.code(err, surgetank.CodeExists)
+	second, err := d.SetMetaIf(e.ctx, "n", "x", []byte("3"), first)
+	e.must(err)
+	_, err = d.SetMetaIf(e.ctx, "n", "x", nil, first)
+	e.code(err, surgetank.CodeExists)
+	state, err := d.Meta(e.ctx, "n")
+	e.must(err)
+	if v := state.Values["x"]; string(v.Value) != "3" || v.Version != second || second <= first || state.Version != second {
+		e.Fatalf("%q %d, want version %d after %d; the newest is %d", v.Value, v.Version, second, first, state.Version)
+	}
+	removed, err := d.SetMetaIf(e.ctx, "n", "x", nil, second)
+	e.must(err)
+	none, err := d.SetMetaIf(e.ctx, "n", "x", nil, 0)
+	e.must(err)
+	last, err := d.SetMetaIf(e.ctx, "n", "x", []byte("4"), door.AnyVersion)
+	e.must(err)
+	if removed <= second || none != 0 || last <= removed {
+		e.Fatalf("versions %d, %d, %d, %d, %d", first, second, removed, none, last)
+	}
+}
+
+// doorMetaWatch: a watch passes all values, and then each change before its writer is answered.
+func doorMetaWatch(e *env) {
+	d := e.door()
+	e.must(d.SetMeta(e.ctx, "n", "old", []byte("1")))
+	e.must(d.SetMeta(e.ctx, "another", "old", []byte("1")))
+	told := make(chan struct{}, 1)
+	feed := door.NewMetaFeed(func() {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	})
+	stop, err := d.WatchMeta(e.ctx, "n", feed)
+	e.must(err)
+	next := func(whole bool, want map[string]string) {
+		e.Helper()
+		select {
+		case <-told:
+		case <-time.After(patience):
+			e.Fatal("the watch passed nothing")
+		}
+		u, _ := feed.Take()
+		got := map[string]string{}
+		for name, v := range u.Values {
+			got[name] = string(v.Value)
+			if v.Value == nil {
+				got[name] = "removed"
+			}
+		}
+		if u.Whole != whole {
+			e.Errorf("whole: %v", u.Whole)
+		}
+		e.same(got, want)
+	}
+	next(true, map[string]string{"old": "1"})
+	e.must(d.SetMeta(e.ctx, "n", "x", []byte("1")))
+	e.must(d.SetMeta(e.ctx, "another", "x", []byte("1")))
+	_, err = d.SetMetaIf(e.ctx, "n", "x", []byte("not stored"), 0)
+	e.code(err, surgetank.CodeExists)
+	next(false, map[string]string{"x": "1"})
+	e.must(d.SetMeta(e.ctx, "n", "x", []byte("2")))
+	e.must(d.SetMeta(e.ctx, "n", "x", []byte("3")))
+	e.must(d.SetMeta(e.ctx, "n", "old", nil))
+	next(false, map[string]string{"x": "3", "old": "removed"})
+	stop()
+	e.must(d.SetMeta(e.ctx, "n", "x", []byte("4")))
+	if u, some := feed.Take(); some {
+		e.Errorf("a watch that was stopped passed %q", u.Bytes())
 	}
 }
 

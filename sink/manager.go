@@ -14,6 +14,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/metacache"
 )
 
 // Namespace is the namespace of sinks in the broker's metadata. Each sink has one value, under its
@@ -24,7 +25,9 @@ const Namespace = "sink"
 type Factory func(Spec) (Target, error)
 
 // Manager runs the sinks of one broker. Their settings are stored in the broker, so they survive a
-// restart and move with the data directory. Its methods are safe for use by many goroutines. Errors
+// restart and move with the data directory. A Manager follows these settings, also if another
+// Manager over the same broker changes them: both then run the sink, and the target's claim decides
+// which of the two writes. Its methods are safe for use by many goroutines. Errors
 // are *surgetank.Error.
 type Manager struct {
 	broker    door.Broker
@@ -37,10 +40,15 @@ type Manager struct {
 	mu     sync.Mutex
 	sinks  map[string]*managed
 	closed bool
+
+	values  *metacache.Cache[[]byte]
+	changed map[string]bool // sinks whose values must be compared with the running sinks
+	follows bool            // a goroutine does this
 }
 
 // managed is one sink. Only the holder of the manager's token changes its fields, with mu held.
 type managed struct {
+	version uint64 // of the stored value
 	stored  stored
 	spec    Spec
 	broken  error   // why the stored settings cannot be run; if set, runner is nil
@@ -99,20 +107,17 @@ func NewManager(ctx context.Context, broker surgetank.Broker, factories map[stri
 	m := &Manager{broker: inner, factories: factories, opts: opts.withDefaults(), ops: make(chan struct{}, 1), sinks: map[string]*managed{}}
 	m.life, m.end = context.WithCancel(context.Background())
 	m.ops <- struct{}{}
-	values, err := inner.Meta(ctx, Namespace)
+	<-m.ops
+	defer func() { m.ops <- struct{}{} }()
+	m.values, err = metacache.Open(ctx, inner, metacache.Options[[]byte]{Namespace: Namespace, Apply: m.follow,
+		Decode: func(_ string, value []byte) ([]byte, error) { return value, nil }, Log: m.opts.Logger})
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		s := &managed{}
-		s.broken = m.load(ctx, name, s, values[name])
-		m.sinks[name] = s
-		if s.broken != nil {
-			m.opts.Logger.Error("a stored sink cannot be run", slog.String("sink", name), slog.String("reason", s.broken.Error()))
-			continue
-		}
-		if err := m.start(name, s, ""); err != nil {
-			s.broken = err
+	for _, name := range slices.Sorted(maps.Keys(m.values.All())) {
+		if err := m.renew(ctx, name); err != nil {
+			m.values.Close()
+			return nil, err
 		}
 	}
 	return m, nil
@@ -134,7 +139,8 @@ func (m *Manager) load(ctx context.Context, name string, s *managed, value []byt
 	}
 	s.stored.Spec = s.spec.Encode()
 	m.opts.Logger.Info("a sink's relative path is stored as an absolute one", slog.String("sink", name), slog.String("path", s.spec.Address))
-	return m.store(ctx, name, &s.stored)
+	s.version, err = m.store(ctx, name, &s.stored, s.version)
+	return err
 }
 
 // start makes a runner for a sink that is not paused. way is the user's choice about a
@@ -198,16 +204,21 @@ func (m *Manager) get(name string) (*managed, error) {
 	return s, nil
 }
 
-// store writes a sink's value; nil removes it.
-func (m *Manager) store(ctx context.Context, name string, v *stored) error {
-	if v == nil {
-		return m.broker.SetMeta(ctx, Namespace, name, nil)
+// store writes a sink's value; nil removes it. version is the version of the value on which the
+// change depends. If another Manager has changed the value, the error is a conflict.
+func (m *Manager) store(ctx context.Context, name string, v *stored, version uint64) (uint64, error) {
+	var value []byte
+	if v != nil {
+		var err error
+		if value, err = json.Marshal(v); err != nil {
+			return 0, surgetank.Errorf(surgetank.CodeInternal, "the settings of sink %s could not be encoded: %w", name, err)
+		}
 	}
-	value, err := json.Marshal(v)
-	if err != nil {
-		return surgetank.Errorf(surgetank.CodeInternal, "the settings of sink %s could not be encoded: %w", name, err)
+	version, err := m.values.Set(ctx, name, value, version)
+	if surgetank.CodeOf(err) == surgetank.CodeExists {
+		err = conflict{err}
 	}
-	return m.broker.SetMeta(ctx, Namespace, name, value)
+	return version, err
 }
 
 // Put creates a sink or changes its settings. spec is JSON that ParseSpec reads. The queue must
@@ -226,9 +237,21 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 		return nil, false, err
 	}
 	defer done()
+	var info json.RawMessage
+	created := false
+	err = m.change(ctx, name, func() error {
+		info, created, err = m.put(ctx, name, next)
+		return err
+	})
+	return info, created, err
+}
+
+func (m *Manager) put(ctx context.Context, name string, next Spec) (json.RawMessage, bool, error) {
 	old, err := m.get(name)
 	created := err != nil
-	if !created {
+	if created {
+		old = &managed{}
+	} else {
 		next = next.Beside(old.spec)
 	}
 	if next, err = next.absolute(m.opts.Dir); err != nil {
@@ -256,7 +279,7 @@ func (m *Manager) Put(ctx context.Context, name string, spec json.RawMessage) (j
 	if !created && old.stored.Instance != "" {
 		s.stored.Instance, s.stored.Paused, s.stored.Choices = old.stored.Instance, old.stored.Paused, old.stored.Choices
 	}
-	if err := m.store(ctx, name, &s.stored); err != nil {
+	if s.version, err = m.store(ctx, name, &s.stored, old.version); err != nil {
 		return nil, false, err
 	}
 	if !created {
@@ -324,16 +347,23 @@ func (m *Manager) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
+	return m.change(ctx, name, func() error { return m.remove(ctx, name) })
+}
+
+func (m *Manager) remove(ctx context.Context, name string) error {
 	s, err := m.get(name)
 	if err != nil {
 		return err
 	}
 	m.pause(ctx, s) // first: committed messages must be acked before the progress is removed
-	if err := errors.Join(forgetWritten(ctx, m.broker, s.stored.Instance), m.store(ctx, name, nil)); err != nil {
+	if _, err := m.store(ctx, name, nil, s.version); err != nil {
 		if s.broken == nil {
 			return errors.Join(err, m.start(name, s, ""))
 		}
 		return err
+	}
+	if err := forgetWritten(ctx, m.broker, s.stored.Instance); err != nil {
+		m.opts.Logger.Warn("marks of a deleted sink stay in the data directory; they are never used again", slog.String("sink", name), slog.String("reason", err.Error()))
 	}
 	m.mu.Lock()
 	delete(m.sinks, name)
@@ -380,6 +410,11 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 		return err
 	}
 	defer done()
+	return m.change(ctx, name, func() error { return m.choose(ctx, name, way) })
+}
+
+// choose resumes a sink in the way that the user chose.
+func (m *Manager) choose(ctx context.Context, name string, way string) error {
 	s, err := m.get(name)
 	if err != nil {
 		return err
@@ -406,11 +441,12 @@ func (m *Manager) Resume(ctx context.Context, name string, way string) error {
 	next.Paused = false
 	next.Choices = append(slices.Clone(s.stored.Choices), Choice{Time: m.opts.clock.Now().UTC(), Contradiction: r.Kind, Text: r.Text, WayOut: r.Ways[i]})
 	next.Choices = next.Choices[max(0, len(next.Choices)-maxChoices):]
-	if err := m.store(ctx, name, &next); err != nil {
+	version, err := m.store(ctx, name, &next, s.version)
+	if err != nil {
 		return err
 	}
 	m.mu.Lock()
-	s.stored = next
+	s.stored, s.version = next, version
 	m.mu.Unlock()
 	m.opts.Logger.Warn("a user chose how a sink goes on", slog.String("sink", name), slog.String("contradiction", r.Text), slog.String("effect", r.Ways[i].Effect))
 	m.pause(ctx, s)
@@ -423,6 +459,11 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 		return err
 	}
 	defer done()
+	return m.change(ctx, name, func() error { return m.runs(ctx, name, paused) })
+}
+
+// runs stores whether a sink is paused, and stops or starts it.
+func (m *Manager) runs(ctx context.Context, name string, paused bool) error {
 	s, err := m.get(name)
 	if err != nil {
 		return err
@@ -433,11 +474,12 @@ func (m *Manager) setPaused(ctx context.Context, name string, paused bool) error
 	if s.stored.Paused != paused {
 		next := s.stored
 		next.Paused = paused
-		if err := m.store(ctx, name, &next); err != nil {
+		version, err := m.store(ctx, name, &next, s.version)
+		if err != nil {
 			return err
 		}
 		m.mu.Lock()
-		s.stored = next
+		s.stored, s.version = next, version
 		m.mu.Unlock()
 	}
 	if paused {
@@ -532,6 +574,7 @@ func (m *Manager) Close(ctx context.Context) error {
 	m.closed = true
 	m.mu.Unlock()
 	m.end()
+	m.values.Close()
 	<-m.ops // a change in progress ends with its context
 	defer func() { m.ops <- struct{}{} }()
 	if again {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ type world struct {
 	b        *doortest.Broker
 	db       *sinktest.Memory
 	checkErr error
+	mu       sync.Mutex
 	made     int
 }
 
@@ -32,7 +34,9 @@ func (c checked) Check(context.Context) error { return c.w.checkErr }
 
 func (w *world) factories() map[string]sink.Factory {
 	make := func(s sink.Spec) (sink.Target, error) {
+		w.mu.Lock()
 		w.made++
+		w.mu.Unlock()
 		t, err := w.db.Target(s)
 		return checked{t, w}, err
 	}
@@ -206,8 +210,8 @@ func TestManagerKeepsPasswords(t *testing.T) {
 			t.Error("*** was taken for a password")
 		}
 		meta, err := w.b.Meta(ctx, sink.Namespace)
-		if err != nil || !strings.Contains(string(meta["s"]), "hunter2") {
-			t.Errorf("stored: %s, %v", meta["s"], err)
+		if err != nil || !strings.Contains(string(meta.Values["s"].Value), "hunter2") {
+			t.Errorf("stored: %s, %v", meta.Values["s"].Value, err)
 		}
 	})
 }

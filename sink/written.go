@@ -54,12 +54,12 @@ func markName(instance string, lane int) string { return instance + "/" + strcon
 
 // readWritten combines the data directory's marks of an instance.
 func readWritten(ctx context.Context, b door.Broker, instance string) (w Written, err error) {
-	values, err := b.Meta(ctx, WrittenNamespace)
+	state, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {
 		return w, err
 	}
 	var marks []mark
-	for name, v := range values {
+	for name, v := range state.Bytes() {
 		if !strings.HasPrefix(name, instance+"/") {
 			continue
 		}
@@ -85,11 +85,11 @@ func readWritten(ctx context.Context, b door.Broker, instance string) (w Written
 
 // forgetWritten removes the marks of an instance when its sink is deleted.
 func forgetWritten(ctx context.Context, b door.Broker, instance string) error {
-	values, err := b.Meta(ctx, WrittenNamespace)
+	state, err := b.Meta(ctx, WrittenNamespace)
 	if err != nil {
 		return err
 	}
-	for name := range values {
+	for name := range state.Bytes() {
 		if strings.HasPrefix(name, instance+"/") {
 			if err := b.SetMeta(ctx, WrittenNamespace, name, nil); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // TestUnfinishedBodiesAreBounded: unfinished bodies of all channels and connections together stay
@@ -130,7 +131,7 @@ func TestQueuesDeletedElsewhereAreForgotten(t *testing.T) {
 		if to := vh.Route(vh.Exchange("amq.direct"), []string{"k"}, nil).Queues; len(to) != 1 {
 			t.Errorf("bindings lead to %v, want one queue", to)
 		}
-		if meta := amqptest.Must[map[string][]byte](t)(bn.broker.Meta(t.Context(), "amqp")); len(meta) != 2 {
+		if meta := amqptest.Must[door.MetaState](t)(bn.broker.Meta(t.Context(), "amqp")).Values; len(meta) != 2 {
 			t.Errorf("%d records are left, want those of one queue and one binding", len(meta))
 		}
 	})

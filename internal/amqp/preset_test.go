@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/policy"
 )
@@ -323,7 +324,7 @@ func TestDeadLettersOfDeletedQueuesArriveAfterARestart(t *testing.T) {
 	amqptest.Same(t, got, []string{"by-policy", "q"})
 	amqptest.Until(t, "the record of the deleted queue is removed", func() bool {
 		has := false
-		for name, record := range amqptest.Must[map[string][]byte](t)(again.broker.Meta(context.Background(), "amqp")) {
+		for name, record := range amqptest.Must[door.MetaState](t)(again.broker.Meta(context.Background(), "amqp")).Bytes() {
 			has = has || strings.HasPrefix(name, "q.") && strings.Contains(string(record), `"queue":"q"`)
 		}
 		return !has

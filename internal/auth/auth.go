@@ -2,9 +2,10 @@
 // authorisation function that every door calls.
 //
 // A Store keeps its records in the broker's metadata (namespace "auth") and a copy in memory.
-// Readers load the copy atomically and never wait. Writers run one at a time: each makes its change
-// durable and then swaps the copy. This package returns whether and why a call is refused; each
-// door words the refusal.
+// Readers load the copy atomically and never wait. The copy follows the metadata: the changes of
+// this Store, and those of another Store over the same broker. Each change depends on the record
+// that was read, so it is stored only if no other writer has changed the record since. This package
+// returns whether and why a call is refused; each door words the refusal.
 package auth
 
 import (
@@ -13,6 +14,7 @@ import (
 	"encoding/hex"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
+	"github.com/surgetank/surgetank/internal/metacache"
 )
 
 // Namespace is the namespace of a Store's records in the broker's metadata.
@@ -73,8 +76,9 @@ type Store struct {
 
 	publicHash atomic.Pointer[string] // a hash that is known to be the hash of guest's first password
 
-	mu    sync.Mutex // held by writers
-	state atomic.Pointer[state]
+	records *metacache.Cache[record]
+	mu      sync.Mutex // held by this Store's writers, so that they seldom disturb each other
+	state   atomic.Pointer[state]
 }
 
 // state is a consistent, immutable copy of all records.
@@ -114,104 +118,148 @@ func Open(ctx context.Context, b surgetank.Broker, opts ...Option) (*Store, erro
 	for _, o := range opts {
 		o(s)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	seeded, err := s.load(ctx)
-	if err != nil {
+	s.state.Store(s.next(nil, map[string]*user{}, map[string]*vhost{}))
+	if s.records, err = metacache.Open(ctx, inner, metacache.Options[record]{Namespace: Namespace, Decode: decodeRecord, Apply: s.apply, Log: s.log}); err != nil {
 		return nil, err
 	}
-	if !seeded {
-		if err := s.seed(ctx); err != nil {
-			return nil, err
+	if err := s.prepare(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends the Store's watch of the broker. The Store keeps the records that it has.
+func (s *Store) Close() { s.records.Close() }
+
+// prepare checks the stored records, creates the first ones, and finishes deletions.
+func (s *Store) prepare(ctx context.Context) error {
+	for key, r := range s.records.All() {
+		if r.Err != nil {
+			return errRecord(key, r.Err)
 		}
 	}
-	return s, s.finishDeletions(ctx)
-}
-
-// Reload reads all records again and swaps them in at once. If it fails, the Store keeps its
-// records.
-func (s *Store) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, err := s.load(ctx)
-	return err
-}
-
-// load reads the namespace. seeded reports whether a Store has ever been opened on this broker.
-func (s *Store) load(ctx context.Context) (seeded bool, err error) {
-	meta, err := s.broker.Meta(ctx, Namespace)
-	if err != nil {
-		return false, err
+	if _, seeded := s.records.Get(seededKey); !seeded {
+		if err := s.seed(ctx); err != nil {
+			return err
+		}
 	}
-	users, vhosts, seeded, err := decodeAll(meta)
-	if err != nil {
-		return false, err
-	}
-	s.swap(users, vhosts)
-	return seeded, nil
+	return s.finishDeletions(ctx)
 }
 
 // seed creates the first records. The mark "seeded" is written last, so a crash in between repeats
-// the seeding.
+// the seeding. Records that exist already, by an interrupted seeding or by another Store, stay.
 func (s *Store) seed(ctx context.Context) error {
 	hash, err := s.hasher.hash(ctx, guestName)
 	if err != nil {
 		return err
 	}
-	root := &vhost{ID: newID(), Name: fullname.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
-	guest := &user{ID: newID(), Name: guestName, Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
-		Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}}
-	if err := guest.prepare(); err != nil {
+	var root *vhost
+	err = s.records.Update(ctx, vhostKey(fullname.DefaultVhost), func(now metacache.Value[record], exists bool) ([]byte, error) {
+		if root = now.V.vhost; exists {
+			return nil, metacache.ErrSame
+		}
+		root = &vhost{ID: newID(), Name: fullname.DefaultVhost, Description: "the default virtual host", Created: s.now().UTC()}
+		return encode(root)
+	})
+	if err != nil {
 		return err
 	}
-	if err := s.save(ctx, vhostKey(root.Name), root); err != nil {
+	err = s.records.Update(ctx, userRecordKey(guestName), func(_ metacache.Value[record], exists bool) ([]byte, error) {
+		if exists {
+			return nil, metacache.ErrSame
+		}
+		s.publicHash.Store(&hash)
+		return encode(&user{ID: newID(), Name: guestName, Hash: hash, Tags: []string{TagAdministrator}, LoopbackOnly: true,
+			Permissions: []grant{{VhostID: root.ID, Vhost: root.Name, Permission: AllPermissions}}})
+	})
+	if err != nil {
 		return err
 	}
-	if err := s.save(ctx, userRecordKey(guest.Name), guest); err != nil {
-		return err
-	}
-	if err := s.save(ctx, seededKey, seededRecord{Version: recordVersion}); err != nil {
-		return err
-	}
-	s.publicHash.Store(&hash)
-	s.swap(map[string]*user{guest.Name: guest}, map[string]*vhost{root.Name: root})
-	return nil
+	return s.records.Update(ctx, seededKey, func(_ metacache.Value[record], exists bool) ([]byte, error) {
+		if exists {
+			return nil, metacache.ErrSame
+		}
+		return encode(&seededRecord{})
+	})
 }
 
-// swap replaces the state and closes the channel of Changed. The caller holds mu.
-func (s *Store) swap(users map[string]*user, vhosts map[string]*vhost) {
-	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
-	next.unclaimed = sync.OnceValue(func() bool { return s.onlyFirstGuest(users) })
+// apply builds the next state from changed records. A bad record counts as missing, so it allows
+// nothing.
+func (s *Store) apply(changes []metacache.Change[record]) {
 	old := s.state.Load()
-	if old != nil {
-		next.generation = old.generation + 1
+	users, vhosts := old.users, old.vhosts
+	usersCopied, vhostsCopied := false, false
+	for i := range changes {
+		c := &changes[i]
+		missing := c.Removed || c.Err != nil
+		if name, is := strings.CutPrefix(c.Name, userPrefix); is {
+			if !usersCopied {
+				users, usersCopied = maps.Clone(users), true
+			}
+			if delete(users, name); !missing {
+				users[name] = c.V.user
+			}
+		} else if name, is := strings.CutPrefix(c.Name, vhostPrefix); is {
+			if !vhostsCopied {
+				vhosts, vhostsCopied = maps.Clone(vhosts), true
+			}
+			if delete(vhosts, name); !missing {
+				vhosts[name] = c.V.vhost
+			}
+		}
 	}
-	s.state.Store(next)
-	if old != nil {
+	if usersCopied || vhostsCopied {
+		s.state.Store(s.next(old, users, vhosts))
 		close(old.changed)
 	}
 }
 
-func (s *Store) swapUser(name string, u *user) {
-	st := s.state.Load()
-	users := maps.Clone(st.users)
-	if u == nil {
-		delete(users, name)
-	} else {
-		users[name] = u
+// next returns the state after old.
+func (s *Store) next(old *state, users map[string]*user, vhosts map[string]*vhost) *state {
+	next := &state{users: users, vhosts: vhosts, changed: make(chan struct{}), generation: 1}
+	next.unclaimed = sync.OnceValue(func() bool { return s.onlyFirstGuest(users) })
+	if old != nil {
+		next.generation = old.generation + 1
 	}
-	s.swap(users, st.vhosts)
+	return next
 }
 
-func (s *Store) swapVhost(name string, v *vhost) {
-	st := s.state.Load()
-	vhosts := maps.Clone(st.vhosts)
-	if v == nil {
-		delete(vhosts, name)
-	} else {
-		vhosts[name] = v
+// changeUser stores a change of a user's record. change gets the present record, or nil if there is
+// none, and returns the next one, or nil to remove it. It must not change the present record. If
+// another Store changes the record at the same time, change is called again with the newer record.
+func (s *Store) changeUser(ctx context.Context, name string, change func(st *state, now *user) (*user, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	what := ""
+	err := s.records.Update(ctx, userRecordKey(name), func(now metacache.Value[record], _ bool) ([]byte, error) {
+		next, err := change(s.state.Load(), now.V.user)
+		if what = "user changed"; err != nil || next == nil {
+			what = "user deleted"
+			return nil, err
+		}
+		if err := next.prepare(); err != nil {
+			return nil, err
+		}
+		return encode(next)
+	})
+	if err == nil {
+		s.log.Info(what, "user", name)
 	}
-	s.swap(st.users, vhosts)
+	return err
+}
+
+// changeVhost is changeUser for the record of a virtual host.
+func (s *Store) changeVhost(ctx context.Context, name string, change func(now *vhost) (*vhost, error)) error {
+	return s.records.Update(ctx, vhostKey(name), func(now metacache.Value[record], _ bool) ([]byte, error) {
+		next, err := change(now.V.vhost)
+		if err != nil || next == nil {
+			return nil, err
+		}
+		return encode(next)
+	})
 }
 
 // Changed returns a channel that is closed at the next change of any user, virtual host or

@@ -436,13 +436,15 @@ func TestDeleteVhostIsFinishedByTheNextOpening(t *testing.T) {
 }
 
 func TestChanged(t *testing.T) {
-	s, _ := open(t, newMetaBroker())
+	b := newMetaBroker()
+	s, _ := open(t, b)
+	other, _ := open(t, b)
 	ctx := t.Context()
 	for name, change := range map[string]func() error{
 		"0 user":       func() error { _, err := s.PutUser(ctx, "ann", UserSpec{Password: ptr(Secret("x"))}); return err },
 		"1 vhost":      func() error { _, err := s.PutVhost(ctx, "v", ""); return err },
 		"2 permission": func() error { return s.PutPermission(ctx, "guest", "/", Permission{}) },
-		"3 reload":     func() error { return s.Reload(ctx) },
+		"3 other":      func() error { _, err := other.PutVhost(ctx, "w", ""); s.records.Refresh(); return err },
 	} {
 		changed, generation := s.Changed(), s.Generation()
 		select {
@@ -462,9 +464,9 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// A change that was not made durable is not in force, and a damaged record does not replace a good
-// state.
-func TestFailedChangesAndReload(t *testing.T) {
+// A change that was not made durable is not in force. A damaged record allows nothing and does not
+// affect the others.
+func TestFailedChangesAndDamage(t *testing.T) {
 	b := newMetaBroker()
 	s, _ := open(t, b)
 	b.fail = func(string, string) error { return surgetank.Errorf(surgetank.CodeFull, "disk full") }
@@ -475,7 +477,8 @@ func TestFailedChangesAndReload(t *testing.T) {
 	if len(s.Users()) != 1 || s.Permissions("guest", "/")[0].Read != ".*" {
 		t.Fatal("a change that failed is in force")
 	}
-	good := b.meta["user/guest"]
+	b.fail = func(string, string) error { return nil }
+	good := string(b.values()["user/guest"])
 	for name, bad := range map[string]string{
 		"not JSON":      `{`,
 		"unknown field": `{"v":1,"name":"guest","deny":true}`,
@@ -483,20 +486,24 @@ func TestFailedChangesAndReload(t *testing.T) {
 		"other name":    `{"v":1,"name":"root"}`,
 		"bad pattern":   `{"v":1,"name":"guest","permissions":[{"vhost":"/","read":"("}]}`,
 		"bad hash":      `{"v":1,"name":"guest","hash":"$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA"}`,
-		"trailing":      string(good) + "{}",
+		"trailing":      good + "{}",
 	} {
-		b.meta["user/guest"] = []byte(bad)
-		wantCode(t, s.Reload(t.Context()), surgetank.CodeCorrupt)
-		if len(s.Users()) != 1 {
-			t.Fatalf("%s: the good state was replaced", name)
+		b.put("user/guest", bad)
+		s.records.Refresh()
+		if len(s.Users()) != 0 || !s.VhostExists("/") {
+			t.Fatalf("%s: the damaged record is in force, or others are lost", name)
 		}
 		_, err := Open(t.Context(), b)
 		wantCode(t, err, surgetank.CodeCorrupt)
 	}
-	b.meta["user/guest"] = good
-	must(t, s.Reload(t.Context()))
-	b.meta["token/x"] = []byte("{}")
-	wantCode(t, s.Reload(t.Context()), surgetank.CodeCorrupt)
+	b.put("user/guest", good)
+	s.records.Refresh()
+	if len(s.Users()) != 1 {
+		t.Fatal("the repaired record is not in force")
+	}
+	b.put("token/x", "{}")
+	_, err = Open(t.Context(), b)
+	wantCode(t, err, surgetank.CodeCorrupt)
 }
 
 func TestValidation(t *testing.T) {

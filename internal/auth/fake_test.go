@@ -2,49 +2,62 @@ package auth
 
 import (
 	"context"
-	"maps"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 )
 
 // metaBroker has the methods of a Broker that a Store uses. Other methods panic (nil interface).
 type metaBroker struct {
 	door.Broker
+	doortest.MetaStore
 	mu     sync.Mutex
-	meta   map[string][]byte
 	queues map[string]bool
 	fail   func(op, name string) error
 }
 
 func newMetaBroker() *metaBroker {
-	return &metaBroker{meta: map[string][]byte{}, queues: map[string]bool{}, fail: func(string, string) error { return nil }}
+	b := &metaBroker{queues: map[string]bool{}, fail: func(string, string) error { return nil }}
+	b.MetaStore.Fail = func(namespace, name string) error {
+		if namespace != Namespace {
+			panic("wrong namespace " + namespace)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.fail("set", name)
+	}
+	return b
 }
 
-func (b *metaBroker) SetMeta(_ context.Context, namespace, name string, value []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if namespace != Namespace {
-		panic("wrong namespace " + namespace)
-	}
-	if err := b.fail("set", name); err != nil {
-		return err
-	}
-	if value == nil {
-		delete(b.meta, name)
-	} else {
-		b.meta[name] = value
-	}
-	return nil
+func (b *metaBroker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	return b.MetaStore.SetMeta(ctx, namespace, name, value)
 }
 
-func (b *metaBroker) Meta(context.Context, string) (map[string][]byte, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return maps.Clone(b.meta), nil
+func (b *metaBroker) SetMetaIf(ctx context.Context, namespace, name string, value []byte, expected uint64) (uint64, error) {
+	return b.MetaStore.SetMetaIf(ctx, namespace, name, value, expected)
+}
+
+func (b *metaBroker) Meta(ctx context.Context, namespace string) (door.MetaState, error) {
+	return b.MetaStore.Meta(ctx, namespace)
+}
+
+func (b *metaBroker) WatchMeta(ctx context.Context, namespace string, feed *door.MetaFeed) (func(), error) {
+	return b.MetaStore.WatchMeta(ctx, namespace, feed)
+}
+
+// put stores a record as another version of this program could.
+func (b *metaBroker) put(name, value string) {
+	var v []byte
+	if value != "" {
+		v = []byte(value)
+	}
+	if err := b.MetaStore.SetMeta(context.Background(), Namespace, name, v); err != nil {
+		panic(err)
+	}
 }
 
 func (b *metaBroker) Queues(context.Context) ([]surgetank.QueueInfo, error) {
@@ -67,11 +80,14 @@ func (b *metaBroker) DeleteQueue(_ context.Context, name string, _ surgetank.Del
 	return 0, nil
 }
 
+func (b *metaBroker) values() map[string][]byte {
+	state, _ := b.MetaStore.Meta(context.Background(), Namespace)
+	return state.Bytes()
+}
+
 func (b *metaBroker) records() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var all strings.Builder
-	for k, v := range b.meta {
+	for k, v := range b.values() {
 		all.WriteString(k + "=" + string(v) + "\n")
 	}
 	return all.String()

@@ -54,18 +54,18 @@ func (s *Store) PutVhostLimits(ctx context.Context, name string, l VhostLimits) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.state.Load().vhosts[name]
-	if v == nil || v.Deleting {
-		return errNoVhost(name)
+	err := s.changeVhost(ctx, name, func(v *vhost) (*vhost, error) {
+		if v == nil || v.Deleting {
+			return nil, errNoVhost(name)
+		}
+		next := *v
+		next.Limits = l
+		return &next, nil
+	})
+	if err == nil {
+		s.log.Info("limits of a virtual host changed", "vhost", name)
 	}
-	next := *v
-	next.Limits = l
-	if err := s.save(ctx, vhostKey(name), &next); err != nil {
-		return err
-	}
-	s.swapVhost(name, &next)
-	s.log.Info("limits of a virtual host changed", "vhost", name)
-	return nil
+	return err
 }
 
 // PutUserLimits replaces the limits of a user. Existing connections, channels and consumers above a
@@ -80,15 +80,14 @@ func (s *Store) PutUserLimits(ctx context.Context, name string, l UserLimits) er
 	if err := checkLimit("max_consumers", l.MaxConsumers); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u := s.state.Load().users[name]
-	if u == nil {
-		return errNoUser(name)
-	}
-	next := *u
-	next.Limits = l
-	return s.putUserRecord(ctx, &next)
+	return s.changeUser(ctx, name, func(_ *state, u *user) (*user, error) {
+		if u == nil {
+			return nil, errNoUser(name)
+		}
+		next := *u
+		next.Limits = l
+		return &next, nil
+	})
 }
 
 // QueueLimit returns how many queues a virtual host may have. limited is false if there is no

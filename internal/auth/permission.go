@@ -220,28 +220,26 @@ func (s *Store) DeletePermission(ctx context.Context, userName, vhostName string
 }
 
 func (s *Store) changePermission(ctx context.Context, userName, vhostName string, p *Permission) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.state.Load()
-	v := st.vhosts[vhostName]
-	if v == nil || v.Deleting {
-		return errNoVhost(vhostName)
-	}
-	old := st.users[userName]
-	if old == nil {
-		return errNoUser(userName)
-	}
-	next := *old
-	next.Permissions = nil
-	for _, g := range old.Permissions {
-		// Permissions for deleted virtual hosts are removed here, because the record is written
-		// anyway.
-		if other := st.vhosts[g.Vhost]; g.Vhost != vhostName && other != nil && other.ID == g.VhostID {
-			next.Permissions = append(next.Permissions, g)
+	return s.changeUser(ctx, userName, func(st *state, old *user) (*user, error) {
+		v := st.vhosts[vhostName]
+		if v == nil || v.Deleting {
+			return nil, errNoVhost(vhostName)
 		}
-	}
-	if p != nil {
-		next.Permissions = append(next.Permissions, grant{VhostID: v.ID, Vhost: v.Name, Permission: *p})
-	}
-	return s.putUserRecord(ctx, &next)
+		if old == nil {
+			return nil, errNoUser(userName)
+		}
+		next := *old
+		next.Permissions = nil
+		for _, g := range old.Permissions {
+			// Permissions for deleted virtual hosts are removed here, because the record is written
+			// anyway.
+			if other := st.vhosts[g.Vhost]; g.Vhost != vhostName && other != nil && other.ID == g.VhostID {
+				next.Permissions = append(next.Permissions, g)
+			}
+		}
+		if p != nil {
+			next.Permissions = append(next.Permissions, grant{VhostID: v.ID, Vhost: v.Name, Permission: *p})
+		}
+		return &next, nil
+	})
 }

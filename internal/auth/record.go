@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -96,52 +95,61 @@ func (u *user) prepare() error {
 	return nil
 }
 
-// save makes a record durable.
-func (s *Store) save(ctx context.Context, key string, record any) error {
-	switch r := record.(type) {
+// record is one decoded record. One field is set, or none for the mark "seeded".
+type record struct {
+	user  *user
+	vhost *vhost
+}
+
+func encode(r any) ([]byte, error) {
+	switch r := r.(type) {
 	case *user:
 		r.Version = recordVersion
 	case *vhost:
 		r.Version = recordVersion
+	case *seededRecord:
+		r.Version = recordVersion
 	}
-	b, err := json.Marshal(record)
+	b, err := json.Marshal(r)
 	if err != nil {
-		return surgetank.Errorf(surgetank.CodeInternal, "the record %q could not be encoded: %w", key, err)
+		return nil, surgetank.Errorf(surgetank.CodeInternal, "an access record could not be encoded: %w", err)
 	}
-	return s.broker.SetMeta(ctx, Namespace, key, b)
+	return b, nil
 }
 
-func decodeAll(meta map[string][]byte) (users map[string]*user, vhosts map[string]*vhost, seeded bool, err error) {
-	users, vhosts = map[string]*user{}, map[string]*vhost{}
-	for key, value := range meta {
-		switch {
-		case key == seededKey:
-			var r seededRecord
-			err, seeded = decode(value, &r, &r.Version), true
-		case strings.HasPrefix(key, userPrefix):
-			u := new(user)
-			if err = decode(value, u, &u.Version); err == nil {
-				err = u.prepare()
-			}
-			if err == nil && userRecordKey(u.Name) != key {
-				err = fmt.Errorf("it is the record of user %q", u.Name)
-			}
-			users[u.Name] = u
-		case strings.HasPrefix(key, vhostPrefix):
-			v := new(vhost)
-			if err = decode(value, v, &v.Version); err == nil && vhostKey(v.Name) != key {
-				err = fmt.Errorf("it is the record of virtual host %q", v.Name)
-			}
-			vhosts[v.Name] = v
-		default:
-			err = fmt.Errorf("this version knows no such record")
+func decodeRecord(key string, value []byte) (r record, err error) {
+	switch {
+	case key == seededKey:
+		var x seededRecord
+		return r, decode(value, &x, &x.Version)
+	case strings.HasPrefix(key, userPrefix):
+		u := new(user)
+		if err = decode(value, u, &u.Version); err == nil {
+			err = u.prepare()
 		}
-		if err != nil {
-			return nil, nil, false, surgetank.Errorf(surgetank.CodeCorrupt,
-				"the stored access record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, err)
+		if err == nil && userRecordKey(u.Name) != key {
+			err = fmt.Errorf("it is the record of user %q", u.Name)
 		}
+		if err == nil {
+			r.user = u
+		}
+		return r, err
+	case strings.HasPrefix(key, vhostPrefix):
+		v := new(vhost)
+		if err = decode(value, v, &v.Version); err == nil && vhostKey(v.Name) != key {
+			err = fmt.Errorf("it is the record of virtual host %q", v.Name)
+		}
+		if err == nil {
+			r.vhost = v
+		}
+		return r, err
 	}
-	return users, vhosts, seeded, nil
+	return r, fmt.Errorf("this version knows no such record")
+}
+
+func errRecord(key string, err error) error {
+	return surgetank.Errorf(surgetank.CodeCorrupt,
+		"the stored access record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, err)
 }
 
 // decode reads one record strictly, because an unknown field might be a restriction.

@@ -111,31 +111,29 @@ func (s *Store) DeleteTopicPermission(ctx context.Context, userName, vhostName, 
 }
 
 func (s *Store) changeTopic(ctx context.Context, userName, vhostName, exchange string, t *TopicPermission) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.state.Load()
-	v := st.vhosts[vhostName]
-	if v == nil || v.Deleting {
-		return errNoVhost(vhostName)
-	}
-	old := st.users[userName]
-	if old == nil {
-		return errNoUser(userName)
-	}
-	next := *old
-	next.Topics = nil
-	for _, g := range old.Topics {
-		other := st.vhosts[g.Vhost]
-		replaced := g.Vhost == vhostName && (exchange == "" || g.Exchange == exchange)
-		if !replaced && other != nil && other.ID == g.VhostID {
-			next.Topics = append(next.Topics, g)
+	return s.changeUser(ctx, userName, func(st *state, old *user) (*user, error) {
+		v := st.vhosts[vhostName]
+		if v == nil || v.Deleting {
+			return nil, errNoVhost(vhostName)
 		}
-	}
-	if t != nil {
-		if len(next.Topics) >= MaxTopics {
-			return surgetank.Errorf(surgetank.CodeTooLarge, "user %.60q has %d topic permissions, which is the most; remove some", userName, len(next.Topics))
+		if old == nil {
+			return nil, errNoUser(userName)
 		}
-		next.Topics = append(next.Topics, topicGrant{v.ID, v.Name, *t})
-	}
-	return s.putUserRecord(ctx, &next)
+		next := *old
+		next.Topics = nil
+		for _, g := range old.Topics {
+			other := st.vhosts[g.Vhost]
+			replaced := g.Vhost == vhostName && (exchange == "" || g.Exchange == exchange)
+			if !replaced && other != nil && other.ID == g.VhostID {
+				next.Topics = append(next.Topics, g)
+			}
+		}
+		if t != nil {
+			if len(next.Topics) >= MaxTopics {
+				return nil, surgetank.Errorf(surgetank.CodeTooLarge, "user %.60q has %d topic permissions, which is the most; remove some", userName, len(next.Topics))
+			}
+			next.Topics = append(next.Topics, topicGrant{v.ID, v.Name, *t})
+		}
+		return &next, nil
+	})
 }

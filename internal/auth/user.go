@@ -99,54 +99,37 @@ func (s *Store) PutUser(ctx context.Context, name string, spec UserSpec) (create
 			return false, err
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := &user{ID: newID(), Name: name}
-	old := s.state.Load().users[name]
-	switch {
-	case old != nil:
-		*next = *old
-	case hash == "":
-		return false, surgetank.FieldErrorf("password", "user %q is new and needs a password", name)
-	}
-	if hash != "" {
-		next.Hash = hash
-	}
-	if spec.Tags != nil {
-		next.Tags = slices.Compact(slices.Sorted(slices.Values(*spec.Tags)))
-	}
-	if spec.LoopbackOnly != nil {
-		next.LoopbackOnly = *spec.LoopbackOnly
-	}
-	return old == nil, s.putUserRecord(ctx, next)
+	err = s.changeUser(ctx, name, func(_ *state, old *user) (*user, error) {
+		next := &user{ID: newID(), Name: name}
+		created = old == nil
+		switch {
+		case old != nil:
+			*next = *old
+		case hash == "":
+			return nil, surgetank.FieldErrorf("password", "user %q is new and needs a password", name)
+		}
+		if hash != "" {
+			next.Hash = hash
+		}
+		if spec.Tags != nil {
+			next.Tags = slices.Compact(slices.Sorted(slices.Values(*spec.Tags)))
+		}
+		if spec.LoopbackOnly != nil {
+			next.LoopbackOnly = *spec.LoopbackOnly
+		}
+		return next, nil
+	})
+	return created && err == nil, err
 }
 
 // DeleteUser removes a user and its permissions. The user's connections are notified by Changed.
 func (s *Store) DeleteUser(ctx context.Context, name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state.Load().users[name] == nil {
-		return errNoUser(name)
-	}
-	if err := s.broker.SetMeta(ctx, Namespace, userRecordKey(name), nil); err != nil {
-		return err
-	}
-	s.swapUser(name, nil)
-	s.log.Info("user deleted", "user", name)
-	return nil
-}
-
-// putUserRecord makes a changed record durable and publishes it. The caller holds mu.
-func (s *Store) putUserRecord(ctx context.Context, u *user) error {
-	if err := u.prepare(); err != nil {
-		return err
-	}
-	if err := s.save(ctx, userRecordKey(u.Name), u); err != nil {
-		return err
-	}
-	s.swapUser(u.Name, u)
-	s.log.Info("user changed", "user", u.Name)
-	return nil
+	return s.changeUser(ctx, name, func(_ *state, old *user) (*user, error) {
+		if old == nil {
+			return nil, errNoUser(name)
+		}
+		return nil, nil
+	})
 }
 
 func validateUserName(name string) error {

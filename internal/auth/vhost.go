@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/fullname"
+	"github.com/surgetank/surgetank/internal/metacache"
 )
 
 // MaxDescriptionLen is the longest description of a virtual host in bytes.
@@ -79,21 +80,22 @@ func (s *Store) PutVhost(ctx context.Context, name, description string) (created
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := &vhost{ID: newID(), Name: name, Created: s.now().UTC()}
-	old := s.state.Load().vhosts[name]
-	if old != nil {
-		if old.Deleting {
-			return false, surgetank.Errorf(surgetank.CodeExists, "virtual host %q is still being deleted; delete it again to finish, then create it", name)
+	err = s.changeVhost(ctx, name, func(old *vhost) (*vhost, error) {
+		next := &vhost{ID: newID(), Name: name, Created: s.now().UTC()}
+		if created = old == nil; old != nil {
+			if old.Deleting {
+				return nil, surgetank.Errorf(surgetank.CodeExists, "virtual host %q is still being deleted; delete it again to finish, then create it", name)
+			}
+			*next = *old
 		}
-		*next = *old
-	}
-	next.Description = description
-	if err := s.save(ctx, vhostKey(name), next); err != nil {
+		next.Description = description
+		return next, nil
+	})
+	if err != nil {
 		return false, err
 	}
-	s.swapVhost(name, next)
 	s.log.Info("virtual host changed", "vhost", name)
-	return old == nil, nil
+	return created, nil
 }
 
 // DeleteVhost removes a virtual host with all its queues and permissions. After its first durable
@@ -102,29 +104,32 @@ func (s *Store) PutVhost(ctx context.Context, name, description string) (created
 func (s *Store) DeleteVhost(ctx context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v := s.state.Load().vhosts[name]
-	switch {
-	case v == nil:
-		return errNoVhost(name)
-	case name == fullname.DefaultVhost:
-		return surgetank.FieldErrorf("name", "the default virtual host %q cannot be deleted; delete its queues instead", name)
-	}
-	if !v.Deleting {
+	id := ""
+	err := s.changeVhost(ctx, name, func(v *vhost) (*vhost, error) {
+		switch {
+		case v == nil:
+			return nil, errNoVhost(name)
+		case name == fullname.DefaultVhost:
+			return nil, surgetank.FieldErrorf("name", "the default virtual host %q cannot be deleted; delete its queues instead", name)
+		}
+		if id = v.ID; v.Deleting {
+			return nil, metacache.ErrSame
+		}
 		next := *v
 		next.Deleting = true
-		if err := s.save(ctx, vhostKey(name), &next); err != nil {
-			return err
-		}
-		s.swapVhost(name, &next)
+		return &next, nil
+	})
+	if err != nil {
+		return err
 	}
-	return s.finishDeletion(ctx, name)
+	return s.finishDeletion(ctx, name, id)
 }
 
 // finishDeletions completes deletions that an earlier process began.
 func (s *Store) finishDeletions(ctx context.Context) error {
 	for name, v := range s.state.Load().vhosts {
 		if v.Deleting {
-			if err := s.finishDeletion(ctx, name); err != nil {
+			if err := s.finishDeletion(ctx, name, v.ID); err != nil {
 				return err
 			}
 		}
@@ -132,7 +137,9 @@ func (s *Store) finishDeletions(ctx context.Context) error {
 	return nil
 }
 
-func (s *Store) finishDeletion(ctx context.Context, name string) error {
+// finishDeletion deletes the queues of a virtual host, and then its record. Several Stores can do it
+// at the same time. If one has finished, the record is gone or belongs to a new virtual host.
+func (s *Store) finishDeletion(ctx context.Context, name, id string) error {
 	for {
 		queues, err := s.broker.Queues(ctx)
 		if err != nil {
@@ -142,6 +149,9 @@ func (s *Store) finishDeletion(ctx context.Context, name string) error {
 		for _, q := range queues {
 			if v, _ := fullname.Split(q.Name); v != name {
 				continue
+			}
+			if !s.deleting(name, id) {
+				return nil // another Store has finished
 			}
 			_, err := s.broker.DeleteQueue(ctx, q.Name, surgetank.DeleteOptions{})
 			if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound {
@@ -153,12 +163,24 @@ func (s *Store) finishDeletion(ctx context.Context, name string) error {
 			break
 		}
 	}
-	if err := s.broker.SetMeta(ctx, Namespace, vhostKey(name), nil); err != nil {
+	err := s.changeVhost(ctx, name, func(v *vhost) (*vhost, error) {
+		if v == nil || v.ID != id || !v.Deleting {
+			return nil, metacache.ErrSame
+		}
+		return nil, nil
+	})
+	if err != nil {
 		return err
 	}
-	s.swapVhost(name, nil)
 	s.log.Info("virtual host deleted", "vhost", name)
 	return nil
+}
+
+// deleting reports whether the virtual host with an id is still being deleted.
+func (s *Store) deleting(name, id string) bool {
+	s.records.Refresh()
+	v := s.state.Load().vhosts[name]
+	return v != nil && v.ID == id && v.Deleting
 }
 
 func errNoVhost(name string) error {

@@ -140,6 +140,7 @@ type Broker struct {
 	harm      harm
 	reclaim   reclaim
 	digest    digest.Lines
+	watches   watches
 	rested    bool // the last turn of a clean stop was requested
 }
 
@@ -151,6 +152,7 @@ type flight struct {
 	outs  []pendingRun
 	ended []queue.Ended
 	told  []told
+	metas []queue.MetaChange
 }
 
 // pendingRun is a run of hand-outs for one subscription, which waits for its entry.
@@ -495,8 +497,14 @@ func (b *Broker) untilDue() time.Duration {
 
 // do sends a command through the loop and waits for its outcome.
 func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error {
+	return b.doOp(ctx, &op{cmd: cmd, weight: weight + opWeight})
+}
+
+// doOp is do for an op whose release is not set.
+func (b *Broker) doOp(ctx context.Context, o *op) error {
 	done := make(chan error, 1)
-	if err := b.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
+	o.release = func(err error) { done <- err }
+	if err := b.put(ctx, o, true); err != nil {
 		return err
 	}
 	for b.opts.Drive != nil && len(done) == 0 {

@@ -315,34 +315,6 @@ func (b *Broker) Explain(ctx context.Context, name string, opts surgetank.Explai
 	return c.Found, c.Err
 }
 
-// SetMeta stores a door's value. See surgetank.Broker.
-func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
-	if namespace == "" || name == "" {
-		return surgetank.FieldErrorf("name", "a stored value needs a namespace and a name, and one of them is empty")
-	}
-	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
-	if err := b.do(ctx, c, int64(len(value))); err != nil {
-		return err
-	}
-	return c.Err
-}
-
-// Meta reads a namespace. See surgetank.Broker.
-func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
-	c := &queue.Meta{Namespace: namespace}
-	if err := b.do(ctx, c, 0); err != nil {
-		return nil, err
-	}
-	return c.Values, nil
-}
-
-// SetMetaLater stores a door's value without waiting. The value is durable when any later command
-// of the same goroutine is durable, such as a settlement. An error means that the broker is closed.
-func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
-	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
-	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
-}
-
 // History reads a queue's position in the history of its data directory. It also counts the
 // messages in the ranges of numbers that are not settled for good. The ranges ascend and do not
 // overlap.

@@ -17,6 +17,7 @@ type op struct {
 	weight  int64           // bytes that count against the mailbox's limit
 	quiet   bool            // release does nothing: no caller waits for the outcome
 	user    bool            // release calls a user's function
+	watch   func()          // starts a watch of metadata, before release; usually nil
 
 	line    *inorder.Line // the caller's order, while the command is in the back lane; nil: none
 	delayed bool          // a command for the front lane that was put into the back lane

@@ -85,7 +85,7 @@ func (b *Broker) turn() bool {
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	fronts, done := b.machine.StepLanes(now, number, b.cmds[:len(b.front)], back, &out)
 	b.mailbox.decided(b.pending[:done])
-	f := flight{ended: out.Ended, entry: b.number, turn: out.Turn}
+	f := flight{ended: out.Ended, entry: b.number, turn: out.Turn, metas: out.Metas}
 	if out.Records > 0 {
 		f.entry = number
 	}

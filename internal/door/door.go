@@ -26,15 +26,6 @@ type Broker interface {
 	History(ctx context.Context, queue string, count ...NumberRange) (History, error)
 }
 
-// Metadata stores the state of doors and sinks in the broker.
-type Metadata interface {
-	// SetMeta stores a small value of at most 1 MiB under a namespace and a name, durably. nil
-	// removes the value.
-	SetMeta(ctx context.Context, namespace, name string, value []byte) error
-	// Meta returns all values of a namespace.
-	Meta(ctx context.Context, namespace string) (map[string][]byte, error)
-}
-
 // SubscribeOptions are the settings of a subscription of a door or a sink.
 type SubscribeOptions struct {
 	surgetank.SubscribeOptions

@@ -258,14 +258,11 @@ func (c *call) getMeta() error {
 	if err != nil {
 		return err
 	}
-	values, err := c.broker().Meta(c.r.Context(), n)
+	state, err := c.broker().Meta(c.r.Context(), n)
 	if err != nil {
 		return err
 	}
-	if values == nil {
-		values = map[string][]byte{}
-	}
-	return c.respond(http.StatusOK, metaAnswer{values}) // []byte becomes base64
+	return c.respond(http.StatusOK, metaAnswer{state.Bytes()}) // []byte becomes base64
 }
 
 // putMeta stores the raw body as a value.

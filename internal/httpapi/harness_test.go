@@ -67,7 +67,8 @@ var seeded = sync.OnceValues(func() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return inner.Meta(ctx, auth.Namespace)
+	state, err := inner.Meta(ctx, auth.Namespace)
+	return state.Bytes(), err
 })
 
 func newRigOver(t *testing.T, over surgetank.Broker, change ...rigOption) *rig {

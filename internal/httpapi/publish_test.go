@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/door/doortest"
 )
 
 // tap records the handler's calls to the broker.
@@ -452,7 +453,7 @@ func TestPublishMany(t *testing.T) {
 func BenchmarkRawLines(b *testing.B) {
 	const n = 10_000
 	body := strings.Repeat(strings.Repeat("x", 255)+"\n", n)
-	fake := &instantBroker{results: make([]surgetank.PublishResult, n)}
+	fake := &instantBroker{Broker: doortest.NewBroker("q"), results: make([]surgetank.PublishResult, n)}
 	store, err := auth.Open(b.Context(), fake)
 	if err != nil {
 		b.Fatal(err)
@@ -480,5 +481,3 @@ func (b *instantBroker) PublishAsync(_ context.Context, _ []surgetank.Publishing
 	done(b.results, nil)
 	return nil
 }
-func (*instantBroker) SetMeta(context.Context, string, string, []byte) error   { return nil }
-func (*instantBroker) Meta(context.Context, string) (map[string][]byte, error) { return nil, nil }

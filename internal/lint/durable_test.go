@@ -28,17 +28,17 @@ type durability struct {
 }
 
 var queueDurability = durability{
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata"},
 	mixed:   []string{"Queue", "slots"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
 		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.moved", "Queue.purge", "Queue.span",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
-		"dedup.add",
+		"dedup.add", "metadata.set",
 		"publishers.confirm", "publishers.insert", "publishers.link", "publishers.unlink", "publishers.forget", "publisher.confirm",
 		// snapshots
-		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses",
+		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses", "metadata.restoreVersions",
 		// repair
 		"Repair.Entry", "Repair.Gap", "Repair.Body", "Repair.Finish", "Repair.fit", "Repair.fitTransfer", "Repair.fitCoalesced", "Repair.forget", "Repair.named", "Repair.next", "Repair.purged", "Repair.queue", "Repair.reaches",
 		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",

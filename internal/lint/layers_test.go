@@ -37,6 +37,7 @@ var layers = map[string]int{
 	"internal/breaker":    10, // whether a target is down
 	"internal/queue":      11, // the rules of queues
 	"internal/commitlog":  11, // the interface of logs
+	"internal/metacache":  10, // the cache of metadata
 	"internal/auth":       11, // users and permissions
 	"internal/policy":     12, // settings by patterns of names
 
@@ -88,7 +89,7 @@ func house(entry string) string {
 // subpackages: the root package, permissions and helpers. Doors and consumers must import neither
 // each other nor the engine.
 var doorsMayImport = map[string]bool{
-	"": true, "internal/hidden": true, "internal/fullname": true, "internal/door": true, "internal/door/doortest": true, "internal/auth": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
+	"": true, "internal/hidden": true, "internal/fullname": true, "internal/door": true, "internal/door/doortest": true, "internal/auth": true, "internal/metacache": true, "internal/clock": true, "internal/jsonpath": true, "internal/settings": true, "internal/msgopt": true,
 	"internal/policy": true, "internal/input": true, "internal/callback": true, "internal/lobby": true, "internal/seqset": true,
 	"internal/tally": true, "internal/digest": true, "internal/inorder": true, "internal/adapt": true,
 }

@@ -53,6 +53,11 @@ const (
 	ProbeIgnored    Defect = "the outcome of a probe is ignored"
 	AdaptiveIgnored Defect = "the adaptive limit is not enforced"
 	ReportIgnored   Defect = "a report about a target without a message is ignored"
+
+	ConditionIgnored  Defect = "a change of metadata is stored although its condition is not met"
+	VersionsForgotten Defect = "a snapshot is restored without the versions of metadata"
+	WatchedEarly      Defect = "a change of metadata is passed to watchers before it is durable"
+	WatchGap          Defect = "a watch of metadata misses a change"
 )
 
 // All lists the defects that the simulator must detect. TrimTooSoon is missing, because the clock
@@ -62,4 +67,4 @@ var All = []Defect{EarlyRelease, AnyEpoch, DedupForgotten, EarlyDeadline, AckNot
 	SnapshotTooNew, PurgeTakesLeased, GiveBackLost, SyncSkipped, DirSyncDropped, ChecksumIgnored, IDReused, LeaseNumberTwice, WatermarkDedup, GroupsLost, DelayForgotten,
 	HeldOvertaken, LossUnlisted, AckUnrepaired, FullForEver, PublishersForgotten, NumbersNotLogged, ReasonsForgotten, DelayAges, BackOffBlocked, AcceptIgnored,
 	WeightsIgnored, AlwaysNew, FreshStarved, PrioritiesDoNotAge, ReasonsAlike, LeaseCrossed, SupersededRetried, KeysForgotten,
-	AttemptLostDown, ProbeIgnored, AdaptiveIgnored, ReportIgnored}
+	AttemptLostDown, ProbeIgnored, AdaptiveIgnored, ReportIgnored, ConditionIgnored, VersionsForgotten, WatchedEarly, WatchGap}

@@ -330,4 +330,29 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 				continue
 			}
 `},
+	{ConditionIgnored, "internal/queue/meta.go", `c.Conditional && now.Version != c.Expected {`, `c.Conditional && now.Version != c.Expected && !DEFECT {`},
+	{VersionsForgotten, "internal/queue/snapshot.go", `
+		case kindSnapVersions:
+`, `
+		case kindSnapVersions:
+			if DEFECT {
+				continue
+			}
+`},
+	{WatchedEarly, "internal/broker/turn.go", `
+	b.noteAll(out.Notices, now)
+`, `
+	if DEFECT {
+		b.watches.pass(out.Metas)
+	}
+	b.noteAll(out.Notices, now)
+`},
+	{WatchGap, "internal/broker/meta.go", `
+	b.watches.pass(f.metas)
+`, `
+	if len(f.metas) > 0 && DEFECT && len(f.ops) > 1 {
+		return
+	}
+	b.watches.pass(f.metas)
+`},
 }

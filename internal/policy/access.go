@@ -21,7 +21,7 @@ import (
 //	DeclareQueue, Change, DeleteQueue                      configure; to name a dead-letter queue, also read and write to that
 //	Redrive                                                read, and write to where the messages go
 //	Queue, Queues                                          any of the three, or monitoring; others are not shown
-//	SetMeta, SetMetaLater, Meta                            administrator
+//	SetMeta, SetMetaIf, SetMetaLater, Meta, WatchMeta      administrator
 //
 // Settlements are not checked: a receipt has only a queue's number, and the door decides who may
 // use receipts.
@@ -342,6 +342,14 @@ func (v *View) SetMeta(ctx context.Context, namespace, name string, value []byte
 	return v.Broker.SetMeta(ctx, namespace, name, value)
 }
 
+// SetMetaIf stores a door's value under a condition. See door.Metadata.
+func (v *View) SetMetaIf(ctx context.Context, namespace, name string, value []byte, expected uint64) (uint64, error) {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return 0, err
+	}
+	return v.Broker.SetMetaIf(ctx, namespace, name, value, expected)
+}
+
 // SetMetaLater stores a door's value. See door.Broker.
 func (v *View) SetMetaLater(namespace, name string, value []byte) error {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
@@ -351,9 +359,17 @@ func (v *View) SetMetaLater(namespace, name string, value []byte) error {
 }
 
 // Meta reads a door's values. See door.Broker.
-func (v *View) Meta(ctx context.Context, namespace string) (map[string][]byte, error) {
+func (v *View) Meta(ctx context.Context, namespace string) (door.MetaState, error) {
+	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
+		return door.MetaState{}, err
+	}
+	return v.Broker.Meta(ctx, namespace)
+}
+
+// WatchMeta watches a door's values. The right is checked once. See door.Metadata.
+func (v *View) WatchMeta(ctx context.Context, namespace string, feed *door.MetaFeed) (stop func(), err error) {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return nil, err
 	}
-	return v.Broker.Meta(ctx, namespace)
+	return v.Broker.WatchMeta(ctx, namespace, feed)
 }

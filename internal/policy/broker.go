@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
+	"github.com/surgetank/surgetank/internal/metacache"
 	"github.com/surgetank/surgetank/internal/settings"
 	"github.com/surgetank/surgetank/internal/tally"
 )
@@ -21,9 +22,14 @@ import (
 // methods are safe for use by many goroutines.
 //
 // A declaration locks gate for reading while it reads the policies and changes the queue. A change
-// of policies locks gate for writing to swap the policies, and then updates all queues. So each
+// of policies swaps the policies, locks gate for writing once, and then updates all queues. So each
 // queue is declared either with the new policies or before that update begins. A stripe lock orders
 // the declarations and the update for each queue.
+//
+// Several Brokers over one plain broker follow each other's policies and declarations. Each change
+// of a queue looks afterwards whether another Broker has changed the queue's declaration or policy
+// meanwhile, and if so makes the change again. The owners of exclusive queues are known only to the
+// Broker of their connection.
 type Broker struct {
 	door.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
@@ -33,9 +39,14 @@ type Broker struct {
 	auth *auth.Store
 	log  *slog.Logger
 
-	change sync.Mutex // serializes changes of policies
-	gate   sync.RWMutex
-	all    atomic.Pointer[set]
+	records *metacache.Cache[record]
+	life    context.Context // Unfollow ends it
+	stop    context.CancelFunc
+
+	change  sync.Mutex // serializes changes of policies
+	applied uint64     // version of the policies that every queue obeys; guarded by change
+	gate    sync.RWMutex
+	all     atomic.Pointer[set]
 
 	stripes [64]sync.Mutex
 	making  sync.Mutex // held while a queue is created in a virtual host with a limit, so that queues are counted one by one
@@ -47,13 +58,16 @@ type Broker struct {
 	under     map[string]own   // the queues that a policy has changed, by full name
 	exclusive map[string]claim // the queues with an exclusive owner, by full name
 	watchers  map[*func()]struct{}
+	behind    bool // policies were changed that update has not looked at
+	updating  bool // update runs
 }
 
 // own is the declaration of a queue.
 type own struct {
 	id     uint64 // the queue's id; another queue with the same name has another id
 	config surgetank.QueueConfig
-	policy string // name of the policy that changes it now
+
+	version uint64 // of the record
 }
 
 var stripeSeed = maphash.MakeSeed()
@@ -153,9 +167,30 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 	p := b.match(vhost, Queues, plain)
 	_, limited := b.auth.QueueLimit(vhost)
 	_, has := b.owned(name)
+	info, created, err := b.declareOnce(ctx, name, c, mode, p, has, limited)
+	if err == nil && !created && mode == surgetank.DeclareIfAbsent {
+		return info, created, nil
+	}
+	for try := 1; ; try++ {
+		next, again := b.raced(name, p, err, try)
+		if !again {
+			return info, created, err
+		}
+		now, qerr := b.Broker.Queue(ctx, name)
+		if qerr != nil {
+			return info, created, qerr
+		}
+		p = next
+		info, err = b.set(ctx, now, c, pauseOf(&c), p)
+	}
+}
+
+// declareOnce declares a queue under the policy p, which can be nil.
+func (b *Broker) declareOnce(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode, p *compiled, has, limited bool) (surgetank.QueueInfo, bool, error) {
 	if p == nil && !has && !limited {
 		return b.Broker.DeclareQueue(ctx, name, c, mode)
 	}
+	vhost, plain := fullname.Split(name)
 	if limited {
 		b.making.Lock()
 		defer b.making.Unlock()
@@ -233,6 +268,10 @@ func (p pauseState) apply(c *surgetank.QueueConfig) { c.Paused, c.PausedUntil = 
 // queue's stripe.
 func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, pause pauseState, p *compiled) (surgetank.QueueInfo, error) {
 	old, has := b.owned(now.Name)
+	version := old.version
+	if r, good := b.records.Get(ownKey(now.Name)); !good {
+		version = r.Version // of a damaged record, or 0
+	}
 	has = has && old.id == now.ID
 	pauseState{}.apply(&c)
 	result := c
@@ -246,7 +285,8 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 		}
 		// The declaration is recorded before the queue's settings change.
 		if !has || !settings.Equal(old.config, c) {
-			if err := b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}); err != nil {
+			var err error
+			if version, err = b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}, version); err != nil {
 				return now, err
 			}
 		}
@@ -263,23 +303,22 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 		b.forget(ctx, now.Name)
 		return now, nil
 	}
-	b.mu.Lock()
-	b.under[now.Name] = own{now.ID, c, p.Name}
-	b.mu.Unlock()
+	b.records.Refresh()
+	if o, _ := b.owned(now.Name); o.version != version {
+		return now, errRaced
+	}
 	return b.dress(now), nil
 }
 
 // forget removes the record of a queue that no policy changes any more. If removing fails, the
 // record does no harm: it equals the queue's settings.
 func (b *Broker) forget(ctx context.Context, name string) {
-	b.mu.Lock()
-	_, has := b.under[name]
-	delete(b.under, name)
-	b.mu.Unlock()
+	o, has := b.owned(name)
 	if !has {
 		return
 	}
-	if err := b.Broker.SetMeta(ctx, Namespace, ownKey(name), nil); err != nil {
+	// If another Broker has changed the record, the record is not this one's any more.
+	if _, err := b.records.Set(ctx, ownKey(name), nil, o.version); err != nil && surgetank.CodeOf(err) != surgetank.CodeExists {
 		b.log.Warn("the record of a queue's declaration could not be removed; it is void, and goes when the server starts next", "queue", name, "err", err)
 	}
 }
@@ -307,7 +346,11 @@ func (b *Broker) dress(i surgetank.QueueInfo) surgetank.QueueInfo {
 	}
 	c := o.config
 	pauseOf(&i.Config).apply(&c)
-	i.Policy, i.Own = o.policy, &c
+	i.Own = &c
+	vhost, name := fullname.Split(i.Name)
+	if p := b.match(vhost, Queues, name); p != nil {
+		i.Policy = p.Name
+	}
 	return i
 }
 

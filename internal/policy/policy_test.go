@@ -177,11 +177,11 @@ func (f *flaky) check(op, name string) error {
 	return f.fail(op, name)
 }
 
-func (f *flaky) SetMeta(ctx context.Context, ns, name string, v []byte) error {
+func (f *flaky) SetMetaIf(ctx context.Context, ns, name string, v []byte, expected uint64) (uint64, error) {
 	if err := f.check("meta", name); err != nil {
-		return err
+		return 0, err
 	}
-	return f.Broker.SetMeta(ctx, ns, name, v)
+	return f.Broker.SetMetaIf(ctx, ns, name, v, expected)
 }
 
 func (f *flaky) DeclareQueue(ctx context.Context, name string, c surgetank.QueueConfig, mode surgetank.DeclareMode) (surgetank.QueueInfo, bool, error) {
@@ -216,6 +216,10 @@ func newRig(t *testing.T) *rig {
 // reopen acts like a restart.
 func (r *rig) reopen() {
 	r.t.Helper()
+	if r.Broker != nil {
+		r.Unfollow()
+		r.users.Close()
+	}
 	var err error
 	if r.users, err = auth.Open(r.t.Context(), r.raw); err != nil {
 		r.t.Fatal(err)
@@ -299,8 +303,8 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	if err := r.DeletePolicy(ctx, "/", "low"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Errorf("deleting it again: %v", err)
 	}
-	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta) != 0 {
-		t.Errorf("%d records are left behind", len(meta))
+	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta.Values) != 0 {
+		t.Errorf("%d records are left behind", len(meta.Values))
 	}
 }
 

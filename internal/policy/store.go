@@ -17,6 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
+	"github.com/surgetank/surgetank/internal/metacache"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -59,6 +60,7 @@ func ownKey(queue string) string          { return ownPrefix + hashOf(queue) }
 // set is all policies at one moment. It is immutable.
 type set struct {
 	byVhost map[string][]*compiled // policies in order of priority
+	version uint64                 // of the newest change
 }
 
 // Open reads the policies of b and applies them to every queue. The Store must belong to the same
@@ -72,87 +74,188 @@ func Open(ctx context.Context, b surgetank.Broker, users *auth.Store, log *slog.
 		return nil, err
 	}
 	p := &Broker{Broker: inner, auth: users, log: log, under: map[string]own{}, exclusive: map[string]claim{}, watchers: map[*func()]struct{}{}}
-	meta, err := inner.Meta(ctx, Namespace)
-	if err != nil {
+	p.life, p.stop = context.WithCancel(context.Background())
+	p.all.Store(&set{byVhost: map[string][]*compiled{}})
+	p.change.Lock()
+	defer p.change.Unlock()
+	if p.records, err = metacache.Open(ctx, inner, metacache.Options[record]{Namespace: Namespace, Decode: decodeRecord, Apply: p.follow, Log: log}); err != nil {
 		return nil, err
 	}
-	s := &set{byVhost: map[string][]*compiled{}}
-	var void []string
-	for key, value := range meta {
-		used := true
-		switch {
-		case strings.HasPrefix(key, policyPrefix):
-			used, err = p.loadPolicy(s, value)
-		case strings.HasPrefix(key, ownPrefix):
-			err = p.loadOwn(value)
-		default:
-			err = fmt.Errorf("this version knows no such record")
-		}
-		if err != nil {
-			return nil, surgetank.Errorf(surgetank.CodeCorrupt, "the stored policy record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, err)
-		}
-		if !used {
-			void = append(void, key)
-		}
+	if err := p.prepare(ctx); err != nil {
+		p.Unfollow()
+		return nil, err
 	}
-	for _, list := range s.byVhost {
-		slices.SortFunc(list, (*compiled).before)
-	}
-	p.all.Store(s)
-	for _, key := range void {
-		if err := inner.SetMeta(ctx, Namespace, key, nil); err != nil {
-			return nil, err
-		}
-	}
-	return p, p.applyAll(ctx)
+	return p, nil
 }
 
-// loadPolicy adds a policy to s. A policy of a deleted virtual host is ignored.
-func (b *Broker) loadPolicy(s *set, value []byte) (used bool, err error) {
-	var r policyRecord
-	if err := decode(value, &r, &r.Version); err != nil {
-		return false, err
-	}
-	if id, exists := b.auth.VhostID(r.Vhost); !exists || id != r.VhostID {
-		return false, nil
-	}
-	c, err := compile(r.Policy)
-	if err != nil {
-		return false, err
-	}
-	c.vhostID = r.VhostID
-	s.byVhost[r.Vhost] = append(s.byVhost[r.Vhost], c)
-	return true, nil
+// Unfollow ends the Broker's watch of the plain broker. The Broker keeps the policies that it has.
+func (b *Broker) Unfollow() {
+	b.stop()
+	b.records.Close()
 }
 
-func (b *Broker) loadOwn(value []byte) error {
+// prepare checks the stored records, removes those of deleted virtual hosts, and gives every queue
+// its settings. The caller holds change.
+func (b *Broker) prepare(ctx context.Context) error {
+	for key, r := range b.records.All() {
+		if r.Err != nil {
+			return surgetank.Errorf(surgetank.CodeCorrupt, "the stored policy record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, r.Err)
+		}
+		if r.V.policy == nil {
+			continue
+		}
+		if id, exists := b.auth.VhostID(r.V.policy.Vhost); !exists || id != r.V.policy.vhostID {
+			if _, err := b.records.Set(ctx, key, nil, r.Version); err != nil && surgetank.CodeOf(err) != surgetank.CodeExists {
+				return err
+			}
+		}
+	}
+	b.applied = b.all.Load().version
+	return b.applyAll(ctx)
+}
+
+// record is one decoded record: a policy or the declaration of a queue.
+type record struct {
+	policy *compiled
+	queue  string
+	own    own
+}
+
+func decodeRecord(key string, value []byte) (r record, err error) {
+	switch {
+	case strings.HasPrefix(key, policyPrefix):
+		var p policyRecord
+		if err := decode(value, &p, &p.Version); err != nil {
+			return r, err
+		}
+		if r.policy, err = compile(p.Policy); err == nil {
+			r.policy.vhostID = p.VhostID
+		}
+		return r, err
+	case strings.HasPrefix(key, ownPrefix):
+		r.queue, r.own, err = decodeOwn(value)
+		return r, err
+	}
+	return r, fmt.Errorf("this version knows no such record")
+}
+
+func decodeOwn(value []byte) (queue string, o own, err error) {
 	var r ownRecord
 	if err := decode(value, &r, &r.Version); err != nil {
-		return err
+		return "", o, err
 	}
 	c, err := settings.Decode(r.Settings)
 	if err != nil {
-		return err
+		return "", o, err
 	}
 	c.DeadLetter = r.DeadLetter
-	b.under[r.Queue] = own{id: r.ID, config: c}
-	return nil
+	return r.Queue, own{id: r.ID, config: c}, nil
 }
 
-func (b *Broker) saveOwn(ctx context.Context, queue string, o own) error {
+// follow builds the next set of policies from changed records. It is called for the changes of
+// every Broker over the same plain broker, including this one. A policy of this Broker is then
+// applied by its writer, and the policy of another one by a goroutine: see update.
+func (b *Broker) follow(changes []metacache.Change[record]) {
+	next := &set{byVhost: b.all.Load().byVhost, version: b.all.Load().version}
+	lists := map[string]bool{} // virtual hosts whose lists are copies
+	for i := range changes {
+		x := &changes[i]
+		missing := x.Removed || x.Err != nil
+		if strings.HasPrefix(x.Name, ownPrefix) {
+			b.ownChanged(x.Name, x.V, x.Version, missing)
+			continue
+		}
+		if len(lists) == 0 {
+			next.byVhost = maps.Clone(next.byVhost)
+		}
+		next.version = max(next.version, x.Version)
+		for vhost, list := range next.byVhost { // unordered: each is changed alone
+			at := slices.IndexFunc(list, func(o *compiled) bool { return policyKey(o.Vhost, o.Name) == x.Name })
+			if at >= 0 {
+				if list = slices.Delete(slices.Clone(list), at, at+1); len(list) == 0 {
+					delete(next.byVhost, vhost)
+				} else {
+					next.byVhost[vhost] = list
+				}
+			}
+		}
+		lists[x.Name] = true
+		if p := x.V.policy; !missing {
+			list := slices.DeleteFunc(slices.Clone(next.byVhost[p.Vhost]), func(o *compiled) bool { return o.vhostID != p.vhostID && !b.isNow(o) })
+			list = append(list, p)
+			slices.SortFunc(list, (*compiled).before)
+			next.byVhost[p.Vhost] = list
+		}
+	}
+	if len(lists) == 0 {
+		return
+	}
+	b.all.Store(next)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.behind = true; !b.updating && b.life.Err() == nil {
+		b.updating = true
+		go b.update()
+	}
+}
+
+// isNow reports whether a policy belongs to the present virtual host of its name.
+func (b *Broker) isNow(c *compiled) bool {
+	id, exists := b.auth.VhostID(c.Vhost)
+	return exists && id == c.vhostID
+}
+
+// ownChanged follows the stored declaration of a queue.
+func (b *Broker) ownChanged(key string, r record, version uint64, missing bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if missing {
+		if r.queue != "" {
+			delete(b.under, r.queue)
+		}
+		return
+	}
+	r.own.version = version
+	b.under[r.queue] = r.own
+}
+
+// update applies the policies that other Brokers have changed. It ends when none is left.
+func (b *Broker) update() {
+	for {
+		b.mu.Lock()
+		if !b.behind || b.life.Err() != nil {
+			b.updating = false
+			b.mu.Unlock()
+			return
+		}
+		b.behind = false
+		b.mu.Unlock()
+		b.change.Lock()
+		if b.all.Load().version != b.applied {
+			if err := b.spread(b.life, func(vhost string) bool { return b.typed.Load() || !byType(b.in(vhost)) }); err != nil && b.life.Err() == nil {
+				b.log.Error("policies that another program changed could not be applied to every queue", "err", err)
+			}
+		}
+		b.change.Unlock()
+	}
+}
+
+// saveOwn stores the declaration of a queue. version is the version of the record that the caller
+// has read. If another Broker has changed the record, the error is errRaced.
+func (b *Broker) saveOwn(ctx context.Context, queue string, o own, version uint64) (uint64, error) {
 	r := ownRecord{Version: recordVersion, Queue: queue, ID: o.id, DeadLetter: o.config.DeadLetter}
 	c := o.config
 	c.DeadLetter = ""
 	r.Settings = settings.Encode(c)
-	return b.save(ctx, ownKey(queue), r)
-}
-
-func (b *Broker) save(ctx context.Context, key string, record any) error {
-	v, err := json.Marshal(record)
+	v, err := json.Marshal(r)
 	if err != nil {
-		return surgetank.Errorf(surgetank.CodeInternal, "a policy record could not be encoded: %w", err)
+		return 0, surgetank.Errorf(surgetank.CodeInternal, "a policy record could not be encoded: %w", err)
 	}
-	return b.Broker.SetMeta(ctx, Namespace, key, v)
+	version, err = b.records.Set(ctx, ownKey(queue), v, version)
+	if surgetank.CodeOf(err) == surgetank.CodeExists {
+		err = errRaced
+	}
+	return version, err
 }
 
 // decode reads one record strictly, because an unknown field might be a limit.
@@ -180,8 +283,13 @@ func (b *Broker) in(vhost string) []*compiled {
 		return nil
 	}
 	id, exists := b.auth.VhostID(vhost)
-	if !exists || id != list[0].vhostID {
+	if !exists {
 		return nil
+	}
+	for i := range list {
+		if list[i].vhostID != id { // the list is copied only until the old policies are removed
+			return slices.DeleteFunc(slices.Clone(list), func(c *compiled) bool { return c.vhostID != id })
+		}
 	}
 	return list
 }
@@ -250,19 +358,22 @@ func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err err
 		return false, surgetank.Errorf(surgetank.CodeNotFound, "there is no virtual host %.60q; create it, or correct the name", p.Vhost)
 	}
 	c.vhostID = id
-	next := slices.Clone(b.in(p.Vhost))
-	at := slices.IndexFunc(next, func(o *compiled) bool { return o.Name == p.Name })
-	if at >= 0 {
-		next = slices.Delete(next, at, at+1)
-	} else if len(next) >= MaxPolicies {
-		return false, surgetank.Errorf(surgetank.CodeTooLarge, "virtual host %.60q has %d policies, which is the most; remove some", p.Vhost, len(next))
-	}
-	if err := b.save(ctx, policyKey(p.Vhost, p.Name), policyRecord{recordVersion, id, c.Policy}); err != nil {
+	key := policyKey(p.Vhost, p.Name)
+	err = b.records.Update(ctx, key, func(now metacache.Value[record], exists bool) ([]byte, error) {
+		created = !exists || now.V.policy.vhostID != id
+		if n := len(b.in(p.Vhost)); created && n >= MaxPolicies {
+			return nil, surgetank.Errorf(surgetank.CodeTooLarge, "virtual host %.60q has %d policies, which is the most; remove some", p.Vhost, n)
+		}
+		v, err := json.Marshal(policyRecord{recordVersion, id, c.Policy})
+		if err != nil {
+			err = surgetank.Errorf(surgetank.CodeInternal, "a policy record could not be encoded: %w", err)
+		}
+		return v, err
+	})
+	if err != nil {
 		return false, err
 	}
-	next = append(next, c)
-	slices.SortFunc(next, (*compiled).before)
-	return at < 0, b.replace(ctx, p.Vhost, next)
+	return created, b.spread(ctx, func(v string) bool { return v == p.Vhost })
 }
 
 // DeletePolicy removes a policy. Its queues get their declared settings back, or those of another
@@ -270,28 +381,25 @@ func (b *Broker) PutPolicy(ctx context.Context, p Policy) (created bool, err err
 func (b *Broker) DeletePolicy(ctx context.Context, vhost, name string) error {
 	b.change.Lock()
 	defer b.change.Unlock()
-	if _, err := b.GetPolicy(vhost, name); err != nil {
+	err := b.records.Update(ctx, policyKey(vhost, name), func(metacache.Value[record], bool) ([]byte, error) {
+		_, err := b.GetPolicy(vhost, name)
+		return nil, err
+	})
+	if err != nil {
 		return err
 	}
-	if err := b.Broker.SetMeta(ctx, Namespace, policyKey(vhost, name), nil); err != nil {
-		return err
-	}
-	next := slices.DeleteFunc(slices.Clone(b.in(vhost)), func(c *compiled) bool { return c.Name == name })
-	return b.replace(ctx, vhost, next)
+	return b.spread(ctx, func(v string) bool { return v == vhost })
 }
 
-// replace swaps and applies a virtual host's policies. The caller holds change.
-func (b *Broker) replace(ctx context.Context, vhost string, list []*compiled) error {
-	next := &set{maps.Clone(b.all.Load().byVhost)}
-	if len(list) == 0 {
-		delete(next.byVhost, vhost)
-	} else {
-		next.byVhost[vhost] = list
-	}
+// spread applies the present policies to the queues of some virtual hosts, after a change of the
+// policies. The caller holds change. Declarations that have read the policies before the change
+// finish first.
+func (b *Broker) spread(ctx context.Context, in func(vhost string) bool) error {
 	b.gate.Lock()
-	b.all.Store(next)
-	b.gate.Unlock()
-	err := b.apply(ctx, func(v string) bool { return v == vhost })
+	version := b.all.Load().version
+	b.gate.Unlock() //lint:ignore SA2001 waits for the declarations under way
+	err := b.apply(ctx, in)
+	b.applied = max(b.applied, version)
 	b.tell()
 	return err
 }
@@ -344,14 +452,38 @@ func (b *Broker) applyTo(ctx context.Context, full string, p *compiled) error {
 		return nil
 	}
 	defer b.lock(full)()
-	now, err := b.Broker.Queue(ctx, full) // again, because it may have changed since the list was made
-	if err != nil {
-		return err
+	for try := 1; ; try++ {
+		now, err := b.Broker.Queue(ctx, full) // again, because it may have changed since the list was made
+		if err != nil {
+			return err
+		}
+		b.records.Refresh() // a declaration is stored before the queue's settings change
+		c := now.Config
+		if o, has := b.owned(full); has && o.id == now.ID {
+			c = o.config
+		}
+		_, err = b.set(ctx, now, c, pauseOf(&now.Config), p)
+		next, again := b.raced(full, p, err, try)
+		if !again {
+			return err
+		}
+		p = next
 	}
-	c := now.Config
-	if o, has := b.owned(full); has && o.id == now.ID {
-		c = o.config
+}
+
+// errRaced reports that another Broker over the same plain broker has changed a queue's declaration
+// at the same time.
+var errRaced = surgetank.Errorf(surgetank.CodeBusy, "the queue is changed by many programs at once; try again")
+
+// raced reports whether a change of a queue must be made again, and with which policy. Another
+// Broker can have changed the policies or the queue's declaration at the same time, so that one of
+// the two changes hides the other. The caller has locked the queue's stripe.
+func (b *Broker) raced(full string, p *compiled, err error, try int) (now *compiled, again bool) {
+	if err != nil && err != errRaced || try == metacache.Tries {
+		return nil, false
 	}
-	_, err = b.set(ctx, now, c, pauseOf(&now.Config), p)
-	return err
+	b.records.Refresh()
+	vhost, name := fullname.Split(full)
+	now = b.match(vhost, Queues, name)
+	return now, now != p || err == errRaced
 }

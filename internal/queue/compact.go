@@ -31,9 +31,9 @@ func (m *Machine) Survey() (bytes int64) {
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}
 	bytes += publisherCost*int64(len(m.publishers.byID)) + holeCost*int64(m.publishers.holes)
-	for _, names := range m.meta { // unordered: a sum
+	for _, names := range m.meta.spaces { // unordered: a sum
 		for name, value := range names { // unordered: a sum
-			bytes += int64(len(name) + len(value))
+			bytes += int64(len(name) + len(value.Value))
 		}
 	}
 	return bytes

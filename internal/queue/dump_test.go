@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // dump writes the durable state of a machine in one canonical form. Two machines with equal dumps
@@ -16,11 +18,10 @@ func dump(m *Machine, now int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "epoch %d next %d openings %v\n", m.epoch, m.nextQueue, m.openings)
 	fmt.Fprintf(&b, "rested %v\n", m.rested)
-	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
-		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
-			fmt.Fprintf(&b, "meta %q %q %q\n", ns, name, m.meta[ns][name])
-		}
-	}
+	m.meta.each(func(ns, name string, v door.MetaValue) {
+		fmt.Fprintf(&b, "meta %q %q %q version %d\n", ns, name, v.Value, v.Version)
+	})
+	fmt.Fprintf(&b, "metadata version %d\n", m.meta.version)
 	for p := m.publishers.oldest; p != nil; p = p.newer {
 		if p.used+int64(PublisherKeep) > now {
 			fmt.Fprintf(&b, "publisher %q used %d last %d floor %d holes %v run %d+%d at %d-%d\n", p.id, p.used, p.last, p.floor, p.holes, p.first, p.count, p.queue, p.seq)

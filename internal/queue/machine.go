@@ -66,7 +66,7 @@ type machineDurable struct {
 	byName     map[string]*Queue
 	byID       map[uint64]*Queue
 	order      []*Queue // by id
-	meta       map[string]map[string][]byte
+	meta       metadata
 	losses     []Loss
 	openings   timeline
 	rested     bool // the newest fact is a clean stop
@@ -225,7 +225,7 @@ func New(limits Limits, seed uint64) *Machine {
 			nextQueue: 1,
 			byName:    map[string]*Queue{},
 			byID:      map[uint64]*Queue{},
-			meta:      map[string]map[string][]byte{},
+			meta:      metadata{spaces: map[string]map[string]door.MetaValue{}},
 		},
 		machineVolatile: machineVolatile{
 			extents:   extents{bytes: limits.withDefaults().ExtentBytes},
@@ -280,6 +280,7 @@ type Output struct {
 	Handouts []Handout
 	Ended    []Ended  // subscriptions that the machine ended
 	Notices  []Notice // events for the operator
+	Metas    []MetaChange
 }
 
 // Handout is a message for a consumer. The broker reads the body when it delivers the message.

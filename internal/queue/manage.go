@@ -235,37 +235,3 @@ func (c *Redrive) target(m *Machine, n *note) *Queue {
 	}
 	return m.byName[n.from]
 }
-
-// SetMeta stores a small value for a door. A nil Value removes it.
-type SetMeta struct {
-	Namespace, Name string
-	Value           []byte
-	Err             error
-}
-
-func (c *SetMeta) run(m *Machine) bool {
-	if len(c.Value) > m.limits.MaxMeta {
-		c.Err = surgetank.Errorf(surgetank.CodeTooLarge, "the value %s/%s has %d bytes; at most %d are allowed", c.Namespace, c.Name, len(c.Value), m.limits.MaxMeta)
-		return true
-	}
-	if c.Value == nil && m.meta[c.Namespace][c.Name] == nil {
-		return true
-	}
-	m.emit(&Record{Kind: kindMetaSet, Namespace: c.Namespace, Name: c.Name, Value: slices.Clone(c.Value)})
-	return true
-}
-
-// Meta reads a namespace.
-type Meta struct {
-	Namespace string
-	Values    map[string][]byte
-}
-
-func (c *Meta) run(m *Machine) bool {
-	c.Values = make(map[string][]byte, len(m.meta[c.Namespace]))
-	// unordered: the caller sorts
-	for k, v := range m.meta[c.Namespace] {
-		c.Values[k] = slices.Clone(v)
-	}
-	return true
-}

@@ -49,6 +49,7 @@ const (
 	kindSnapTrails    Kind = 43 // which queues gave up a queue's messages by themselves; optional
 	kindSnapFailures  Kind = 44 // why messages of a queue were returned last; optional
 	kindSnapKeys      Kind = 45 // coalescing keys of a chunk's messages; optional
+	kindSnapVersions  Kind = 46 // the versions of metadata values; optional
 	kindSnapFresh     Kind = 42 // which messages may have been delivered before a crash, and whether the stop was clean
 )
 

@@ -151,15 +151,7 @@ func (m *Machine) apply(r *Record) {
 	case kindQueueGone:
 		m.queueGone(m.byID[r.Queue])
 	case kindMetaSet:
-		ns := m.meta[r.Namespace]
-		switch {
-		case r.Value == nil:
-			delete(ns, r.Name)
-		case ns == nil:
-			m.meta[r.Namespace] = map[string][]byte{r.Name: r.Value}
-		default:
-			ns[r.Name] = r.Value
-		}
+		m.meta.set(r)
 	case kindEpoch, kindOpened:
 		m.epoch = r.Epoch
 		// A restart loses the consumers of transient queues, and deletes these queues.

@@ -34,7 +34,8 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts in testdata pr
 //	tx COMMAND ; COMMAND …           pub and settlements, all or nothing
 //	pause QUEUE [for= by=]
 //	purge|resume|delete|info|why|peek QUEUE, explain QUEUE [group= seq=], redrive FROM [to= max= reason= queue= dry]
-//	meta NAMESPACE NAME [VALUE] · full on|off · advance D · snapshot · restart [snapshot] · relocate
+//	meta NAMESPACE NAME [VALUE] [if=ENTRY.POSITION] · versions NAMESPACE
+//	    full on|off · advance D · snapshot · restart [snapshot] · relocate
 //	new                              begin again without queues, at the time of the start
 //	records on|off                   print the facts of every turn
 //	tokens on|off                    print the fencing tokens of hand-outs, as EPOCH:LEASE

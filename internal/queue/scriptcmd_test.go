@@ -2,6 +2,8 @@ package queue
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,9 +60,30 @@ func (s *script) command(line string) {
 		if len(a.words) > 3 {
 			c.Value = []byte(a.words[3])
 		}
-		s.turn(c, nil)
+		if v := a.vals["if"]; v != "" {
+			c.Conditional, c.Expected = true, parseVersion(v)
+		}
+		s.turn(c, func() {
+			if c.Err != nil {
+				s.printf("%s", failure(c.Err))
+			}
+		})
 		r := &Meta{Namespace: a.words[1]}
-		s.turn(r, func() { s.printf("%s: %q", a.words[1], r.Values) })
+		s.turn(r, func() {
+			values := map[string]string{}
+			for name, v := range r.State.Values {
+				values[name] = string(v.Value)
+			}
+			s.printf("%s: %q", a.words[1], values)
+		})
+	case "versions":
+		r := &Meta{Namespace: a.words[1]}
+		s.turn(r, func() {
+			for _, name := range slices.Sorted(maps.Keys(r.State.Values)) {
+				s.printf("%s/%s version %s", a.words[1], name, shownVersion(r.State.Values[name].Version))
+			}
+			s.printf("newest %s", shownVersion(r.State.Version))
+		})
 	case "full":
 		s.m.SetFull(a.has("on"))
 	case "tokens":
@@ -360,4 +383,18 @@ func infoLine(i *surgetank.QueueInfo) string {
 		}
 	}
 	return b
+}
+
+// shownVersion writes the version of a value as ENTRY.POSITION.
+func shownVersion(v uint64) string { return fmt.Sprintf("%d.%d", Ref(v).Entry(), v&(1<<refBits-1)) }
+
+func parseVersion(s string) (v uint64) {
+	if s == "none" {
+		return 0
+	}
+	var entry, position uint64
+	if _, err := fmt.Sscanf(s, "%d.%d", &entry, &position); err != nil {
+		panic(err)
+	}
+	return entry<<refBits | position
 }

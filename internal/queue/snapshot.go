@@ -74,11 +74,8 @@ func (m *Machine) StartSnapshot(at uint64) {
 		}
 		s.frame(b)
 	}
-	for _, ns := range slices.Sorted(maps.Keys(m.meta)) {
-		for _, name := range slices.Sorted(maps.Keys(m.meta[ns])) {
-			r := Record{Kind: kindMetaSet, Namespace: ns, Name: name, Value: m.meta[ns][name]}
-			s.frame(r.encode(nil))
-		}
+	for _, b := range m.meta.encode() {
+		s.frame(b)
 	}
 	for p := m.publishers.oldest; p != nil; p = p.newer {
 		s.frame(p.encode())
@@ -351,6 +348,8 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			if d.err == nil {
 				m.apply(&rec)
 			}
+		case kindSnapVersions:
+			m.meta.restoreVersions(d)
 		case kindSnapPublisher:
 			m.publishers.restore(d)
 		case kindSnapQueue:

@@ -1,9 +1,7 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -77,28 +75,4 @@ func (w *world) admin(kind string, rng *rand.Rand) {
 	case "transact":
 		w.transact(rng)
 	}
-}
-
-func (w *world) meta(rng *rand.Rand) {
-	name := fmt.Sprintf("m%d", rng.IntN(2))
-	if rng.IntN(2) == 0 {
-		w.serial++
-		value := fmt.Sprint(w.serial)
-		w.ledger.metaSent(name, value)
-		c := &queue.SetMeta{Namespace: "sim", Name: name, Value: []byte(value)}
-		w.send(c, func(err error) {
-			if err == nil {
-				w.ledger.metaSet(name, value)
-			}
-		})
-		return
-	}
-	possible := slices.Clone(w.ledger.meta[name])
-	c := &queue.Meta{Namespace: "sim"}
-	w.send(c, func(err error) {
-		if err == nil {
-			w.count.one(Metas)
-			w.ledger.metaRead(name, string(c.Values[name]), possible)
-		}
-	})
 }

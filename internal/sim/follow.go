@@ -130,6 +130,20 @@ func (s *beside) manage(cmd queue.Command) {
 			r = m.Redrive(q, c.Opts)
 		}
 		s.answer(c, c.Err, code, c.Result, r)
+	case *queue.SetMeta:
+		code, version := m.SetMeta(model.MetaKey{Namespace: c.Namespace, Name: c.Name}, c.Value, c.Conditional, c.Expected, c.Version)
+		if s.answer(c, c.Err, code, c.Version, version); code == "" && c.Value != nil && queue.Ref(c.Version).Entry() != s.newest {
+			s.differ("the entry of a change of metadata", queue.Ref(c.Version).Entry(), s.newest)
+		}
+	case *queue.Meta:
+		values := map[string]model.MetaValue{}
+		for name, v := range c.State.Values {
+			values[name] = model.MetaValue{Value: string(v.Value), Version: v.Version}
+		}
+		if want := m.Meta(c.Namespace); !maps.Equal(values, want) || c.State.Version != m.Metas.Newest {
+			s.differ("metadata", c.State, m.Metas)
+		}
+		s.w.ledger.checks++
 	}
 }
 

@@ -17,12 +17,14 @@ type ledger struct {
 	messages map[string]*message
 	order    []*message
 	copies   map[surgetank.MessageID]*stored
-	lines    map[string][]*stored // strict groups, by queue and group, in the order of Seq
-	ids      map[string][]*stored // by queue and dedup id
-	last     map[uint64]uint64    // by queue number: the newest confirmed Seq
-	tokens   map[string]int64     // by queue and group: the newest fencing token that a client saw
-	floors   map[uint64]uint64    // by queue number: all lower messages are settled
-	meta     map[string][]string  // possible values, oldest first; the first is the newest certain value
+	lines    map[string][]*stored       // strict groups, by queue and group, in the order of Seq
+	ids      map[string][]*stored       // by queue and dedup id
+	last     map[uint64]uint64          // by queue number: the newest confirmed Seq
+	tokens   map[string]int64           // by queue and group: the newest fencing token that a client saw
+	floors   map[uint64]uint64          // by queue number: all lower messages are settled
+	metaUsed map[string]map[uint64]bool // versions that a confirmed conditional change has replaced
+	metaLast map[string]uint64          // the newest version that a client knows
+	meta     map[string][]string        // possible values, oldest first; the first is the newest certain value
 	checks   int
 	events   int    // sendings and deliveries of messages
 	bad      string // the first violation
@@ -95,7 +97,7 @@ type transaction struct {
 
 func newLedger(w *world) *ledger {
 	return &ledger{w: w, messages: map[string]*message{}, copies: map[surgetank.MessageID]*stored{}, lines: map[string][]*stored{},
-		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, tokens: map[string]int64{}, meta: map[string][]string{}}
+		ids: map[string][]*stored{}, last: map[uint64]uint64{}, floors: map[uint64]uint64{}, tokens: map[string]int64{}, meta: map[string][]string{}, metaUsed: map[string]map[uint64]bool{}, metaLast: map[string]uint64{}}
 }
 
 // violation records the first broken promise. The run then ends.
@@ -479,6 +481,33 @@ func (l *ledger) metaSet(name, value string) {
 	if i := slices.Index(l.meta[name], value); i >= 0 {
 		l.meta[name] = l.meta[name][i:]
 	}
+}
+
+// metaReplaced is called when a conditional change is confirmed. Two changes cannot replace the same
+// version of a value.
+func (l *ledger) metaReplaced(name string, expected uint64) {
+	l.checks++
+	if l.metaUsed[name][expected] {
+		l.violation("metadata", "two changes of %s replaced version %d", name, expected)
+	}
+	if l.metaUsed[name] == nil {
+		l.metaUsed[name] = map[uint64]bool{}
+	}
+	l.metaUsed[name][expected] = true
+}
+
+// metaVersion is called with a version of a value that a client has got. Versions never go back.
+func (l *ledger) metaVersion(name string, version uint64) {
+	l.checks++
+	if version < l.metaLast[name] {
+		l.violation("metadata", "%s has version %d after %d", name, version, l.metaLast[name])
+	}
+	l.metaLast[name] = version
+}
+
+// metaRefused is called when the condition of a change was not met.
+func (l *ledger) metaRefused(name, value string) {
+	l.meta[name] = slices.DeleteFunc(l.meta[name], func(v string) bool { return v == value })
 }
 
 func (l *ledger) metaRead(name, value string, possible []string) {

@@ -85,6 +85,8 @@ const (
 	TargetReports
 	Configured
 	Metas
+	MetasRefused
+	MetasWatched
 	Peeks
 	PagedPeeks
 	PagedPurges
@@ -111,7 +113,7 @@ var pointNames = [points]string{
 	"dead-lettered", "dead-lettered again", "dropped by overflow", "leases that ended", "nacks", "rejects", "leases extended", "void receipts refused",
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
-	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "breakers opened or closed by a command", "targets reported", "settings changed", "metadata read", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
+	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "breakers opened or closed by a command", "targets reported", "settings changed", "metadata read", "changes of metadata refused for their condition", "changes of metadata watched", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
 	"queues with messages missing after a repair", "queues with bodies lost after a repair", "models lost in the middle of an entry",
 	"numbers sent again", "numbers found to be confirmed",
 	"coalesced", "deliveries of coalescing keys",

@@ -51,6 +51,7 @@ type world struct {
 	settled      map[string]bool // queues that were declared once and are durable
 	prober       *prober
 	dog          *watchdog
+	metas        metaWatch
 }
 
 // client is a subscription and its consumer.
@@ -138,6 +139,8 @@ func (w *world) open(rng *rand.Rand) {
 		w.disk.heal()
 		w.disk.crash(rng, true) // the process that failed to open has ended, and so have its locks
 	}
+	w.watchMeta()
+	w.readMeta()
 	clear(w.declared)
 	for i := range w.o.Queues {
 		p := &w.o.Queues[i]
@@ -297,6 +300,7 @@ func (w *world) play(actions []Action) (violation string) {
 			w.disk.pump(false)
 		}
 		if w.ledger.bad == "" {
+			w.metaSeen()
 			w.after(rng)
 		}
 	}
@@ -320,6 +324,7 @@ func (w *world) heal() {
 	w.tracef("healed")
 	w.run()
 	w.after(rng)
+	w.metaSettled()
 	w.reopen(rng, !w.o.Crashes || rng.IntN(2) == 0) // so that messages that clients received and forgot are delivered again
 	opened := map[string]bool{}                     // dead letters can create queues later
 	for round := 0; round < 80 && w.ledger.bad == ""; round++ {

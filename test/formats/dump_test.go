@@ -74,10 +74,11 @@ func (r *reader) queues() {
 
 func (r *reader) metadata() {
 	for _, ns := range []string{"golden", auth.Namespace, policy.Namespace, "amqp", sink.Namespace, sink.WrittenNamespace} {
-		values, err := r.b.Meta(ctx, ns)
+		state, err := r.b.Meta(ctx, ns)
 		r.must(err)
-		for _, name := range slices.Sorted(maps.Keys(values)) {
-			r.line("metadata %q %q %q", ns, name, values[name])
+		for _, name := range slices.Sorted(maps.Keys(state.Values)) {
+			v := state.Values[name]
+			r.line("metadata %q %q %q version %d", ns, name, v.Value, v.Version)
 		}
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/binary"
 	"strings"
 
+	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/metacache"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -14,10 +16,24 @@ import (
 // whether the caller may use an alternate exchange. It is called only for a new exchange.
 func (vh *Vhost) DeclareExchange(name string, m *wire.ExchangeDeclare, may func(alternate string) error) error {
 	defer vh.lock(exchangeStripe(name))()
-	if x := vh.Exchange(name); x != nil {
-		return vh.equivalentExchange(x, m)
+	for try := 1; ; try++ {
+		old, _ := vh.registry.records.Get(vh.exchangeKey(name))
+		if x := vh.Exchange(name); x != nil {
+			return vh.equivalentExchange(x, m)
+		}
+		if old.Version != 0 {
+			// Another program can have made the exchange just now. Refresh returns after the record
+			// was applied.
+			vh.registry.records.Refresh()
+			if x := vh.Exchange(name); x != nil {
+				return vh.equivalentExchange(x, m)
+			}
+		}
+		err := vh.makeExchange(name, m, may, old.Version)
+		if surgetank.CodeOf(err) != surgetank.CodeExists || try == metacache.Tries {
+			return err
+		}
 	}
-	return vh.makeExchange(name, m, may)
 }
 
 // RoutingKind reports whether kind says how messages are routed.
@@ -46,8 +62,9 @@ func (vh *Vhost) equivalentExchange(x *Exchange, m *wire.ExchangeDeclare) error 
 }
 
 // makeExchange makes an exchange. The caller holds its stripe. may is called if there is an
-// alternate exchange.
-func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alternate string) error) error {
+// alternate exchange. expected is the version of the record under the exchange's name. If another
+// program has changed the record, the error is CodeExists.
+func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alternate string) error, expected uint64) error {
 	if strings.HasPrefix(name, translate.ReservedPrefix) {
 		return wire.Errorf(wire.CodeAccessRefused, "exchange name '%s' contains reserved prefix 'amq.*'", name)
 	}
@@ -78,7 +95,7 @@ func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alt
 	rand.Read(id[:])
 	x.id = binary.BigEndian.Uint64(id[:]) | 1
 	if x.durable {
-		if err := vh.saveExchange(x); err != nil {
+		if err := vh.saveExchange(x, expected); err != nil {
 			return err
 		}
 	}
@@ -86,6 +103,9 @@ func (vh *Vhost) makeExchange(name string, m *wire.ExchangeDeclare, may func(alt
 	defer vh.mu.Unlock()
 	if vh.gone {
 		return wire.Errorf(wire.CodeNotFound, "vhost '%s' is down", vh.Name)
+	}
+	if x.durable { // follow has made the exchange, unless it was deleted again
+		return nil
 	}
 	vh.addExchange(x)
 	return nil
@@ -183,15 +203,9 @@ func (vh *Vhost) bind(b *binding, source string) error {
 			return err
 		}
 	}
-	vh.mu.Lock()
 	// An auto-delete exchange or queue of the binding can be gone by now. The saved record is then
 	// invalid.
-	alive := vh.exchanges[source] == b.source &&
-		(b.queue == nil || !b.queue.gone) && (b.to == nil || vh.exchanges[b.to.Name] == b.to)
-	if alive {
-		vh.addBinding(b)
-	}
-	vh.mu.Unlock()
+	alive := vh.complete(b)
 	if !alive {
 		return wire.Errorf(wire.CodeNotFound, "an end of the binding from %s was deleted", translate.DescribeExchange(source, vh.Name))
 	}
@@ -212,7 +226,7 @@ func (vh *Vhost) unbind(source, id string) {
 	}
 	vh.mu.Unlock()
 	if durable {
-		vh.logged("binding", id, vh.dropRecord(metaBinding+id))
+		vh.logged("binding", id, vh.dropRecord(metaBinding+id, anyRecord))
 	}
 	unlock()
 	t.bindings = nil

@@ -1,18 +1,15 @@
 package topology
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
-	"strings"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
-	"github.com/surgetank/surgetank/internal/policy"
 )
 
 // The durable part of the topology is metadata of the broker. There is one small JSON record for
@@ -79,21 +76,26 @@ func bindingID(vhost, source, kind, dest, key string, args wire.Table) string {
 	return hashName(vhost, source, kind, dest, key, string(args))
 }
 
-func (vh *Vhost) saveRecord(name string, record any) error {
-	b, err := json.Marshal(record)
+// save stores a record. expected is the version of the record that it replaces.
+func (vh *Vhost) save(name string, r any, expected uint64) error {
+	b, err := json.Marshal(r)
 	if err != nil {
 		return surgetank.Errorf(surgetank.CodeInternal, "an AMQP record could not be encoded: %w", err)
 	}
-	return vh.env.Broker.SetMeta(vh.env.Context, metaNamespace, name, b)
+	_, err = vh.registry.records.Set(vh.env.Context, name, b, expected)
+	return err
 }
 
-func (vh *Vhost) saveExchange(x *Exchange) error {
-	return vh.saveRecord(metaExchange+hashName(vh.Name, x.Name), exchangeRecord{metaVersion, vh.Name, x.Name, x.id, x.kind,
-		x.autoDelete, x.Internal, x.args})
+func (vh *Vhost) exchangeKey(name string) string { return metaExchange + hashName(vh.Name, name) }
+
+// saveExchange stores a new exchange. expected is the version of the record that it replaces.
+func (vh *Vhost) saveExchange(x *Exchange, expected uint64) error {
+	return vh.save(vh.exchangeKey(x.Name), exchangeRecord{metaVersion, vh.Name, x.Name, x.id, x.kind, x.autoDelete, x.Internal, x.args}, expected)
 }
 
+// saveQueue stores the settings of a queue. Only the program that created the queue does this.
 func (vh *Vhost) saveQueue(q *Queue) error {
-	return vh.saveRecord(metaQueue+hashName(q.Full), queueRecord{metaVersion, q.Full, q.ID, q.own().AutoDelete, q.own().Args})
+	return vh.save(metaQueue+hashName(q.Full), queueRecord{metaVersion, q.Full, q.ID, q.own().AutoDelete, q.own().Args}, door.AnyVersion)
 }
 
 func (vh *Vhost) saveBinding(b *binding) error {
@@ -103,16 +105,29 @@ func (vh *Vhost) saveBinding(b *binding) error {
 	} else {
 		r.To, r.DestID = b.to.Name, b.to.id
 	}
-	return vh.saveRecord(metaBinding+b.id, r)
+	return vh.save(metaBinding+b.id, r, door.AnyVersion)
 }
 
-func (vh *Vhost) dropRecord(name string) error {
-	return vh.env.Broker.SetMeta(vh.env.Context, metaNamespace, name, nil)
+// dropRecord removes a record, if old returns true for it. A record that another program replaces
+// at the same time stays.
+func (vh *Vhost) dropRecord(name string, old func(r record) bool) error {
+	c := vh.registry.records
+	r, _ := c.Get(name)
+	if r.Version == 0 || r.Err == nil && !old(r.V) {
+		return nil
+	}
+	_, err := c.Set(vh.env.Context, name, nil, r.Version)
+	if surgetank.CodeOf(err) == surgetank.CodeExists {
+		return nil
+	}
+	return err
 }
+
+func anyRecord(record) bool { return true }
 
 // trash has items that were removed from memory, and whose records must be removed too.
 type trash struct {
-	exchanges []string // names
+	exchanges []*Exchange
 	queues    []string // broker names
 	bindings  []string // ids
 }
@@ -120,18 +135,16 @@ type trash struct {
 // sweep removes the records of trash. It keeps a record whose name is in use again. A failure is
 // only logged: the remaining record is invalid, and the next start drops it.
 func (vh *Vhost) sweep(t trash) {
-	for _, name := range t.exchanges {
-		unlock := vh.lock(exchangeStripe(name))
-		if vh.Exchange(name) == nil {
-			vh.logged("exchange", name, vh.dropRecord(metaExchange+hashName(vh.Name, name)))
-		}
+	for _, x := range t.exchanges {
+		unlock := vh.lock(exchangeStripe(x.Name))
+		vh.logged("exchange", x.Name, vh.dropRecord(vh.exchangeKey(x.Name), func(r record) bool { return r.exchange.ID == x.id }))
 		unlock()
 	}
 	for _, full := range t.queues {
 		_, name := fullname.Split(full)
 		unlock := vh.lock(queueStripe(name))
 		if vh.Known(name) == nil {
-			vh.logged("queue", name, vh.dropRecord(metaQueue+hashName(full)))
+			vh.logged("queue", name, vh.dropRecord(metaQueue+hashName(full), anyRecord))
 		}
 		unlock()
 	}
@@ -154,7 +167,7 @@ func (vh *Vhost) sweepBinding(id string) {
 	alive := vh.hasBinding(id)
 	vh.mu.RUnlock()
 	if !alive {
-		vh.logged("binding", id, vh.dropRecord(metaBinding+id))
+		vh.logged("binding", id, vh.dropRecord(metaBinding+id, anyRecord))
 	}
 }
 
@@ -173,137 +186,4 @@ func (vh *Vhost) logged(what, name string, err error) {
 		vh.env.Log.Warn("an AMQP record could not be removed; it is invalid and will be dropped at the next start",
 			"what", what, "name", name, "vhost", vh.Name, "err", err)
 	}
-}
-
-// load builds the topology from the broker's queues and this door's records.
-func (s *Registry) load(ctx context.Context) error {
-	queues, err := s.Broker.Queues(ctx)
-	if err != nil {
-		return err
-	}
-	meta, err := s.Broker.Meta(ctx, metaNamespace)
-	if err != nil {
-		return err
-	}
-	for _, v := range s.Auth.Vhosts() {
-		s.byName[v.Name] = newVhost(s.Env, v.Name)
-	}
-	for _, info := range queues {
-		name, _ := fullname.Split(info.Name)
-		if vh := s.byName[name]; vh != nil {
-			vh.adopt(info)
-		} else if _, of := fullname.Split(info.Name); name == policy.InternalVhost && s.byName[of] == nil {
-			if _, err := s.Broker.DeleteQueue(ctx, info.Name, surgetank.DeleteOptions{}); err != nil {
-				return err // the passage of a deleted virtual host
-			}
-		}
-	}
-	var void []string
-	for _, l := range []struct {
-		prefix string
-		load   func(value []byte) (used bool, err error)
-	}{{metaExchange, s.loadExchange}, {metaQueue, s.loadQueue}, {metaBinding, s.loadBinding}} {
-		for name, value := range meta {
-			if !strings.HasPrefix(name, l.prefix) {
-				continue
-			}
-			used, err := l.load(value)
-			if err != nil {
-				return surgetank.Errorf(surgetank.CodeCorrupt, "the AMQP record %q cannot be read: %w; it was written by a newer version, or is damaged", name, err)
-			}
-			if !used {
-				void = append(void, name)
-			}
-		}
-	}
-	for _, name := range void {
-		if err := s.Broker.SetMeta(ctx, metaNamespace, name, nil); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// decodeRecord decodes a record, and checks that this version can read it.
-func decodeRecord(b []byte, into any, version *int, args *[]byte) error {
-	if err := json.Unmarshal(b, into); err != nil {
-		return err
-	}
-	if *version != metaVersion {
-		return surgetank.Errorf(surgetank.CodeCorrupt, "its version is %d and this program knows %d", *version, metaVersion)
-	}
-	return wire.Table(*args).Validate()
-}
-
-func (s *Registry) loadExchange(b []byte) (bool, error) {
-	var r exchangeRecord
-	if err := decodeRecord(b, &r, &r.Version, &r.Args); err != nil {
-		return false, err
-	}
-	vh := s.byName[r.Vhost]
-	if vh == nil || vh.exchanges[r.Name] != nil {
-		return false, nil
-	}
-	x := newExchange(r.Name, r.Kind, true, r.Auto, r.Internal, r.Args)
-	x.id = r.ID
-	vh.addExchange(x)
-	return true, nil
-}
-
-func (s *Registry) loadQueue(b []byte) (bool, error) {
-	var r queueRecord
-	if err := decodeRecord(b, &r, &r.Version, &r.Args); err != nil {
-		return false, err
-	}
-	vhostName, name := fullname.Split(r.Full)
-	vh := s.byName[vhostName]
-	if vh == nil || vh.queues[name] != nil && vh.queues[name].ID != r.ID {
-		return false, nil
-	}
-	a, err := translate.ParseQueueArgs(translate.QueueAttrs{Durable: true, AutoDelete: r.Auto, Args: r.Args}, translate.DescribeQueue(name, vhostName))
-	if err != nil {
-		return false, err
-	}
-	if vh.queues[name] == nil { // the queue was deleted, but its dead letters can still be in the passage
-		if a = vh.under(name, a); a.HasDLX {
-			vh.retire(r.Full, a)
-		}
-		return a.HasDLX, nil
-	}
-	vh.queues[name].setDeclared(&a)
-	return true, nil
-}
-
-func (s *Registry) loadBinding(b []byte) (bool, error) {
-	var r bindingRecord
-	if err := decodeRecord(b, &r, &r.Version, &r.Args); err != nil {
-		return false, err
-	}
-	vh := s.byName[r.Vhost]
-	if vh == nil {
-		return false, nil
-	}
-	src := vh.exchanges[r.Source]
-	if src == nil || src.id != r.SourceID {
-		return false, nil
-	}
-	bd := &binding{source: src, key: r.Key, args: r.Args, durable: true}
-	if r.Queue != "" {
-		bd.queue = vh.queues[r.Queue]
-		if bd.queue == nil || bd.queue.ID != r.DestID {
-			return false, nil
-		}
-		bd.id = bindingID(vh.Name, src.Name, "queue", r.Queue, r.Key, r.Args)
-	} else {
-		bd.to = vh.exchanges[r.To]
-		if bd.to == nil || bd.to.id != r.DestID {
-			return false, nil
-		}
-		bd.id = bindingID(vh.Name, src.Name, "exchange", r.To, r.Key, r.Args)
-	}
-	if err := bd.read(); err != nil {
-		return false, err
-	}
-	vh.addBinding(bd)
-	return true, nil
 }

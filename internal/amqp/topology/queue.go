@@ -152,6 +152,8 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	}
 	q := vh.newQueue(name, info.ID, a)
 	if a.Durable && !a.Exclusive && (len(a.Args) > 0 || a.AutoDelete) {
+		vh.setMaking(name, true)
+		defer vh.setMaking(name, false)
 		if err := vh.saveQueue(q); err != nil {
 			if _, err := vh.env.Broker.DeleteQueue(vh.env.Context, full, surgetank.DeleteOptions{IfEmpty: true}); err != nil {
 				vh.env.Log.Warn("the settings of a queue could not be saved, and the queue could not be deleted", "queue", name, "vhost", vh.Name, "err", err)
@@ -162,6 +164,9 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 	vh.mu.Lock()
 	gone := vh.gone
 	if !gone {
+		if old := vh.queues[name]; old != nil && old.ID == q.ID && !a.Exclusive {
+			q = old // another program's binding was faster
+		}
 		if a.Exclusive {
 			q.Owner = owner
 		}
@@ -178,6 +183,18 @@ func (vh *Vhost) makeQueue(name string, a translate.QueueAttrs, owner any) (*Que
 		return nil, wire.Errorf(wire.CodeNotFound, "vhost '%s' is down", vh.Name)
 	}
 	return q, nil
+}
+
+// setMaking notes that the record of a queue is being stored, so that follow does not make the
+// queue.
+func (vh *Vhost) setMaking(name string, is bool) {
+	vh.mu.Lock()
+	defer vh.mu.Unlock()
+	if is {
+		vh.making[name] = true
+	} else {
+		delete(vh.making, name)
+	}
 }
 
 // DeleteQueueIf deletes a queue if the conditions in opts are met, and returns the number of its

@@ -3,45 +3,99 @@ package topology
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
+	"github.com/surgetank/surgetank/internal/metacache"
 )
 
-// Registry has the topologies of all virtual hosts. Any goroutine may call its methods.
+// Registry has the topologies of all virtual hosts. It follows the changes of other programs over
+// the same broker, as far as they are durable. Any goroutine may call its methods.
 type Registry struct {
 	*Env
-	mu     sync.Mutex
-	byName map[string]*Vhost
+	records   *metacache.Cache[record]
+	following bool        // follow was called; only follow uses it
+	open      atomic.Bool // Open has finished
+
+	loading sync.Mutex // held while records are applied; it is locked before mu and a virtual host's lock
+	mu      sync.Mutex
+	byName  map[string]*Vhost
 }
 
 // Open reads the durable topology. It also continues to move dead letters that an earlier process
 // left in a passage.
 func Open(ctx context.Context, e *Env) (*Registry, error) {
 	r := &Registry{Env: e, byName: map[string]*Vhost{}}
-	if err := r.load(ctx); err != nil {
+	if err := r.begin(ctx); err != nil {
+		if r.records != nil {
+			r.records.Close()
+		}
 		return nil, err
 	}
+	context.AfterFunc(e.Context, r.records.Close)
+	return r, nil
+}
+
+func (r *Registry) begin(ctx context.Context) error {
+	r.loading.Lock()
+	void, err := r.load(ctx)
+	r.loading.Unlock()
+	if err != nil {
+		return err
+	}
+	for _, x := range void {
+		if _, err := r.records.Set(ctx, x.name, nil, x.Version); err != nil && surgetank.CodeOf(err) != surgetank.CodeExists {
+			return err
+		}
+	}
 	if err := r.typesKnown(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	for _, vh := range r.All() {
 		if err := vh.resumeDeadLetters(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return r, nil
+	r.open.Store(true)
+	return nil
 }
 
 // Vhost returns the topology of a virtual host, or nil if the virtual host does not exist.
 func (r *Registry) Vhost(name string) *Vhost {
+	if vh := r.known(name); vh != nil {
+		return vh
+	}
+	r.loading.Lock()
+	defer r.loading.Unlock()
+	return r.vhost(name)
+}
+
+func (r *Registry) known(name string) *Vhost {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	vh := r.byName[name]
-	if vh == nil && r.Auth.VhostExists(name) {
-		vh = newVhost(r.Env, name)
-		r.byName[name] = vh
+	return r.byName[name]
+}
+
+// vhost is Vhost for a caller that holds loading. A new topology gets the records that another
+// program has stored for it.
+func (r *Registry) vhost(name string) *Vhost {
+	vh := r.known(name)
+	if vh != nil || !r.Auth.VhostExists(name) {
+		return vh
 	}
+	vh = newVhost(r, name)
+	for _, x := range r.stored(name) {
+		if x.Err != nil {
+			continue
+		}
+		if _, err := vh.follow(x.V); err != nil {
+			r.Log.Error("an AMQP record of another program cannot be used", "vhost", name, "record", x.name, "err", err)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byName[name] = vh
 	return vh
 }
 

@@ -20,14 +20,16 @@ import (
 // make it visible. They hold lock(names) from the check to the end, so that two of them on one name
 // run one after the other. They never hold mu while they wait for the broker.
 type Vhost struct {
-	Name    string // never changes
-	env     *Env
-	version atomic.Uint64
+	Name     string // never changes
+	env      *Env
+	registry *Registry
+	version  atomic.Uint64
 
 	mu        sync.RWMutex
 	exchanges map[string]*Exchange
 	queues    map[string]*Queue
 	retired   map[string]translate.QueueAttrs // deleted queues whose dead letters can still arrive, by broker name
+	making    map[string]bool                 // names of queues whose records makeQueue is storing
 	gone      bool                            // the virtual host was deleted
 
 	stripes [64]sync.Mutex
@@ -151,8 +153,8 @@ func (vh *Vhost) lock(names ...string) (unlock func()) {
 func exchangeStripe(name string) string { return "x" + name }
 func queueStripe(name string) string    { return "q" + name }
 
-func newVhost(e *Env, name string) *Vhost {
-	vh := &Vhost{Name: name, env: e, exchanges: map[string]*Exchange{}, queues: map[string]*Queue{}, retired: map[string]translate.QueueAttrs{}}
+func newVhost(r *Registry, name string) *Vhost {
+	vh := &Vhost{Name: name, env: r.Env, registry: r, making: map[string]bool{}, exchanges: map[string]*Exchange{}, queues: map[string]*Queue{}, retired: map[string]translate.QueueAttrs{}}
 	for _, x := range []struct {
 		name, kind string
 		internal   bool
@@ -274,7 +276,7 @@ func (vh *Vhost) removeExchange(x *Exchange, trash *trash) {
 	delete(vh.exchanges, x.Name)
 	vh.changed()
 	if x.durable {
-		trash.exchanges = append(trash.exchanges, x.Name)
+		trash.exchanges = append(trash.exchanges, x)
 	}
 	x.autoDelete = false // it is removed already
 	for _, b := range x.bindings {

@@ -3,7 +3,6 @@ package doortest
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -29,7 +28,7 @@ type Broker struct {
 	entry   uint64 // number of durable entries
 	opens   []door.Opening
 	spans   []door.Span
-	meta    map[string]map[string][]byte
+	meta    *MetaStore
 	subs    map[*subscription]bool
 	closed  bool
 	dead    []Dead
@@ -61,7 +60,7 @@ func (b *Broker) ReportTarget(context.Context, string, door.TargetReport) error 
 
 // NewBroker makes a broker with one empty queue.
 func NewBroker(queue string) *Broker {
-	b := &Broker{name: queue, queue: 1, floor: 1, meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
+	b := &Broker{name: queue, queue: 1, floor: 1, meta: new(MetaStore), subs: map[*subscription]bool{}, tick: make(chan struct{})}
 	b.opened(1)
 	return b
 }
@@ -86,10 +85,7 @@ func (b *Broker) Copy(incarnation uint64) *Broker {
 	defer b.mu.Unlock()
 	c := &Broker{name: b.name, queue: b.queue, epoch: b.epoch, lease: b.lease, floor: b.floor, entry: b.entry, dead: slices.Clone(b.dead),
 		opens: slices.Clone(b.opens), spans: slices.Clone(b.spans), GroupLimit: b.GroupLimit,
-		meta: map[string]map[string][]byte{}, subs: map[*subscription]bool{}, tick: make(chan struct{})}
-	for ns, values := range b.meta {
-		c.meta[ns] = maps.Clone(values)
-	}
+		meta: b.meta.Clone(), subs: map[*subscription]bool{}, tick: make(chan struct{})}
 	for _, m := range b.msgs {
 		c.msgs = append(c.msgs, &message{d: m.d, settled: m.settled, runs: m.runs})
 	}
@@ -383,37 +379,39 @@ func (b *Broker) Queue(_ context.Context, name string) (surgetank.QueueInfo, err
 	return info, nil
 }
 
-// SetMeta and Meta keep values in memory.
-func (b *Broker) SetMeta(_ context.Context, namespace, name string, value []byte) error {
+// The methods of door.Metadata keep values in memory.
+
+func (b *Broker) SetMeta(ctx context.Context, namespace, name string, value []byte) error {
+	_, err := b.SetMetaIf(ctx, namespace, name, value, door.AnyVersion)
+	return err
+}
+
+func (b *Broker) SetMetaIf(ctx context.Context, namespace, name string, value []byte, expected uint64) (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return errClosed()
+		return 0, errClosed()
 	}
 	b.entry++
-	if value == nil {
-		delete(b.meta[namespace], name)
-		return nil
-	}
-	if b.meta[namespace] == nil {
-		b.meta[namespace] = map[string][]byte{}
-	}
-	b.meta[namespace][name] = slices.Clone(value)
-	return nil
+	return b.meta.SetMetaIf(ctx, namespace, name, value, expected)
 }
 
-// Meta returns the values of a namespace.
-func (b *Broker) Meta(_ context.Context, namespace string) (map[string][]byte, error) {
+func (b *Broker) Meta(ctx context.Context, namespace string) (door.MetaState, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return door.MetaState{}, errClosed()
+	}
+	return b.meta.Meta(ctx, namespace)
+}
+
+func (b *Broker) WatchMeta(ctx context.Context, namespace string, feed *door.MetaFeed) (func(), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil, errClosed()
 	}
-	out := map[string][]byte{}
-	for k, v := range b.meta[namespace] {
-		out[k] = slices.Clone(v)
-	}
-	return out, nil
+	return b.meta.WatchMeta(ctx, namespace, feed)
 }
 
 // Attach attaches a consumer.

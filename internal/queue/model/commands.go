@@ -627,6 +627,7 @@ func (m *Model) Durable() *Model {
 	for id, p := range m.Publishers {
 		c.Publishers[id] = &Publisher{Confirmed: maps.Clone(p.Confirmed), Used: p.Used}
 	}
+	c.Metas = m.Metas.clone()
 	return c
 }
 

@@ -30,6 +30,8 @@ type Model struct {
 
 	// Publishers contains each publisher with its confirmed numbers.
 	Publishers map[string]*Publisher
+	// Metas contains the values of doors and sinks.
+	Metas Metas
 
 	order      []string // queues to serve at the end of the turn, the oldest first
 	made       int      // number of queues ever created
@@ -145,7 +147,7 @@ type Out struct {
 
 // New returns a model without queues.
 func New() *Model {
-	return &Model{RetryReserve: 10, Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, pools: map[uint64]int{}}
+	return &Model{RetryReserve: 10, Queues: map[string]*Queue{}, Publishers: map[string]*Publisher{}, Metas: Metas{Values: map[MetaKey]MetaValue{}}, pools: map[uint64]int{}}
 }
 
 // Names returns the sorted names of the queues.
