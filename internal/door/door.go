@@ -46,6 +46,14 @@ type SubscribeOptions struct {
 	// OwnLevel is set by a consumer that limits its own load. The adaptive limit of a queue does not
 	// apply while all its consumers are such, and their leases are not measured. The breaker applies.
 	OwnLevel bool
+	// Opening, if not 0, is the incarnation of an opening, from History. The subscription belongs to
+	// that opening: in any other opening Attach fails with CodeUnavailable, and the subscription ends
+	// with CodeUnavailable when the broker opens again. It is for a consumer whose work depends on
+	// facts of one opening, such as a sink. Other subscriptions continue in the next opening.
+	Opening uint64
+	// Ready, if not nil, is the channel that Ready returns. It must have room for one token. A broker
+	// that is opened again attaches a subscription with the channel that its owner already has.
+	Ready chan struct{}
 	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
 	// broker and must not block. It lets one goroutine serve many subscriptions.
 	Notify func()
