@@ -134,7 +134,7 @@ type Broker struct {
 	closed   chan struct{}
 	opened   chan error // receives the outcome of the first entry
 	onceDown sync.Once
-	onceLog  sync.Once // closes the log
+	onceLog  sync.Once  // closes the log
 	ticking  sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
 	work     sync.WaitGroup
 	space    spaceState
