@@ -14,8 +14,11 @@ type State string
 const (
 	StateOpening State = State(supervise.Opening) // the log has failed, and the broker opens it again by itself
 	StateServing State = State(supervise.Serving) // the broker works
-	StateFailed  State = State(supervise.Failed)  // the broker has failed for good; see Health.Err
-	StateClosed  State = State(supervise.Closed)  // Close was called
+	// StateFollowing: another machine serves. No broker of this version has this state.
+	StateFollowing State = State(supervise.Following)
+
+	StateFailed State = State(supervise.Failed) // the broker has failed for good; see Health.Err
+	StateClosed State = State(supervise.Closed) // Close was called
 )
 
 // Health describes the state of a broker.

@@ -18,9 +18,6 @@ const (
 	Closed    State = "closed"    // Close was called
 )
 
-// States lists the states that a metric shows.
-var States = []State{Opening, Serving, Following, Failed}
-
 // Status describes a Supervisor at one moment.
 type Status struct {
 	State State

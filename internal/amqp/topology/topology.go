@@ -28,6 +28,7 @@ type Vhost struct {
 	exchanges map[string]*Exchange
 	queues    map[string]*Queue
 	retired   map[string]translate.QueueAttrs // deleted queues whose dead letters can still arrive, by broker name
+	doomed    []*Queue                        // queues to delete as soon as the broker can
 	gone      bool                            // the virtual host was deleted
 
 	stripes [64]sync.Mutex
