@@ -183,6 +183,7 @@ func TestKindsOfSubscriptions(t *testing.T) {
 				t.Errorf("%s: %v, want %s", name, err, want)
 			}
 		}
+		synctest.Wait()
 		if notes.Load() == 0 {
 			t.Error("the end of a subscription called no Notify")
 		}
