@@ -10,15 +10,15 @@ import (
 // State says whether a broker can be used.
 type State string
 
-// The states of a broker.
+// The states of a broker, as in package supervise.
 const (
-	StateOpening State = State(supervise.Opening) // the log has failed, and the broker opens it again by itself
-	StateServing State = State(supervise.Serving) // the broker works
+	StateOpening State = "opening" // the log has failed, and the broker opens it again by itself
+	StateServing State = "serving" // the broker works
 	// StateFollowing: another machine serves. No broker of this version has this state.
-	StateFollowing State = State(supervise.Following)
+	StateFollowing State = "following"
 
-	StateFailed State = State(supervise.Failed) // the broker has failed for good; see Health.Err
-	StateClosed State = State(supervise.Closed) // Close was called
+	StateFailed State = "failed" // the broker has failed for good; see Health.Err
+	StateClosed State = "closed" // Close was called
 )
 
 // Health describes the state of a broker.
