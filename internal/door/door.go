@@ -76,6 +76,22 @@ type Subscription interface {
 	Floor() (seq, entry uint64)
 }
 
+// Phased is a broker that can be opened again below its callers.
+type Phased interface {
+	// Phase returns a number that changes when the log fails and when the next opening serves. It is
+	// odd while no opening serves. If it is even and the same before a call without an answer and
+	// after a later answer, the same opening has handled both.
+	Phase() uint64
+}
+
+// PhaseOf returns the phase of a broker; 0 if the broker is never opened again.
+func PhaseOf(b Broker) uint64 {
+	if p, ok := b.(Phased); ok {
+		return p.Phase()
+	}
+	return 0
+}
+
 // Of returns the part of b that doors and sinks need. b is an embedded.Broker, or has the methods
 // itself. A struct that embeds *embedded.Broker counts as that broker, and methods that the struct
 // overrides are not called. Any other broker is CodeInvalid: a client of a server cannot do what

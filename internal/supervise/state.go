@@ -43,6 +43,20 @@ func (s *Supervisor) Status() Status {
 	return s.status
 }
 
+// Phase changes with each failure and each opening. See door.Phased.
+func (s *Supervisor) Phase() uint64 {
+	if s == nil {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 2 * s.status.Openings
+	if o := s.cur.Load(); o == nil || o.failed() {
+		n++
+	}
+	return n
+}
+
 // CallbackFailures counts the users' functions called by the Supervisor that failed.
 func (s *Supervisor) CallbackFailures() int64 { return s.calls.Failures() }
 
