@@ -170,6 +170,13 @@ sinks:
 	if all, different := count(); all != 3 || different != 3 {
 		t.Errorf("%d rows, %d different", all, different)
 	}
+	// Acks have no answer of their own but close-ok. This channel has acked before the failure.
+	if err, ok := in.Close().(*amqp091.Error); !ok || err.Code != amqp091.PreconditionFailed {
+		t.Errorf("closing a channel whose acks can be lost: %v", err)
+	}
+	if err := out.Close(); err != nil {
+		t.Error(err)
+	}
 	select {
 	case err := <-closed:
 		t.Error("the connection was closed:", err)
