@@ -29,7 +29,8 @@ type Publisher interface {
 	// Publish stores messages and returns after they are durable. If the whole call fails, Publish
 	// returns an error: the broker is closed, or the outcome is uncertain. The outcome is also
 	// uncertain if ctx ends first. Otherwise Publish returns one result for each publishing. A
-	// publishing to a queue that does not exist is refused with CodeNotFound.
+	// publishing to a queue that does not exist is refused with CodeNotFound. While the broker opens
+	// its log again, calls wait for a bounded time and then return CodeUnavailable.
 	Publish(ctx context.Context, msgs []Publishing) ([]PublishResult, error)
 	// PublishAsync is Publish without the wait for the disk. It waits only for room in the broker's
 	// mailbox. If ctx ends during this wait, PublishAsync returns CodeBusy and publishes nothing.

@@ -31,10 +31,12 @@ const (
 	CodeFull Code = "full"
 	// CodeDenied: the user does not have the right to do this.
 	CodeDenied Code = "denied"
-	// CodeClosed: the broker, client or subscription was closed. Make a new one.
+	// CodeClosed: the broker, client or subscription was closed, or has failed for good. Make a new
+	// one.
 	CodeClosed Code = "closed"
-	// CodeUnavailable: the server cannot be reached, is starting or is stopping. Nothing was done.
-	// Try again. An embedded broker does not return it.
+	// CodeUnavailable: the server cannot be reached, is starting or is stopping, or its log has failed
+	// and is being opened again. Nothing was done. Try again. An embedded broker returns it only while
+	// it opens its log again.
 	CodeUnavailable Code = "unavailable"
 	// CodeUncertain: it is not known whether the request was stored. Repeat it with the same
 	// publisher and sequence or the same dedup id. Otherwise accept a possible duplicate.

@@ -38,7 +38,8 @@ type QueueConfig struct {
 	Overflow     Overflow
 	MaxPriority  uint8         // 0: priorities are ignored
 	Lease        time.Duration // lease for consumers that set none; 0: DefaultLease
-	// Transient queues and their messages are removed when the broker opens again.
+	// Transient queues and their messages are removed when another program opens the broker. They stay
+	// if the same program opens it again after its log has failed.
 	Transient bool
 	Paused    bool // the queue accepts messages but delivers none
 	// PriorityStep is the ageing of priorities: a message that waited for one step counts as one

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/surgetank/surgetank"
@@ -9,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/hidden"
+	"github.com/surgetank/surgetank/internal/supervise"
 )
 
 // behind is the field of a Broker that doors and sinks use.
@@ -16,28 +18,63 @@ type behind = hidden.Field[door.Broker]
 
 // Broker is an embedded broker. It implements surgetank.Broker, whose documentation states the
 // promises of the methods. A nil or closed Broker returns CodeClosed.
+//
+// If the log fails, for example because the disk is full or its mount is lost, the broker opens the
+// directory again by itself. Calls in progress get CodeUncertain. Later calls wait for the next
+// opening up to Options.ReopenWait, and then get CodeUnavailable. Subscriptions stay; leases end, so
+// their settlements get CodeLeaseLost and the messages are delivered again. If the stored data is
+// damaged, the failure is final: see Done.
 type Broker struct {
 	behind
-	b   *broker.Broker
-	log *disklog.Log // nil: in memory
+	s   *supervise.Supervisor
+	at  atomic.Pointer[instance] // the newest opening
+	old atomic.Int64             // CallbackFailures of earlier openings
 	dir string
 }
 
 var _ surgetank.Broker = (*Broker)(nil)
 
-// newBroker returns a Broker for b. log is nil for a broker in memory.
-func newBroker(b *broker.Broker, log *disklog.Log, dir string) *Broker {
-	e := &Broker{b: b, log: log, dir: dir}
-	*hidden.Of(e) = b
-	return e
+// instance is one opening.
+type instance struct {
+	*broker.Broker
+	log *disklog.Log // nil: in memory
+}
+
+// open opens a Broker. opener opens its data, once for each opening. after is the incarnation of the
+// opening before; 0: this is the first.
+func (o *Options) open(dir string, opener func(after uint64) (*instance, error)) (*Broker, error) {
+	e := &Broker{dir: dir}
+	var err error
+	e.s, err = supervise.Open(context.Background(), supervise.Options{Wait: o.ReopenWait, ReopenFor: o.ReopenFor, Clock: o.clock, Logger: o.Logger,
+		Open: func(_ context.Context, again bool) (supervise.Instance, error) {
+			var after uint64
+			was := e.at.Load()
+			if again {
+				after = was.Incarnation()
+			}
+			in, err := opener(after)
+			if err != nil {
+				return nil, err
+			}
+			if was != nil {
+				e.old.Add(was.CallbackFailures())
+			}
+			e.at.Store(in)
+			return in, nil
+		}})
+	if err != nil {
+		return nil, err
+	}
+	*hidden.Of(e) = e.s
+	return e, nil
 }
 
 // inner returns the broker. Without one it returns nil, and the methods of nil return CodeClosed.
-func (b *Broker) inner() *broker.Broker {
+func (b *Broker) inner() *supervise.Supervisor {
 	if b == nil {
 		return nil
 	}
-	return b.b
+	return b.s
 }
 
 // Publish stores messages and returns after they are on disk, with one result for each.
@@ -160,49 +197,13 @@ func (b *Broker) Dir() string {
 // later call returns CodeClosed.
 func (b *Broker) Close() error { return b.inner().Close() }
 
-// Done is closed when the broker's log has failed and the broker cannot continue. Health then
-// returns the cause. Close must still be called.
+// Done is closed when the broker cannot continue: it has failed for good, or it was closed. Health
+// then returns the cause. Close must still be called.
 func (b *Broker) Done() <-chan struct{} {
 	if in := b.inner(); in != nil {
-		return in.Failed()
+		return in.Done()
 	}
 	none := make(chan struct{})
 	close(none)
 	return none
-}
-
-// Health describes the state of a broker.
-type Health struct {
-	// Err is why the broker failed, or nil while it works. A failed broker confirms nothing. Close
-	// it, remove the cause, verify the directory, and open it again.
-	Err error
-	// Stalled is how long the oldest write has waited for the disk; 0: no write waits.
-	Stalled time.Duration
-	// Full: the disk is nearly full, and messages are refused with CodeFull. FullFor is the time
-	// since this began. Acks are accepted, and the space of settled messages is freed
-	// automatically.
-	Full    bool
-	FullFor time.Duration
-	// NeededBytes is the size of all messages in the log that are not settled. FreeableBytes is the
-	// size of the log files that a snapshot would free now.
-	NeededBytes, FreeableBytes int64
-	// Openings counts how often the directory was opened, this time included.
-	Openings uint64
-	// CallbackFailures counts the caller's functions that panicked or ended their goroutine.
-	CallbackFailures int64
-}
-
-// Health returns the state of the broker. It does not wait, and may be called often.
-func (b *Broker) Health() Health {
-	in := b.inner()
-	if in == nil {
-		return Health{Err: surgetank.Errorf(surgetank.CodeClosed, "there is no broker: open one with embedded.Open or embedded.Memory")}
-	}
-	h := Health{Err: in.Err(), Stalled: in.Stalled(), Openings: in.Epoch(), CallbackFailures: in.CallbackFailures()}
-	space := in.Space()
-	h.Full, h.NeededBytes, h.FreeableBytes = space.Full, space.NeededBytes, space.Freeable
-	if space.Full {
-		h.FullFor = in.Now().Sub(space.Since)
-	}
-	return h
 }

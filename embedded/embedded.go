@@ -17,6 +17,7 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
+	"github.com/surgetank/surgetank/internal/vfs"
 )
 
 // Options are the settings of one broker. The zero value is valid.
@@ -46,8 +47,18 @@ type Options struct {
 	// ScrubRate limits how many bytes a second a scrub reads; 0: 4 MiB.
 	ScrubRate int64
 
-	// clock is replaced by tests of this module.
+	// ReopenWait is how long a call waits for the next opening after the log has failed. Then the
+	// call gets CodeUnavailable. 0: 10 seconds.
+	ReopenWait time.Duration
+	// ReopenFor limits the time in which the broker tries to open its log again. Afterwards the
+	// failure is final. 0: no limit, because a full disk or a lost mount can last for hours. A
+	// negative time: the broker does not try, and each failure of the log is final.
+	ReopenFor time.Duration
+
+	// Tests of this module replace these parts.
 	clock clock.Clock
+	fs    vfs.FS
+	store *memlog.Store
 }
 
 // LogStats describes the state of a broker's log.
@@ -74,10 +85,10 @@ type ScrubStats struct {
 
 // LogStats returns figures of the log. They are zero for a broker in memory.
 func (b *Broker) LogStats() LogStats {
-	if b == nil || b.log == nil {
+	if b == nil || b.at.Load() == nil || b.at.Load().log == nil {
 		return LogStats{}
 	}
-	s := b.log.Stats()
+	s := b.at.Load().log.Stats()
 	return LogStats{DiskBytes: s.Bytes, Segments: s.Segments, Syncs: s.Syncs, SyncP50: s.SyncP50, SyncP99: s.SyncP99, Full: s.Full,
 		Scrub: ScrubStats{Bytes: s.Scrub.Bytes, Passes: s.Scrub.Passes, LastPass: s.Scrub.LastPass, Errors: s.Scrub.Errors,
 			Found: byKind(s.Scrub.Found), Damaged: byKind(s.Scrub.Damaged)}}
@@ -94,6 +105,9 @@ func byKind(counts map[commitlog.DamageKind]int64) map[string]int64 {
 
 func (o *Options) check() error {
 	o.Logger = callback.Logger(o.Logger)
+	if o.ReopenWait < 0 {
+		return surgetank.FieldErrorf("reopen_wait", "reopen_wait must not be negative, and is %v", o.ReopenWait)
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}
@@ -118,17 +132,22 @@ func Memory(opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	o := opts.broker()
-	store := memlog.NewStore()
-	o.Snapshots = store.Snapshots()
-	o.OpenLog = func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-		return wrap(store.Open(memlog.Options{From: from}))
+	store := opts.store
+	if store == nil {
+		store = memlog.NewStore()
 	}
-	b, err := broker.Open(o)
-	if err != nil {
-		return nil, err
-	}
-	return newBroker(b, nil, ""), nil
+	return opts.open("", func(after uint64) (*instance, error) {
+		o := opts.broker()
+		o.Snapshots, o.After = store.Snapshots(), after
+		o.OpenLog = func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+			return wrap(store.Open(memlog.Options{From: from}))
+		}
+		b, err := broker.Open(o)
+		if err != nil {
+			return nil, err
+		}
+		return &instance{b, nil}, nil
+	})
 }
 
 // wrap returns a nil interface on an error, and not an interface with a nil pointer.

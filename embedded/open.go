@@ -24,26 +24,46 @@ func Open(dir string, opts Options) (*Broker, error) {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the directory %q has no absolute path: %w", dir, err)
 	}
 	dir = abs
-	fs := vfs.OS{}
-	o := opts.broker()
-	snapshots, err := disklog.OpenSnapshots(fs, filepath.Join(dir, "log"))
+	var fs vfs.FS = vfs.OS{}
+	if opts.fs != nil {
+		fs = opts.fs
+	}
+	var only disklog.Identity // of the log of the first opening
+	return opts.open(dir, func(after uint64) (*instance, error) {
+		in, err := opts.openLog(fs, filepath.Join(dir, "log"), only, after)
+		if err == nil {
+			only = in.log.Identity()
+		}
+		return in, err
+	})
+}
+
+// openLog opens a broker on the log in dir. If only is not zero, that log must be there.
+func (o *Options) openLog(fs vfs.FS, dir string, only disklog.Identity, after uint64) (*instance, error) {
+	if only != (disklog.Identity{}) { // before the snapshots are read
+		if err := only.Check(fs, dir); err != nil {
+			return nil, err
+		}
+	}
+	snapshots, err := disklog.OpenSnapshots(fs, dir)
 	if err != nil {
 		return nil, err
 	}
-	o.Snapshots = snapshots
+	p := o.broker()
+	p.Snapshots, p.After = snapshots, after
 	var log *disklog.Log
-	o.OpenLog = func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
+	p.OpenLog = func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 		replay, l, err := disklog.Open(disklog.Options{
-			FS: fs, Dir: filepath.Join(dir, "log"), From: from, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snapshots, Logger: opts.Logger, Clock: opts.clock,
-			CacheBytes: opts.CacheBytes, SegmentBytes: opts.SegmentBytes,
-			ScrubEvery: opts.ScrubEvery, ScrubRate: opts.ScrubRate,
+			FS: fs, Dir: dir, From: from, Only: only, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snapshots, Logger: o.Logger, Clock: o.clock,
+			CacheBytes: o.CacheBytes, SegmentBytes: o.SegmentBytes,
+			ScrubEvery: o.ScrubEvery, ScrubRate: o.ScrubRate,
 		})
 		log = l
 		return wrap(replay, l, err)
 	}
-	b, err := broker.Open(o)
+	b, err := broker.Open(p)
 	if err != nil {
 		return nil, err
 	}
-	return newBroker(b, log, dir), nil
+	return &instance{b, log}, nil
 }

@@ -19,6 +19,10 @@ var errLeaseLost = errors.New("leases ended while the sink was working on their 
 // errBrokerClosed ends the runner: there is no broker left to read from.
 var errBrokerClosed = errors.New("the broker is closed")
 
+// errReopened ends a session whose broker was opened again. The next session compares its claim as at
+// a start.
+var errReopened = surgetank.Errorf(surgetank.CodeUnavailable, "the broker was opened again while its sink was running; the sink begins again")
+
 // errRemade ends a session whose queue was deleted and created again.
 func errRemade(queue string) error {
 	return surgetank.Errorf(surgetank.CodeNotFound, "the queue %s was made anew while its sink was running; the sink opens it again", queue)
@@ -110,8 +114,20 @@ func (r *Runner) session(alive, ctx context.Context) error {
 			}
 			return book.verify()
 		}}
+	// The target compares its progress with the history of one opening of the broker. If the broker is
+	// opened again, the session must end, also in the middle of the comparison.
+	var opening uint64
 	*hidden.Of(&claim) = func(count ...door.NumberRange) (door.History, error) {
-		return r.broker.History(open, r.spec.Queue, count...)
+		h, err := r.broker.History(open, r.spec.Queue, count...)
+		if err != nil || len(h.Openings) == 0 {
+			return h, err
+		}
+		now := h.Openings[len(h.Openings)-1].Incarnation
+		if opening != 0 && opening != now {
+			return h, errReopened
+		}
+		opening = now
+		return h, nil
 	}
 	state, lanes, err := r.target.Open(open, claim)
 	cancelOpen()
@@ -140,7 +156,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 	}
 	s.sub, err = r.broker.Attach(ctx, r.spec.Queue, door.SubscribeOptions{
 		SubscribeOptions: surgetank.SubscribeOptions{Credit: s.credit, ManualCredit: true, Lease: r.opts.Lease, Name: "sink " + r.name},
-		GroupRun:         s.credit + r.opts.MaxHeldBack, OwnLevel: true, OnLevel: r.governor.follow})
+		GroupRun:         s.credit + r.opts.MaxHeldBack, OwnLevel: true, OnLevel: r.governor.follow, Opening: opening})
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func (s *Server) janitor() {
 			acks = now
 			for _, vh := range s.vhosts.All() {
 				vh.ForgetRetired()
+				vh.DeleteDoomed()
 				vh.SayCircles()
 			}
 			for _, c := range s.connections() {

@@ -48,6 +48,10 @@ type Options struct {
 	Clock     clock.Clock         // nil: the real clock
 	Logger    *slog.Logger        // nil: discarded
 	Seed      uint64              // seed of the random part of back-off delays
+	// After, if not 0, is the incarnation of an opening whose facts the caller still has. Open fails
+	// with CodeInvalid if the log does not contain that opening. Transient queues are kept, because
+	// their users are still there.
+	After uint64
 	// Incarnation is the incarnation of this opening, random and never used before. If it is 0,
 	// Open draws it from crypto/rand.
 	Incarnation uint64
@@ -132,6 +136,7 @@ type Broker struct {
 	closed    chan struct{}
 	opened    chan error // receives the outcome of the first entry
 	onceDown  sync.Once
+	onceLog   sync.Once  // closes the log
 	ticking   sync.Mutex // locked by Tick and by Close with Manual, which exclude each other
 	work      sync.WaitGroup
 	space     spaceState
@@ -263,12 +268,17 @@ func (b *Broker) recover() error {
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err
 	}
+	if after := b.opts.After; after != 0 && !b.machine.Contains(after) {
+		return surgetank.Errorf(surgetank.CodeInvalid,
+			"the log is an older copy of the log that was open before; start the program again if it must continue with this copy")
+	}
 	b.startTime(start, passed)
 	b.machine.Recovered(b.now())
 	b.epoch, b.durable = b.machine.Epoch()+1, b.number
 	b.opening = b.opts.Incarnation
 	// The first entry opens the epoch. All other outputs are pending until this entry is durable.
-	b.front = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening}, release: func(err error) { b.opened <- err }}}
+	b.front = []*op{{cmd: &queue.OpenEpoch{Epoch: b.epoch, Incarnation: b.opening, Continued: b.opts.After != 0},
+		release: func(err error) { b.opened <- err }}}
 	for _, info := range b.machine.Infos() {
 		b.groups.set(info.Name, info.Config.GroupBy)
 		b.dedups.set(info.Name, info.Config.DedupBy)
@@ -322,6 +332,9 @@ func (b *Broker) onFull(full bool) {
 // Epoch returns the epoch of this opening.
 func (b *Broker) Epoch() uint64 { return b.epoch }
 
+// Incarnation returns the random number of this opening.
+func (b *Broker) Incarnation() uint64 { return b.opening }
+
 // Failed returns a channel that is closed when the log has failed. Afterwards Err returns the
 // failure.
 func (b *Broker) Failed() <-chan struct{} { return b.failed }
@@ -349,8 +362,8 @@ func (b *Broker) Stalled() time.Duration {
 // fail ends the broker after its log failed.
 func (b *Broker) fail(err error) {
 	b.failure = &surgetank.Error{Code: surgetank.CodeUncertain, Err: err, Message: fmt.Sprintf(
-		"the log failed, so what was not confirmed is uncertain and the broker has stopped (%v); check the disk, then start it again", err)}
-	b.logger.Error("the log failed; the broker stops", "error", err)
+		"the log failed, so what was not confirmed is uncertain: %v; check the disk", err)}
+	b.logger.Error("the log failed; it must be opened again", "error", err)
 	close(b.failed)
 	b.shutdown(b.failure)
 }
@@ -392,8 +405,7 @@ func (b *Broker) Close() error {
 	}
 	closeOp := &op{cmd: queue.Nop{}, release: func(error) {}}
 	b.mailbox.mu.Lock()
-	first := b.mailbox.closed == nil
-	if first {
+	if b.mailbox.closed == nil {
 		b.mailbox.closed = errClosed()
 		b.mailbox.ops = append(b.mailbox.ops, closeOp)
 	}
@@ -401,10 +413,9 @@ func (b *Broker) Close() error {
 	b.mailbox.nudge()
 	<-b.closed
 	b.work.Wait()
-	if !first {
-		return nil
-	}
-	if err := b.log.Close(); err != nil && b.Err() == nil {
+	var err error
+	b.onceLog.Do(func() { err = b.log.Close() }) // also after a failure, so that the log can be opened again
+	if err != nil && b.Err() == nil {
 		return surgetank.Errorf(surgetank.CodeInternal, "closing the log: %w", err)
 	}
 	return nil

@@ -54,6 +54,9 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if l := c.Opts.Lease; l < 0 && l != surgetank.LeaseForever {
 		return nil, surgetank.FieldErrorf("lease", "the lease is negative (%v); give a duration, 0 for the queue's own, or LeaseForever", l)
 	}
+	if o := c.Opts.Opening; b != nil && o != 0 && o != b.opening {
+		return nil, surgetank.Errorf(surgetank.CodeUnavailable, "the broker has been opened again since the subscription's opening; begin again")
+	}
 	s := b.NewSubscription(c)
 	done := make(chan error, 1)
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
@@ -73,7 +76,10 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 // NewSubscription prepares a subscription for an Attach that the caller sends. It is for callers
 // that use Manual.
 func (b *Broker) NewSubscription(c *queue.Attach) door.Subscription {
-	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: make(chan struct{}, 1)}
+	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: c.Opts.Ready}
+	if s.ready == nil {
+		s.ready = make(chan struct{}, 1)
+	}
 	s.reader.b = b
 	c.Owner = s
 	return s

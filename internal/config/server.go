@@ -62,6 +62,8 @@ type Server struct {
 	SegmentBytes int64 // size of a file of the log; 0: the default
 	WasteBytes   int64 // the most bytes of the log written between snapshots, and the most dead bytes; 0: the default
 
+	ReopenFor time.Duration // how long the server tries to open its log again after a failure; 0: for ever; negative: not at all
+
 	ScrubEvery time.Duration // time between the starts of two scrubs; negative: never
 	ScrubRate  int64         // the most bytes that a scrub reads in a second
 
@@ -168,7 +170,7 @@ func (r *reader) server(s *Server, n *node) {
 				"key":  func(v string) { s.TLSKey = v },
 			})
 		case "disk":
-			segment, waste := e.value.get("segment"), e.value.get("waste")
+			segment, waste, reopen := e.value.get("segment"), e.value.get("waste"), e.value.get("reopen_for")
 			bytes := func(into *int64, at *node, key string) func(string) {
 				return func(v string) {
 					var err error
@@ -177,9 +179,21 @@ func (r *reader) server(s *Server, n *node) {
 					}
 				}
 			}
-			r.section(e, path, "segment, waste", map[string]func(string){
+			r.section(e, path, "segment, waste, reopen_for", map[string]func(string){
 				"segment": bytes(&s.SegmentBytes, segment, ".segment"),
 				"waste":   bytes(&s.WasteBytes, waste, ".waste"),
+				"reopen_for": func(v string) {
+					switch d, err := settings.ParseDuration(v); {
+					case v == Off:
+						s.ReopenFor = -1
+					case v == "forever":
+						s.ReopenFor = 0
+					case err != nil || d <= 0:
+						r.add(reopen, path+".reopen_for", "this must be a time like 10m, forever, or off, not %.40q", v)
+					default:
+						s.ReopenFor = d
+					}
+				},
 			})
 			for key, at := range map[string]*node{".segment": segment, ".waste": waste} {
 				if at != nil {

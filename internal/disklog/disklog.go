@@ -81,6 +81,9 @@ type Options struct {
 	// From is the offset after which the replay starts. Sealed segments that end before it are not
 	// read. If From is after the log's end, entries are missing, and Open returns ErrCorrupt.
 	From commitlog.Offset
+	// Only, if not zero, is the identity of the log that must be in Dir. Open then creates no log and
+	// no directory.
+	Only Identity
 	// Manual: the log runs no goroutine. It only works in Open, Pump, Trim and Close.
 	Manual bool
 	// CacheBytes is how many bytes of the newest entries are kept in memory: 0 means 64 MiB, a
@@ -251,7 +254,11 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := o.FS.Mkdir(o.Dir); err != nil {
+	if o.Only != (Identity{}) {
+		if err := o.Only.Check(o.FS, o.Dir); err != nil {
+			return nil, nil, err
+		}
+	} else if err := o.FS.Mkdir(o.Dir); err != nil {
 		return nil, nil, wrap(surgetank.CodeInternal, fmt.Sprintf("making the data directory %s failed: %v", o.Dir, err), err)
 	}
 	lock, err := lockDir(o.FS, o.Dir, o.Clock.Now())

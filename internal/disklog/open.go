@@ -75,12 +75,18 @@ func (l *Log) recover() error {
 		}
 	}
 	if !ls.state {
+		if l.o.Only != (Identity{}) {
+			return absent("there is no log in "+l.o.Dir+" now", nil)
+		}
 		if err := l.create(&ls); err != nil {
 			return err
 		}
 	}
 	if err := l.openState(); err != nil {
 		return err
+	}
+	if only := l.o.Only; only != (Identity{}) && only.log != l.files.log {
+		return absent("there is another log in "+l.o.Dir+" now", nil)
 	}
 	if err := l.adoptSpares(ls); err != nil {
 		return err

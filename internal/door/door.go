@@ -42,6 +42,14 @@ type SubscribeOptions struct {
 	// OnLevel, if not nil, is called with the Level of the queue after the subscription begins, and
 	// after each change. It is called on a goroutine of the broker and must not block.
 	OnLevel func(Level)
+	// Opening, if not 0, is the incarnation of an opening, from History. The subscription belongs to
+	// that opening: in any other opening Attach fails with CodeUnavailable, and the subscription ends
+	// with CodeUnavailable when the broker opens again. It is for a consumer whose work depends on
+	// facts of one opening, such as a sink. Other subscriptions continue in the next opening.
+	Opening uint64
+	// Ready, if not nil, is the channel that Ready returns. It must have room for one token. A broker
+	// that is opened again attaches a subscription with the channel that its owner already has.
+	Ready chan struct{}
 	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
 	// broker and must not block. It lets one goroutine serve many subscriptions.
 	Notify func()
@@ -62,6 +70,22 @@ type Subscription interface {
 	// message with a number below seq was settled for good. The log entries up to number entry
 	// record these facts and are durable.
 	Floor() (seq, entry uint64)
+}
+
+// Phased is a broker that can be opened again below its callers.
+type Phased interface {
+	// Phase returns a number that changes when the log fails and when the next opening serves. It is
+	// odd while no opening serves. If it is even and the same before a call without an answer and
+	// after a later answer, the same opening has handled both.
+	Phase() uint64
+}
+
+// PhaseOf returns the phase of a broker; 0 if the broker is never opened again.
+func PhaseOf(b Broker) uint64 {
+	if p, ok := b.(Phased); ok {
+		return p.Phase()
+	}
+	return 0
 }
 
 // Of returns the part of b that doors and sinks need. b is an embedded.Broker, or has the methods

@@ -72,6 +72,9 @@ type Options struct {
 	Collectors []prometheus.Collector
 	// Ready returns why the server cannot serve now. Nil: the server can always serve.
 	Ready func() error
+	// State returns the state of the broker for /readyz, such as "opening". Every client may see it.
+	// Nil: it is not shown.
+	State func() string
 	// Refusing returns why messages are refused while everything else works, as on a full disk.
 	// Empty: messages are accepted. Every client may see the reason.
 	Refusing func() string

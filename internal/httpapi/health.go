@@ -19,7 +19,14 @@ func (c *call) readyz() error {
 	if ready := c.api.opts.Ready; ready != nil {
 		if err := ready(); err != nil {
 			c.api.opts.Logger.Warn("not ready", "error", err)
-			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(surgetank.CodeClosed, "the server is not ready; its log says why"))
+			code, state := surgetank.CodeClosed, ""
+			if c.api.opts.State != nil {
+				state = " (broker: " + c.api.opts.State() + ")"
+			}
+			if surgetank.CodeOf(err) == surgetank.CodeUnavailable {
+				code = surgetank.CodeUnavailable
+			}
+			return withStatus(http.StatusServiceUnavailable, surgetank.Errorf(code, "the server is not ready%s; its log says why", state))
 		}
 	}
 	q := c.r.URL.Query() // other parameters are accepted: probes add their own

@@ -20,9 +20,10 @@ func healthRoutes() []route {
 		},
 		{
 			method: "GET", pattern: "/readyz", access: public, handle: (*call).readyz,
-			codes: []surgetank.Code{surgetank.CodeInvalid, surgetank.CodeClosed},
+			codes: []surgetank.Code{surgetank.CodeInvalid, surgetank.CodeClosed, surgetank.CodeUnavailable},
 			tag:   "health", summary: "Readiness",
-			about: "503 while the server cannot serve. While the disk is nearly full, the server accepts acks " +
+			about: "503 while the server cannot serve. If its log has failed and is being opened again, the " +
+				"code is unavailable and the detail names the broker's state. While the disk is nearly full, the server accepts acks " +
 				"and refuses messages. The answer then is 200 with publish and reason, or 503 with " +
 				"`for=publish`.",
 			params: []param{

@@ -45,7 +45,8 @@ var layers = map[string]int{
 	"internal/memlog":  20,
 	"internal/jslog":   20,
 
-	"internal/broker": 30, // the loop
+	"internal/broker":    30, // the loop
+	"internal/supervise": 30, // a broker that is opened again below its callers; imports no broker
 
 	"internal/amqp/wire":       40, // doors and consumers; the packages of the AMQP door, lowest first
 	"internal/amqp/amqptest":   41,

@@ -72,6 +72,9 @@ type own struct {
 
 var stripeSeed = maphash.MakeSeed()
 
+// Phase returns the phase of the plain broker. See door.Phased.
+func (b *Broker) Phase() uint64 { return door.PhaseOf(b.Broker) }
+
 func (b *Broker) lock(queue string) (unlock func()) {
 	m := &b.stripes[maphash.String(stripeSeed, queue)%uint64(len(b.stripes))]
 	m.Lock()

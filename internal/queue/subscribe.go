@@ -135,14 +135,38 @@ func (c *Stop) run(m *Machine) bool {
 
 // OpenEpoch is the first command of a broker. It voids the receipts of earlier openings.
 // Incarnation must be random, so that a directory and its copy differ from this opening on.
-type OpenEpoch struct{ Epoch, Incarnation uint64 }
+type OpenEpoch struct {
+	Epoch, Incarnation uint64
+	// Continued means that the users of transient queues are still there, because the program opens
+	// the log again after a failure. Transient queues are then kept.
+	Continued bool
+}
 
 func (c *OpenEpoch) run(m *Machine) bool {
+	// The record of an opening deletes transient queues. Kept queues are not transient for the time
+	// of that record. All these records are in one entry, so no crash can come in between.
+	var kept []*Queue
+	for _, q := range m.order {
+		if c.Continued && q.config.Transient {
+			kept = append(kept, q)
+			q.setTransient(false)
+		}
+	}
 	m.emit(&Record{Kind: kindOpened, Epoch: c.Epoch, Incarnation: c.Incarnation})
+	for _, q := range kept {
+		q.setTransient(true)
+	}
 	for _, q := range m.order {
 		q.recontrol()
 	}
 	return true
+}
+
+// setTransient records whether a queue is transient.
+func (q *Queue) setTransient(is bool) {
+	config := q.config
+	config.Transient = is
+	q.m.emit(&Record{Kind: kindQueueSet, Queue: q.id, Name: q.name, Config: config})
 }
 
 // Nop does nothing. When its result is confirmed, every earlier command is durable.

@@ -35,6 +35,11 @@ func (m *Machine) incarnation() uint64 {
 // log.
 func (m *Machine) Incarnation() uint64 { return m.incarnation() }
 
+// Contains reports whether the log contains the opening with this incarnation.
+func (m *Machine) Contains(incarnation uint64) bool {
+	return slices.ContainsFunc(m.openings, func(o door.Opening) bool { return o.Incarnation == incarnation })
+}
+
 // open records an opening. It is a part of apply.
 func (m *Machine) open(incarnation, entry uint64) {
 	m.openings = append(m.openings, door.Opening{Incarnation: incarnation, First: entry})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp"
 	"github.com/surgetank/surgetank/internal/httpapi"
 )
@@ -48,14 +49,21 @@ func (s *Server) openAMQP(ctx context.Context) error {
 // diskAlarm is RabbitMQ's text for this reason.
 const diskAlarm = "low on disk"
 
-// watchDisk blocks AMQP publishers while the log has no room, and unblocks them when it has room
-// again.
+// openingAlarm is the reason while the log has failed.
+const openingAlarm = "the log failed and is being opened again"
+
+// watchDisk blocks AMQP publishers while the log has no room or is being opened again after a
+// failure. It unblocks them afterwards.
 func (s *Server) watchDisk(door *amqp.Server) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for full := false; ; {
+	for full, down := false, false; ; {
 		select {
 		case <-tick.C:
+			if now := s.broker.Health().State == embedded.StateOpening; now != down {
+				down = now
+				door.SetAlarm(openingAlarm, down)
+			}
 			if now := s.broker.LogStats().Full; now != full {
 				full = now
 				door.SetAlarm(diskAlarm, full)

@@ -18,6 +18,7 @@
 //
 // # Failure
 //
-// If the log fails (a full or broken disk, a bad checksum), the server ends. Confirmed messages are
-// safe, no more can be confirmed, and a restart recovers from the disk. Done reports the failure.
+// If the log fails (a full or broken disk, a lost mount), confirmed messages are safe, and the broker
+// opens the log again by itself. Connections and subscriptions stay; the server is not ready
+// meanwhile. If the stored data is damaged, the failure is final, and Done reports it.
 package server

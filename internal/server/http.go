@@ -66,7 +66,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 	}
 	s.api = httpapi.New(httpapi.Options{
 		Policies: s.doored, Auth: s.users, Sinks: s.sinks.api(), Version: s.opts.Version, Logger: s.log,
-		Ready: s.notReady, Refusing: s.refusing, Limits: limits,
+		Ready: s.notReady, State: s.state, Refusing: s.refusing, Limits: limits,
 		TrustLoopback: func() bool { return near && s.users.Unclaimed() }, LocalToken: s.token.Is, TrustedProxies: s.cfg.TrustedProxies,
 		Refused:    &s.refused,
 		Collectors: s.collectors(),
@@ -81,7 +81,7 @@ func (s *Server) openDoors(ctx context.Context) error {
 
 // collectors returns the metrics of all parts except the HTTP door, which has its own.
 func (s *Server) collectors() []prometheus.Collector {
-	list := []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, sinkCollector{s.sinks.Manager}, limitCollector{&s.refused}}
+	list := []prometheus.Collector{scrubCollector{s.broker}, diskCollector{s.broker}, stateCollector{s.broker}, sinkCollector{s.sinks.Manager}, limitCollector{&s.refused}}
 	if s.amqp != nil {
 		list = append(list, amqpCollector{s.amqp})
 	}

@@ -161,7 +161,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	began := time.Now()
 	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), SegmentBytes: s.cfg.SegmentBytes, SnapshotBytes: s.cfg.WasteBytes,
-		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate}); err != nil {
+		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate, ReopenFor: s.cfg.ReopenFor}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Health().Openings, "took", time.Since(began).Round(time.Millisecond))
@@ -256,14 +256,15 @@ func (s *Server) OnlyGuest() bool {
 	return true
 }
 
-// Done is closed when the server cannot continue because its log has failed. Err then has the
-// reason. Stop must still be called.
+// Done is closed when the server cannot continue because its broker has failed for good. Err then has
+// the reason. Stop must still be called.
 func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 
-// Err says why the server failed, and what to do.
+// Err says why the server failed for good, and what to do. It is nil while the broker opens its log
+// again by itself.
 func (s *Server) Err() error {
-	if err := s.broker.Health().Err; err != nil {
-		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. Fix the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", err, s.cfg.Data)
+	if h := s.broker.Health(); h.State == embedded.StateFailed {
+		return fmt.Errorf("the server stops because its log failed: %w. Nothing was confirmed after the failure. Fix the cause (a disk error, or a file that was removed or changed), run surgetank verify --data %s, and start again", h.Err, s.cfg.Data)
 	}
 	return nil
 }
@@ -279,11 +280,18 @@ func (s *Server) notReady() error {
 	case !s.ready.Load():
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
 	}
-	if d := s.broker.Health().Stalled; d > stallLimit {
-		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", d.Round(100*time.Millisecond))
+	h := s.broker.Health()
+	switch {
+	case h.State == embedded.StateOpening:
+		return surgetank.Errorf(surgetank.CodeUnavailable, "the log failed, and the broker opens it again by itself, for %v now: %w", time.Since(h.Since).Round(time.Second), h.Err)
+	case h.Stalled > stallLimit:
+		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", h.Stalled.Round(100*time.Millisecond))
 	}
-	return s.broker.Health().Err
+	return h.Err
 }
+
+// state returns the broker's state for readiness.
+func (s *Server) state() string { return string(s.broker.Health().State) }
 
 // abandon reverses a start that failed.
 func (s *Server) abandon() {

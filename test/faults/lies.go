@@ -43,6 +43,9 @@ func failingBlocks(ctx context.Context, r *run) error {
 	if err := p.ext4(); err != nil {
 		return err
 	}
+	if err := r.endAtFailure(); err != nil {
+		return err
+	}
 	if err := r.begin(ctx, loadOptions{size: 3000}); err != nil {
 		return err
 	}

@@ -25,6 +25,8 @@ var scenarios = append([]scenario{
 	{id: "D16", fault: "the disk hangs", needs: canLoop, run: hangingDisk},
 	{id: "D17", fault: "every sync is slow", needs: canTrace, run: slowDisk},
 	{id: "D18", fault: "rename, unlink, directory sync, allocation fail once", needs: canTrace, run: failingCall([]string{"renameat", "unlinkat", "fsync", "fallocate"}, []string{"EIO"}, false)},
+	{id: "D58", quick: true, fault: "fdatasync and writes fail once, again and again; the server opens its log again", needs: canTrace, run: failuresThatPass},
+	{id: "D59", quick: true, fault: "the mount of the data directory is lost and comes back", needs: canMount, run: lostMount},
 	{id: "B26", fault: "bits flipped in files of a stopped server", run: damageFiles(false, "a bit flipped")},
 	{id: "B26s", quick: true, fault: "bits flipped in files of a running server", run: rotUnderServer},
 	{id: "B27", fault: "files cut, emptied, missing, zeroed", run: damageFiles(false, "a page of zeros", "cut short", "emptied", "missing")},

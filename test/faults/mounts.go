@@ -194,6 +194,9 @@ func readOnlyFlip(ctx context.Context, r *run) error {
 	if err := r.ext4(192 << 20); err != nil {
 		return err
 	}
+	if err := r.endAtFailure(); err != nil {
+		return err
+	}
 	if err := r.begin(ctx, loadOptions{}); err != nil {
 		return err
 	}

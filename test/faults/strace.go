@@ -275,6 +275,9 @@ func killRecovery(ctx context.Context, r *run) error {
 // have everything that was confirmed.
 func failingCall(calls []string, codes []string, fatal bool) func(ctx context.Context, r *run) error {
 	return func(ctx context.Context, r *run) error {
+		if err := r.endAtFailure(); err != nil {
+			return err
+		}
 		if err := r.begin(ctx, loadOptions{size: 24000, pause: time.Millisecond, amqp: 2}); err != nil {
 			return err
 		}

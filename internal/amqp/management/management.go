@@ -114,7 +114,7 @@ func answerError(w http.ResponseWriter, err error) {
 		status = http.StatusNotFound
 	case surgetank.CodeInvalid, surgetank.CodeExists:
 		status = http.StatusBadRequest
-	case surgetank.CodeBusy, surgetank.CodeClosed, surgetank.CodeFull:
+	case surgetank.CodeBusy, surgetank.CodeClosed, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeUncertain:
 		status = http.StatusServiceUnavailable
 	}
 	answer(w, status, map[string]string{"error": string(surgetank.CodeOf(err)), "reason": err.Error()})

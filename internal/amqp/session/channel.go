@@ -32,7 +32,8 @@ type channel struct {
 	lingering map[*consumer]struct{} // cancelled consumers with unacknowledged deliveries
 	due       []*consumer            // consumers for which follow has work
 	reply     *replyConsumer
-	settled   bool // some deliveries were settled without waiting for the broker
+	settled   bool   // some deliveries were settled without waiting for the broker
+	phase     uint64 // the broker's phase before the first of these settlements
 
 	ledger ledger // shared; its own lock guards it
 
@@ -240,6 +241,11 @@ func (ch *channel) method(id wire.MethodID, payload []byte) error {
 		return wire.Errorf(wire.CodeChannelError, "second 'channel.open' seen")
 	case *wire.ChannelClose:
 		ch.shut()
+		if ch.lostSettlements() {
+			ch.closing = true
+			ch.c.out.send(ch.id, &wire.ChannelClose{Closing: wire.Closing{ReplyCode: wire.CodePreconditionFailed, ReplyText: lostText, Class: id.Class(), Method: id.Method()}})
+			return nil
+		}
 		ch.c.removeChannel(ch)
 		ch.c.out.send(ch.id, wire.Bare(wire.IDChannelCloseOk))
 		return nil

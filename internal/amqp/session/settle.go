@@ -6,6 +6,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/topology"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // settle handles basic.ack, basic.nack and basic.reject.
@@ -25,7 +26,9 @@ func (ch *channel) settle(s wire.Settle) error {
 	}
 	ch.uncount(removed)
 	l.mu.Unlock()
-	ch.settled = true
+	if !ch.settled {
+		ch.settled, ch.phase = true, door.PhaseOf(c.srv.Broker)
+	}
 	c.pubs.behind = c.pubs.behind || ch.published
 	c.pubs.settles = appendSettlements(c.pubs.settles, removed, s)
 	ch.follow()
@@ -109,6 +112,15 @@ func (ch *channel) follow() {
 	}
 	clear(ch.due)
 	ch.due = ch.due[:0]
+}
+
+// lostText tells a client that closes its channel that its acknowledgements are not certain.
+const lostText = "PRECONDITION_FAILED - the server's log failed since the channel's first acknowledgement: those from before may be lost, and their messages are delivered again"
+
+// lostSettlements reports whether settlements of the channel can have been lost with an opening of the
+// broker. Each settlement that is not lost is durable, because shut has waited for the broker.
+func (ch *channel) lostSettlements() bool {
+	return ch.settled && (ch.phase%2 == 1 || ch.phase != door.PhaseOf(ch.c.srv.Broker))
 }
 
 // recover returns all unacknowledged deliveries to their queues. Any consumer can get them then. The

@@ -239,8 +239,40 @@ func (vh *Vhost) DeleteQueueIf(q *Queue, opts surgetank.DeleteOptions) (int64, e
 	return n, nil
 }
 
-// DeleteQueue deletes a queue and all its messages.
+// DeleteQueue deletes a queue and all its messages. If the broker cannot do that now, the janitor
+// deletes the queue later.
 func (vh *Vhost) DeleteQueue(q *Queue) error {
 	_, err := vh.DeleteQueueIf(q, surgetank.DeleteOptions{})
+	if surgetank.Passing(err) {
+		vh.mu.Lock()
+		vh.doomed = append(vh.doomed, q)
+		vh.mu.Unlock()
+		return nil
+	}
 	return err
+}
+
+// DeleteDoomed deletes the queues that DeleteQueue could not delete. An auto-delete queue that has a
+// consumer again stays. The janitor calls it.
+func (vh *Vhost) DeleteDoomed() {
+	for {
+		vh.mu.Lock()
+		if len(vh.doomed) == 0 {
+			vh.mu.Unlock()
+			return
+		}
+		q := vh.doomed[0]
+		stays := q.gone || !q.Attrs().Exclusive && len(q.consumers) > 0
+		vh.mu.Unlock()
+		if !stays {
+			if _, err := vh.DeleteQueueIf(q, surgetank.DeleteOptions{}); surgetank.Passing(err) {
+				return
+			} else if err != nil {
+				vh.env.Log.Warn("a queue could not be deleted after its last use", "queue", q.Name, "vhost", vh.Name, "err", err)
+			}
+		}
+		vh.mu.Lock()
+		vh.doomed = vh.doomed[1:]
+		vh.mu.Unlock()
+	}
 }

@@ -30,6 +30,7 @@ type Vhost struct {
 	queues    map[string]*Queue
 	retired   map[string]translate.QueueAttrs // deleted queues whose dead letters can still arrive, by broker name
 	making    map[string]bool                 // names of queues whose records makeQueue is storing
+	doomed    []*Queue                        // queues to delete as soon as the broker can
 	gone      bool                            // the virtual host was deleted
 
 	stripes [64]sync.Mutex

@@ -21,7 +21,8 @@ func ToWire(err error) *wire.Error {
 	case surgetank.CodeDenied:
 		code = wire.CodeAccessRefused
 	case surgetank.CodeInvalid, surgetank.CodeExists, surgetank.CodeTooLarge, surgetank.CodeLeaseLost,
-		surgetank.CodeBusy, surgetank.CodeFull:
+		surgetank.CodeBusy, surgetank.CodeFull, surgetank.CodeUnavailable, surgetank.CodeUncertain:
+		// The codes of passing errors close only the channel, so the client can try again.
 		code = wire.CodePreconditionFailed
 	case surgetank.CodeClosed:
 		code = wire.CodeConnectionForced
