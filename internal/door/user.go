@@ -12,6 +12,9 @@ func WithUser(ctx context.Context, name string) context.Context {
 
 // UserOf returns the name of the user of a call; "" if none is known.
 func UserOf(ctx context.Context) string {
+	if ctx == nil { // the broker refuses the call
+		return ""
+	}
 	name, _ := ctx.Value(userKey{}).(string)
 	return name
 }

@@ -17,9 +17,10 @@ func (s *Supervisor) inOrder() []*subscription {
 	return slices.SortedFunc(maps.Keys(s.subs), func(a, b *subscription) int { return cmp.Compare(s.subs[a], s.subs[b]) })
 }
 
-// attachAll attaches all subscriptions and watches to a new opening that does not serve yet. The subscriptions of
-// one queue are attached in the order in which they were made, so that exclusive and single
-// subscriptions keep their rights. attachAll returns an error if the opening fails meanwhile.
+// attachAll attaches all subscriptions and watches to a new opening that does not serve yet. The
+// subscriptions of one queue are attached in the order in which they were made, so that exclusive
+// and single subscriptions keep their rights. attachAll returns an error if the opening fails
+// meanwhile.
 func (s *Supervisor) attachAll(o *opening) error {
 	s.mu.Lock()
 	subs := s.inOrder()
