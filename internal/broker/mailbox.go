@@ -140,6 +140,19 @@ func (b *mailbox) nudge() {
 	}
 }
 
+// finish refuses all later commands and wakes the loop. It returns false if that was done before.
+func (b *mailbox) finish(err error) bool {
+	b.mu.Lock()
+	first := b.closed == nil
+	if first {
+		b.closed = err
+		b.ops = append(b.ops, &op{cmd: queue.Nop{}, release: func(error) {}})
+	}
+	b.mu.Unlock()
+	b.nudge()
+	return first
+}
+
 // closing reports whether Close was called.
 func (b *mailbox) closing() bool {
 	b.mu.Lock()

@@ -44,12 +44,12 @@ type disk interface {
 // memDisk is the log in memory.
 type memDisk struct {
 	store  *memlog.Store
-	log    *memlog.Log
+	log    *memlog.Stepped
 	faulty bool
 }
 
 func (d *memDisk) openLog(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-	r, l, err := d.store.Open(memlog.Options{From: from, Manual: true})
+	r, l, err := d.store.OpenStepped(memlog.Options{From: from})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,7 +98,7 @@ type fileDisk struct {
 	mem    *vfs.Mem
 	inject *vfs.Inject
 	snaps  *disklog.Snapshots
-	log    *disklog.Log
+	log    *disklog.Stepped
 	random *rand.ChaCha8
 	cache  bool
 	down   int      // changes until the power fails; 0: never
@@ -153,7 +153,7 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full, d.clock)
 	o.OnDamage, o.Snapshots = hooks.Damage, d.snaps
-	r, l, err := disklog.Open(o)
+	r, l, err := disklog.OpenStepped(o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,7 +166,7 @@ func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commi
 	if cached {
 		cache = 4096
 	}
-	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from,
 		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random, Clock: c}
 }
 

@@ -5,7 +5,7 @@
 //	seed ──▶ Options (which features, which faults, how often) ──▶ a list of actions
 //	           │
 //	           ▼
-//	world: clients ──▶ broker (with Manual) ──────▶ memlog or disklog ──▶ crashable file system
+//	world: clients ──▶ broker (stepped)     ──────▶ memlog or disklog ──▶ crashable file system
 //	           │               │ every turn                                   │ at many of its changes
 //	           ▼               ▼                                              ▼
 //	ledger            beside: the naive model                       prober: what would be left if the power failed

@@ -28,7 +28,7 @@ type world struct {
 	o            Options
 	clock        *clock.Manual
 	disk         disk
-	b            *broker.Broker
+	b            *broker.Stepped
 	life         int // number of openings; events of an earlier opening are ignored
 	ledger       *ledger
 	clients      []*client
@@ -150,12 +150,12 @@ func (w *world) open(rng *rand.Rand) {
 // runs.
 func incarnation(seed uint64, life int) uint64 { return (seed+1)<<24 | uint64(life) }
 
-func (w *world) tryOpen() (*broker.Broker, error) {
+func (w *world) tryOpen() (*broker.Stepped, error) {
 	snaps, err := w.disk.snapshots()
 	if err != nil {
 		return nil, err
 	}
-	return broker.Open(broker.Options{
+	return broker.OpenStepped(broker.Options{
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 			tell := hooks.Damage
 			hooks.Damage = func(d commitlog.Damage) {
@@ -170,10 +170,10 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			}
 			return r, watchedLog{l, w}, nil
 		},
-		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life), Manual: true, Drive: w.drive, Watch: w.beside.turn,
+		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life),
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnPublish: w.o.TurnPublish, TurnScan: w.o.TurnScan, RetryReserve: w.o.RetryReserve, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
-	})
+	}, broker.Stepping{Drive: w.drive, Watch: w.beside.turn})
 }
 
 // drive runs the log and the broker while a call waits. If the log is out of space, drive frees

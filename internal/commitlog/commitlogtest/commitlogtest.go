@@ -17,7 +17,7 @@ import (
 type Store struct {
 	// Open opens the log for a replay of the entries after an offset.
 	Open func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error)
-	// Pump runs a log with Manual until it has nothing to do. It is nil for other logs.
+	// Pump runs a stepped log until it has nothing to do. It is nil for other logs.
 	Pump func(commitlog.Log)
 	// Fail makes the next write of the open log fail. It is required: without it, the test of
 	// failures fails.
