@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/callback"
@@ -57,6 +56,7 @@ type core struct {
 	cmds    []queue.Command
 	flights []flight
 	held    held
+	pacing  pacing
 	subs    map[uint64]*subscription
 	snap    snapState
 	watch   func(Turn) // see Stepping; nil: no function
@@ -208,12 +208,6 @@ func (b *core) ending() bool {
 	return false
 }
 
-// maxFull is the most entries that the log writes at a time while more commands wait than fit into
-// one entry, because syncing them together is cheaper. Otherwise the log writes one entry at a
-// time: a second entry would contain only a few commands, and its sync would delay all later
-// commands.
-const maxFull = 8
-
 // flight is a turn whose outputs wait for an entry to be durable.
 type flight struct {
 	entry uint64
@@ -230,17 +224,6 @@ type pendingRun struct {
 	entry    uint64 // the newest entry at the time of the decision
 }
 
-// crowded reports whether the log must finish an entry before it gets another one.
-func (b *core) crowded() bool {
-	n := b.number - b.durable - uint64(len(b.held.entries))
-	return n >= maxFull || n >= 1 && b.idle(b.now())
-}
-
-// idle reports whether no waiting command can run now.
-func (b *core) idle(now int64) bool {
-	return len(b.front) == 0 && (len(b.pending) == 0 || b.machine.Held() > now)
-}
-
 func (b *core) alive() bool {
 	select {
 	case <-b.closed:
@@ -253,29 +236,6 @@ func (b *core) alive() bool {
 // finished reports whether Close was called and all accepted commands are done.
 func (b *core) finished() bool {
 	return b.mailbox.finished() && len(b.front)+len(b.pending)+len(b.flights) == 0
-}
-
-// untilDue returns the time until the loop must run without a new command.
-func (b *core) untilDue() time.Duration {
-	at := b.reclaim.next
-	if b.number != b.reclaim.seen {
-		at = min(at, b.reclaim.last+int64(lookEvery))
-	}
-	if !b.crowded() { // if the log is busy, the next durable entry wakes the loop
-		at = min(at, b.machine.NextDeadline())
-		if held := b.machine.Held(); held > 0 && len(b.pending) > 0 {
-			at = min(at, held)
-		}
-		if b.machine.Sweeping() {
-			at = 0
-		}
-		if len(b.held.entries) > 0 {
-			at = min(at, b.held.until)
-		}
-	}
-	at = min(at, b.digest.Due())
-	d := time.Duration(at - b.now())
-	return max(0, min(d, time.Hour))
 }
 
 // fail ends the broker after its log failed.

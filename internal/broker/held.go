@@ -37,7 +37,7 @@ func (h *held) add(number uint64, data []byte, now int64, hold time.Duration) {
 	h.bytes += len(data)
 }
 
-func (h *held) full() bool { return len(h.entries) >= holdMax || h.bytes >= holdBytes }
+func (h *held) full(most int) bool { return len(h.entries) >= most || h.bytes >= holdBytes }
 
 // quiet reports whether no caller waits for any of a turn's outputs.
 func (f *flight) quiet() bool {
@@ -66,6 +66,7 @@ func (b *core) heldDue(now int64) bool {
 func (b *core) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)
+		b.pacing.appended(len(e.data))
 		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.answered(ticket{e.number, at, err}) })
 	}
 	clear(b.held.entries)

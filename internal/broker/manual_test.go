@@ -20,6 +20,7 @@ type byHand struct {
 	clock    *clock.Manual
 	log      *memlog.Stepped
 	stepping Stepping
+	remote   memlog.Options // latency, gaps and pace of the log
 }
 
 func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bool) (*byHand, error) {
@@ -31,7 +32,9 @@ func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bo
 func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
 	o := Options{Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
 		OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := store.OpenStepped(memlog.Options{From: from, Clock: h.clock})
+			lo := h.remote
+			lo.From, lo.Clock = from, h.clock
+			r, l, err := store.OpenStepped(lo)
 			h.log = l
 			return r, l, err
 		}}

@@ -23,6 +23,10 @@ func (b *core) recover() error {
 		return err
 	}
 	b.log = log
+	b.pacing.set(commitlog.PaceOf(log), b.machine.TurnBytes())
+	if b.pacing.Gather > 0 {
+		b.mailbox.enough = b.pacing.EntryBytes
+	}
 	entries, err := b.replay(replay)
 	if err := errors.Join(err, replay.Close()); err != nil {
 		return err

@@ -31,7 +31,7 @@ func (b *core) turn() bool {
 	}
 	for _, o := range b.pending {
 		b.cmds = append(b.cmds, o.cmd)
-		if size += o.weight; size > b.machine.TurnBytes() {
+		if size += o.weight; size > b.pacing.EntryBytes {
 			break // the turn will be full
 		}
 	}
@@ -70,10 +70,11 @@ func (b *core) turn() bool {
 	}
 	if out.Records > 0 {
 		b.number = number
+		b.pacing.last = now
 		b.snap.since += int64(len(out.Entry))
 		b.reclaim.logged += int64(len(out.Entry))
 		b.held.add(number, out.Entry, now, b.opts.Hold)
-		if !f.quiet() || b.held.full() || b.heldDue(now) {
+		if !f.quiet() || b.held.full(b.pacing.mostHeld()) || b.heldDue(now) {
 			b.appendHeld(now)
 		}
 		b.flights = append(b.flights, f)
@@ -114,6 +115,7 @@ func (b *core) landed(t ticket) {
 	}
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
+	b.pacing.answered()
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.now())
 	}

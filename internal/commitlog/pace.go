@@ -2,17 +2,18 @@ package commitlog
 
 import "time"
 
-// Pace says how a log wants to get its entries. A local disk stores one entry at a time fastest,
-// and the zero value means that: the next entry is appended when the one before is durable. A remote
-// log needs several entries in flight, because each lasts long.
+// Pace says how a log wants to get its entries. The zero value is the pace of a local disk, which
+// is fastest with one entry at a time: the next entry is appended when the one before is durable, or
+// at once if both are full. A remote log needs several entries in flight, because each lasts long.
 type Pace struct {
-	// Entries and Bytes are the most entries in flight, and the bytes at which no further entry is
-	// appended. An entry is in flight from its append to its callback. Entries of 0 or 1 means one
-	// entry at a time; Bytes of 0 means no limit.
+	// Entries is the most entries in flight. An entry is in flight from its append to its callback.
+	// 0 or 1 means the pace of a local disk, and the other fields have no effect.
 	Entries int
-	Bytes   int64
-	// EntryBytes is the size of a full entry, which is appended at once. A large message can make a
-	// larger entry. 0 means the size that the caller prefers.
+	// Bytes is the size of all entries in flight at which no further one is appended; 0 means no
+	// limit.
+	Bytes int64
+	// EntryBytes is the size of a full entry, which is appended at once; 0 means the caller's limit.
+	// A caller with a lower limit appends smaller entries. A large message can make a larger one.
 	EntryBytes int64
 	// Gather is the shortest time between two entries while entries are in flight and the next one is
 	// not full.

@@ -117,7 +117,7 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	}
 	o := w.options(disk)
 	o.Dir = "repaired"
-	replay, l, err := Open(o)
+	replay, l, err := OpenStepped(o)
 	if err != nil {
 		return fmt.Errorf("opening what was repaired: %w", err)
 	}
