@@ -173,12 +173,19 @@ func (b *Broker) do(ctx context.Context, cmd queue.Command, weight int64) error 
 	if err := b.put(ctx, &op{cmd: cmd, weight: weight + opWeight, release: func(err error) { done <- err }}, true); err != nil {
 		return err
 	}
-	b.exec.until(func() bool { return len(done) > 0 })
+	await(b.core, done)
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return surgetank.Errorf(surgetank.CodeUncertain, "the call was given up before its outcome was known: %w", ctx.Err())
+	}
+}
+
+// await runs a Stepped broker until an answer is there.
+func await[T any](b *core, answer <-chan T) {
+	for b.drive != nil && len(answer) == 0 {
+		b.drive()
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify) is called while
-// a turn's outputs are sent. The executor calls it.
+// a turn's outputs are sent: by core.users, on the goroutine of executor.each.
 
 // each calls step for 0 to n-1. users means that the steps call users' functions.
 func (b *core) each(n int, users bool, step func(i int)) {

@@ -25,7 +25,7 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 		return noDone()
 	}
 	return b.publish(ctx, msgs, true, func(r []surgetank.PublishResult, err error) {
-		b.exec.call("PublishAsync's done", func() { done(r, err) })
+		b.users.Do("PublishAsync's done", func() { done(r, err) })
 	})
 }
 
@@ -113,7 +113,7 @@ func wait[T any](ctx context.Context, b *Broker, start func(func(T, error)) erro
 	if err := start(func(v T, err error) { c <- answer{v, err} }); err != nil {
 		return none, err
 	}
-	b.exec.until(func() bool { return len(c) > 0 })
+	await(b.core, c)
 	select {
 	case a := <-c:
 		return a.v, a.err
@@ -139,7 +139,7 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 		return b.settle(ctx, s, false, nil)
 	}
 	return b.settle(ctx, s, true, func(r []surgetank.SettleResult, err error) {
-		b.exec.call("SettleAsync's done", func() { done(r, err) })
+		b.users.Do("SettleAsync's done", func() { done(r, err) })
 	})
 }
 

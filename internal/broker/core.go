@@ -42,8 +42,10 @@ type core struct {
 	failed    chan struct{}
 	failure   error // set before the channel failed is closed
 	calls     callback.Calls
-	closed    chan struct{} // closed when the broker has ended
-	opened    chan error    // receives the outcome of the first entry
+	users     *callback.Calls // calls users' functions while outputs are sent: calls, or nil in a Stepped broker
+	drive     func()          // see Stepping; nil: other goroutines run the broker
+	closed    chan struct{}   // closed when the broker has ended
+	opened    chan error      // receives the outcome of the first entry
 
 	// Only the goroutine that calls step uses the fields below.
 	machine *queue.Machine
@@ -82,13 +84,6 @@ type executor interface {
 	// each calls step with 0 to n-1 in order and returns after all of them. The steps call users'
 	// functions.
 	each(n int, step func(i int))
-	// call calls a user's function.
-	call(name string, f func())
-	// callApart is call on a goroutine that the function must not end.
-	callApart(name string, f func())
-	// until runs the broker until done returns true. If other goroutines run the broker, it returns
-	// at once.
-	until(done func() bool)
 }
 
 // pieces receives the encoded pieces of a snapshot.

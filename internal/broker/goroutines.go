@@ -15,14 +15,13 @@ import (
 // call users' functions are sent on a separate goroutine, and the loop waits for that goroutine. If
 // a function ends the goroutine, a new goroutine continues.
 type goroutines struct {
-	calls *callback.Calls
 	nudge func()
 	work  sync.WaitGroup
 }
 
 // start starts the loop and waits until the epoch is open.
 func (g *goroutines) start(c *core) error {
-	g.calls, g.nudge = &c.calls, c.mailbox.nudge
+	c.users, g.nudge = &c.calls, c.mailbox.nudge
 	g.work.Add(1)
 	go g.loop(c)
 	if err := <-c.opened; err != nil {
@@ -80,12 +79,6 @@ func (g *goroutines) background(task func()) {
 }
 
 func (g *goroutines) each(n int, step func(i int)) { callback.Each(n, step) }
-
-func (g *goroutines) call(name string, f func()) { g.calls.Do(name, f) }
-
-func (g *goroutines) callApart(name string, f func()) { g.calls.Apart(name, f) }
-
-func (g *goroutines) until(func() bool) {}
 
 // store starts a goroutine that stores a snapshot while its pieces arrive.
 func (g *goroutines) store(save func(func(io.Writer) error) error, done func(error)) pieces {

@@ -44,11 +44,11 @@ type Left struct {
 
 // OpenStepped recovers the state. The first Tick runs the first turn.
 func OpenStepped(opts Options, s Stepping) (*Stepped, error) {
-	c, err := newCore(opts.withDefaults(), &inline{drive: s.Drive})
+	c, err := newCore(opts.withDefaults(), inline{})
 	if err != nil {
 		return nil, err
 	}
-	c.watch = s.Watch
+	c.drive, c.watch = s.Drive, s.Watch
 	return &Stepped{&Broker{core: c}}, nil
 }
 
@@ -93,26 +93,17 @@ func (b *Stepped) NewSubscription(c *queue.Attach) door.Subscription { return b.
 func (b *Stepped) Drain(s door.Subscription) []surgetank.Receipt { return s.(*subscription).drain() }
 
 // inline is the executor of a Stepped broker. It does everything at once.
-type inline struct{ drive func() }
+type inline struct{}
 
-func (*inline) background(task func()) { task() }
+func (inline) background(task func()) { task() }
 
-func (*inline) store(save func(func(io.Writer) error) error, done func(error)) pieces {
+func (inline) store(save func(func(io.Writer) error) error, done func(error)) pieces {
 	return &collected{save: save, done: done}
 }
 
-func (*inline) each(n int, step func(i int)) {
+func (inline) each(n int, step func(i int)) {
 	for i := range n {
 		step(i)
-	}
-}
-
-func (*inline) call(_ string, f func())      { f() }
-func (*inline) callApart(_ string, f func()) { f() }
-
-func (x *inline) until(done func() bool) {
-	for x.drive != nil && !done() {
-		x.drive()
 	}
 }
 

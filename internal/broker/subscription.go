@@ -67,7 +67,7 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 
 // answer waits for an answer that always comes.
 func (b *Broker) answer(done <-chan error) error {
-	b.exec.until(func() bool { return len(done) > 0 })
+	await(b.core, done)
 	return <-done
 }
 
@@ -94,7 +94,7 @@ func (s *subscription) push(p pendingRun) {
 func (s *subscription) nudge() {
 	s.token()
 	if s.opts.Notify != nil {
-		s.b.exec.call(notify, s.opts.Notify)
+		s.b.users.Do(notify, s.opts.Notify)
 	}
 }
 
@@ -102,7 +102,7 @@ func (s *subscription) nudge() {
 func (s *subscription) remind() {
 	s.token()
 	if s.opts.Notify != nil {
-		s.b.exec.callApart(notify, s.opts.Notify)
+		s.b.users.Apart(notify, s.opts.Notify)
 	}
 }
 
