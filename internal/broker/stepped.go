@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
@@ -61,6 +62,9 @@ func (b *Stepped) Tick() bool {
 	}
 	return b.alive() && b.snapPiece() || worked
 }
+
+// Due returns the time until Tick has something to do without a new command or answer.
+func (b *Stepped) Due() time.Duration { return b.untilDue() }
 
 // Close stores a snapshot and closes the log. It runs no further turn, and the waiting commands are
 // answered with an error. It stores no snapshot while a turn's output is pending.

@@ -41,6 +41,13 @@ func (l *Stepped) Due() (time.Duration, bool) {
 	return max(0, l.queue[0].due-l.o.Clock.Passed()), true
 }
 
+// InFlight returns the number of entries in flight.
+func (l *Stepped) InFlight() int {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	return len(l.queue)
+}
+
 // Close makes the appended entries durable without waiting for Options.Latency, calls back and
 // closes the handle.
 func (l *Stepped) Close() error {

@@ -21,6 +21,9 @@
 // script that a test can run again. A Point is an event that runs reach, such as a kind of fault. A
 // campaign fails if it never reached one of the points, so that an idle simulator is noticed.
 //
+// In some runs the log is like a remote one (late.go): appends last some time, several entries are
+// in flight, and a crash leaves a prefix of them.
+//
 // Three things are not compared with the model: back-off jitter (seeds with the model have none),
 // the order of service among several queues, and turns that a small TurnBytes splits. Seeds with
 // such turns use the other two checks. The simulator cannot distinguish a clock that is set forward

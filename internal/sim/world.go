@@ -39,6 +39,7 @@ type world struct {
 	tracing      bool
 	serial       int
 	healed       bool
+	flying       bool // the last crash came while several entries were in flight
 	slow         bool // the disk completes no operation at present
 	drives       int
 	numberers    []*numberer
@@ -73,12 +74,12 @@ func newWorld(o Options, tracing bool) *world {
 	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}, settled: map[string]bool{}}
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
-		d := newFileDisk(o.Seed, o.Cache, &w.count)
+		d := newFileDisk(&w.o, &w.count)
 		d.size, d.clock = o.Disk, w.clock
 		d.setFull(false)
 		w.disk, w.prober = d, newProber(w, d)
 	} else {
-		w.disk = &memDisk{store: memlog.NewStore()}
+		w.disk = &memDisk{store: memlog.NewStore(), remote: memlog.Options{Latency: o.Latency, Gaps: o.Gaps, Pace: o.pace(), Clock: w.clock}}
 	}
 	return w
 }
@@ -184,8 +185,8 @@ func (w *world) drive() {
 		w.drives = 0
 	}
 	w.disk.pump(true)
-	if w.b != nil {
-		w.b.Tick()
+	if w.b != nil && !w.b.Tick() {
+		w.later()
 	}
 }
 
@@ -194,7 +195,7 @@ func (w *world) run() {
 	for range 1000 {
 		worked := w.b.Tick()
 		w.disk.pump(true)
-		if !w.b.Tick() && !worked {
+		if !w.b.Tick() && !worked && !w.later() {
 			return
 		}
 	}
@@ -247,6 +248,9 @@ func (w *world) after(rng *rand.Rand) {
 // reopen opens the broker again after a crash: all volatile state is gone.
 func (w *world) reopen(rng *rand.Rand, kill bool) {
 	w.life++ // the old process's later work does not count
+	if w.flying = w.o.Latency > 0 && w.disk.inFlight() > 1; w.flying {
+		w.count.one(CrashesInFlight)
+	}
 	w.tallyQueues()
 	w.disk.crash(rng, kill)
 	w.ledger.crashed()
@@ -281,6 +285,9 @@ func (w *world) play(actions []Action) (violation string) {
 			w.slow = true
 			w.b.Tick()
 			w.slow = false
+			if w.o.Latency > 0 {
+				w.clock.Advance(w.o.Latency / 3)
+			}
 			w.disk.pump(false)
 		}
 		if w.ledger.bad == "" {
