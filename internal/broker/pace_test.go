@@ -155,21 +155,34 @@ func TestBytesInFlight(t *testing.T) {
 	h.expect("large after 10ms", "later after 18ms")
 }
 
-// TestQuietEntriesGather: entries for which no caller waits go to the log together. They are not
-// more than may be in flight.
+// TestQuietEntriesGather: commands for which no caller waits gather like others, even while nothing
+// is in flight. Their entries go to the log together, and are not more than may be in flight.
 func TestQuietEntriesGather(t *testing.T) {
-	h := openPaced(t, memlog.NewStore(), clock.NewManual(start), slow)
-	for range 20 {
+	h := &paced{byHand: &byHand{t: t, clock: clock.NewManual(start), remote: slow}}
+	o := h.options(memlog.NewStore(), false)
+	o.Hold = time.Minute
+	if err := h.open(o); err != nil {
+		t.Fatal(err)
+	}
+	h.pass(20 * time.Millisecond)
+	set := func() {
 		if err := h.SetMetaLater("ns", "name", []byte("value")); err != nil {
 			t.Fatal(err)
 		}
-		if h.pass(time.Millisecond); len(h.held.entries)+len(h.pacing.sizes) > 2*slow.Pace.Entries {
-			t.Fatalf("%d entries held, %d in flight", len(h.held.entries), len(h.pacing.sizes))
-		}
+		h.run()
 	}
-	h.put("last", 1)
-	if h.pass(40 * time.Millisecond); len(h.said) != 1 || len(h.held.entries) > 0 {
-		t.Fatalf("%d confirms, %d entries held", len(h.said), len(h.held.entries))
+	for n := 1; n < slow.Pace.Entries; n++ {
+		for range 5 {
+			set()
+		}
+		if len(h.held.entries) != n {
+			t.Fatalf("%d entries held after 5 commands in each of %d periods", len(h.held.entries), n)
+		}
+		h.clock.Advance(time.Millisecond)
+	}
+	set()
+	if len(h.held.entries) > 0 || len(h.pacing.sizes) != slow.Pace.Entries {
+		t.Fatalf("%d entries held, %d in flight", len(h.held.entries), len(h.pacing.sizes))
 	}
 }
 
