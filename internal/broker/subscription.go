@@ -49,6 +49,9 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if l := c.Opts.Lease; l < 0 && l != surgetank.LeaseForever {
 		return nil, surgetank.FieldErrorf("lease", "the lease is negative (%v); give a duration, 0 for the queue's own, or LeaseForever", l)
 	}
+	if b == nil || ctx == nil {
+		return nil, b.put(ctx, nil, false)
+	}
 	s := b.newSubscription(c)
 	done := make(chan error, 1)
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
