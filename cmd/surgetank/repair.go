@@ -59,7 +59,7 @@ func (c *repairCmd) Run(s *session) error {
 	}
 	loss, err := broker.Repair(broker.RepairOptions{Snapshots: snapshots, Trimmed: r.Trimmed, Tail: r.Tail,
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
-			return disklog.Open(disklog.Options{FS: fs, Dir: to, Manual: true, CacheBytes: -1, MinFree: -1})
+			return disklog.OpenStepped(disklog.Options{FS: fs, Dir: to, CacheBytes: -1, MinFree: -1})
 		}})
 	if err != nil {
 		return fmt.Errorf("%w; %s holds the whole entries and cannot be served", err, c.To)

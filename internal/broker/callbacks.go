@@ -4,37 +4,16 @@ import (
 	"context"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/callback"
 )
 
 // A user's function (done of PublishAsync and SettleAsync, SubscribeOptions.Notify and OnLevel) is
-// called while a turn's outputs are sent. A function that panics or ends its goroutine must not end
-// the loop. A panic is recovered at the call. Outputs that call users' functions are sent on a
-// separate goroutine, and the loop waits for that goroutine. If a function ends the goroutine, a
-// new goroutine continues. With Manual, the functions run on the caller's goroutine, and their
-// failures are not handled.
-
-// CallbackFailures returns how many calls of users' functions panicked or ended their goroutine.
-func (b *Broker) CallbackFailures() int64 {
-	if b == nil {
-		return 0
-	}
-	return b.calls.Failures()
-}
-
-// callUser calls a user's function.
-func (b *Broker) callUser(name string, f func()) {
-	if b.opts.Manual {
-		f()
-		return
-	}
-	b.calls.Do(name, f)
-}
+// called while
+// a turn's outputs are sent: by core.users, on the goroutine of executor.each.
 
 // each calls step for 0 to n-1. users means that the steps call users' functions.
-func (b *Broker) each(n int, users bool, step func(i int)) {
-	if users && !b.opts.Manual {
-		callback.Each(n, step)
+func (b *core) each(n int, users bool, step func(i int)) {
+	if users {
+		b.exec.each(n, step)
 		return
 	}
 	for i := range n {
@@ -44,7 +23,7 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 
 // release sends a turn's outputs. It sends hand-outs before answers, so that an answered receive
 // finds its messages.
-func (b *Broker) release(f *flight) {
+func (b *core) release(f *flight) {
 	b.passMetas(f)
 	outs, ended, told := len(f.outs), len(f.ended), len(f.told)
 	if outs > 0 {
@@ -73,16 +52,16 @@ func (b *Broker) release(f *flight) {
 }
 
 // released tells the machine that hand-outs leave.
-func (b *Broker) released(turn uint64) {
+func (b *core) released(turn uint64) {
 	now := b.now()
 	b.machine.Released(turn, now)
-	if b.opts.Watch != nil {
+	if b.watch != nil {
 		b.left = append(b.left, Left{Turn: turn, At: now})
 	}
 }
 
 // hasUsers reports whether sending a turn's outputs calls users' functions.
-func (b *Broker) hasUsers(f *flight) bool {
+func (b *core) hasUsers(f *flight) bool {
 	if len(f.told) > 0 {
 		return true
 	}

@@ -25,7 +25,7 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 		return noDone()
 	}
 	return b.publish(ctx, msgs, true, func(r []surgetank.PublishResult, err error) {
-		b.callUser("PublishAsync's done", func() { done(r, err) })
+		b.users.Do("PublishAsync's done", func() { done(r, err) })
 	})
 }
 
@@ -96,11 +96,11 @@ func (b *Broker) maxMessage() int {
 
 // Publish stores messages. See surgetank.Broker.
 func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
-	return wait(ctx, func(done func([]surgetank.PublishResult, error)) error { return b.publish(ctx, msgs, false, done) })
+	return wait(ctx, b, func(done func([]surgetank.PublishResult, error)) error { return b.publish(ctx, msgs, false, done) })
 }
 
 // wait turns a call with a callback into a blocking call.
-func wait[T any](ctx context.Context, start func(func(T, error)) error) (T, error) {
+func wait[T any](ctx context.Context, b *Broker, start func(func(T, error)) error) (T, error) {
 	type answer struct {
 		v   T
 		err error
@@ -113,6 +113,7 @@ func wait[T any](ctx context.Context, start func(func(T, error)) error) (T, erro
 	if err := start(func(v T, err error) { c <- answer{v, err} }); err != nil {
 		return none, err
 	}
+	await(b.core, c)
 	select {
 	case a := <-c:
 		return a.v, a.err
@@ -137,7 +138,9 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 	if done == nil {
 		return b.settle(ctx, s, false, nil)
 	}
-	return b.settle(ctx, s, true, func(r []surgetank.SettleResult, err error) { b.callUser("SettleAsync's done", func() { done(r, err) }) })
+	return b.settle(ctx, s, true, func(r []surgetank.SettleResult, err error) {
+		b.users.Do("SettleAsync's done", func() { done(r, err) })
+	})
 }
 
 // settle sends settlements to the loop. user means that done calls a user's function.
@@ -164,7 +167,7 @@ func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, user bool
 
 // Settle ends or extends leases. See surgetank.Broker.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
-	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(ctx, s, false, done) })
+	return wait(ctx, b, func(done func([]surgetank.SettleResult, error)) error { return b.settle(ctx, s, false, done) })
 }
 
 // Transact publishes and settles, all or nothing. See surgetank.Broker.

@@ -31,10 +31,6 @@ func (b *Broker) unreadable(o *queue.Handout, cause error) (at int64, ok bool) {
 		What: cause.Error(), Retry: retryAfter(cause)}
 	b.logger.Error("a message cannot be read; it is kept out of its line", "queue", o.Queue.Name(), "message", c.ID.String(), "group", o.Group,
 		"settled_unseen", c.NoAck, "retry", c.Retry, "error", cause)
-	if b.opts.Manual && b.opts.Drive == nil {
-		b.internal(c, func(error) {})
-		return b.Now().UnixNano() + 1, true
-	}
 	if err := b.do(context.Background(), c, 0); err != nil {
 		return 0, false
 	}

@@ -204,7 +204,7 @@ func killed(t testing.TB, r *damageRig) *vfs.Mem {
 			armed, cut = false, whole(base)
 		}
 	})
-	replay, log, err := disklog.Open(disklog.Options{FS: fs, Dir: dataDir, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
+	replay, log, err := disklog.OpenStepped(disklog.Options{FS: fs, Dir: dataDir, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

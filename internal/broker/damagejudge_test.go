@@ -170,7 +170,7 @@ func (v *victim) repaired(t testing.TB, disk *vfs.Mem, detected bool) (_ *queue.
 	loss, err := Repair(RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
 		Limits: queue.Limits{ExtentBytes: 4 << 10},
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
-			return disklog.Open(disklog.Options{FS: disk, Dir: to, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
+			return disklog.OpenStepped(disklog.Options{FS: disk, Dir: to, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1})
 		}})
 	if err != nil {
 		return nil, fmt.Errorf("repair: %w", err)

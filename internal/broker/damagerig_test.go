@@ -28,11 +28,11 @@ const (
 // damageRig is a whole broker on files in memory; the test runs it with Tick. openRecorded makes it
 // add every confirmed fact to its truth.
 type damageRig struct {
-	*Broker
+	*Stepped
 	t     testing.TB
 	disk  *vfs.Mem
 	clock *clock.Manual
-	log   *disklog.Log
+	log   *disklog.Stepped
 	truth *truth
 	// recovered is the whole durable state that the opening recovered.
 	recovered string
@@ -82,7 +82,7 @@ const (
 	recQueueSet    queue.Kind = 8
 	recQueueGone   queue.Kind = 9
 	recEpoch       queue.Kind = 11 // written by older versions only
-	recLast        queue.Kind = 13 // kind 14 (closed) is missing, because a broker with Manual does not write it
+	recLast        queue.Kind = 13 // kind 14 (closed) is missing, because a stepped broker does not write it
 	recFailed      queue.Kind = 15
 )
 
@@ -166,11 +166,11 @@ func (t *truth) learns(tb testing.TB) func(Turn) {
 // follow the newest one.
 func openRecorded(t testing.TB, disk *vfs.Mem, tr *truth, at time.Time, snapshotBytes int64) *damageRig {
 	t.Helper()
-	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Incarnation: uint64(len(tr.entries)) + 1, Watch: tr.learns(t)}
+	o := Options{SnapshotBytes: snapshotBytes, QuickReplay: min(snapshotBytes, 1), Clock: clock.NewManual(at), Seed: uint64(len(tr.entries)) + 1, Incarnation: uint64(len(tr.entries)) + 1}
 	if snapshotBytes == noSnapshots {
 		o.QuickReplay = noSnapshots
 	}
-	r, err := openFiles(t, disk, dataDir, tr, o)
+	r, err := openWatched(t, disk, dataDir, tr, o, -1, -1, tr.learns(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,6 +189,11 @@ func openCached(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cac
 
 // openKeeping opens a broker whose log leaves minFree bytes of the file system free.
 func openKeeping(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes, minFree int64) (*damageRig, error) {
+	return openWatched(t, disk, dir, tr, o, cacheBytes, minFree, nil)
+}
+
+// openWatched opens a broker that calls watch after each turn.
+func openWatched(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, cacheBytes, minFree int64, watch func(Turn)) (*damageRig, error) {
 	r := &damageRig{t: t, truth: tr}
 	if o.Clock == nil {
 		o.Clock = clock.NewManual(start.Add(time.Hour))
@@ -202,14 +207,14 @@ func openKeeping(t testing.TB, disk vfs.FS, dir string, tr *truth, o Options, ca
 	if err != nil {
 		return nil, err
 	}
-	o.Manual, o.Snapshots, o.Drive, o.Limits = true, snaps, r.step, queue.Limits{ExtentBytes: 4 << 10}
+	o.Snapshots, o.Limits = snaps, queue.Limits{ExtentBytes: 4 << 10}
 	o.OpenLog = func(from commitlog.Offset, hooks LogHooks) (commitlog.Replay, commitlog.Log, error) {
-		replay, log, err := disklog.Open(disklog.Options{FS: disk, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+		replay, log, err := disklog.OpenStepped(disklog.Options{FS: disk, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, From: from,
 			CacheBytes: cacheBytes, MinFree: minFree, OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, Clock: r.clock, Rand: ids})
 		r.log = log
 		return replay, log, err
 	}
-	if r.Broker, err = Open(o); err != nil {
+	if r.Stepped, err = OpenStepped(o, Stepping{Drive: r.step, Watch: watch}); err != nil {
 		return nil, err
 	}
 	r.recovered = r.state()

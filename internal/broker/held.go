@@ -37,7 +37,7 @@ func (h *held) add(number uint64, data []byte, now int64, hold time.Duration) {
 	h.bytes += len(data)
 }
 
-func (h *held) full() bool { return len(h.entries) >= holdMax || h.bytes >= holdBytes }
+func (h *held) full(most int) bool { return len(h.entries) >= most || h.bytes >= holdBytes }
 
 // quiet reports whether no caller waits for any of a turn's outputs.
 func (f *flight) quiet() bool {
@@ -54,7 +54,7 @@ func (f *flight) quiet() bool {
 
 // heldDue appends the held entries to the log if their time has passed or the broker closes. It
 // reports whether it did.
-func (b *Broker) heldDue(now int64) bool {
+func (b *core) heldDue(now int64) bool {
 	if len(b.held.entries) == 0 || now < b.held.until && !b.mailbox.closing() {
 		return false
 	}
@@ -63,10 +63,11 @@ func (b *Broker) heldDue(now int64) bool {
 }
 
 // appendHeld appends all held entries to the log.
-func (b *Broker) appendHeld(now int64) {
+func (b *core) appendHeld(now int64) {
 	for _, e := range b.held.entries {
 		b.busyAt.CompareAndSwap(0, now)
-		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.tickets <- ticket{e.number, at, err} })
+		b.pacing.appended(len(e.data))
+		b.log.Append(e.data, func(at commitlog.Offset, err error) { b.answered(ticket{e.number, at, err}) })
 	}
 	clear(b.held.entries)
 	b.held.entries, b.held.bytes = b.held.entries[:0], 0

@@ -22,12 +22,11 @@ func openLanes(t *testing.T, n int) (h *byHand, sub surgetank.Subscription, leas
 	turns = new([][]queue.Command)
 	o := h.options(memlog.NewStore(), false)
 	o.Limits.TurnBytes = 1000
-	o.Watch = func(turn Turn) { *turns = append(*turns, slices.Clone(turn.Commands)) }
-	b, err := Open(o)
+	h.stepping.Watch = func(turn Turn) { *turns = append(*turns, slices.Clone(turn.Commands)) }
+	err := h.open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.Broker = b
 	h.send(&queue.Declare{Name: "q"})
 	for range n {
 		h.publish(surgetank.Message{})
@@ -121,17 +120,8 @@ func TestOneCallersOrder(t *testing.T) {
 	if err := h.SettleAsync(t.Context(), ack(leased[1]), nil); err != nil {
 		t.Fatal(err)
 	}
-	closed := make(chan error, 1)
-	go func() { closed <- sub.Close() }()
-	for done := false; !done; {
-		select {
-		case err := <-closed:
-			if done = true; err != nil {
-				t.Fatal(err)
-			}
-		default:
-			h.run()
-		}
+	if err := sub.Close(); err != nil {
+		t.Fatal(err)
 	}
 	own := turnOf(t, *turns, func(c queue.Command) bool { return c == mine })
 	others := turnOf(t, *turns, isSettle)
@@ -153,11 +143,9 @@ func TestHeldPublishesGoOn(t *testing.T) {
 	h := &byHand{t: t, clock: clock.NewManual(start)}
 	o := h.options(memlog.NewStore(), false)
 	o.Limits.Hold, o.Limits.TurnPublish = 5*time.Millisecond, 1
-	b, err := Open(o)
-	if err != nil {
+	if err := h.open(o); err != nil {
 		t.Fatal(err)
 	}
-	h.Broker = b
 	h.send(&queue.Declare{Name: "q"})
 	for range 300 {
 		h.publish(surgetank.Message{})

@@ -13,7 +13,7 @@ type told struct {
 
 // tellLevels adds the Level of their queues to the outputs of a turn, for those subscriptions for
 // which it changed.
-func (b *Broker) tellLevels(f *flight) {
+func (b *core) tellLevels(f *flight) {
 	now := b.machine.LevelChanges()
 	if now == b.levels {
 		return
@@ -28,9 +28,9 @@ func (b *Broker) tellLevels(f *flight) {
 }
 
 // tell calls the subscription's function.
-func (b *Broker) tell(t told) {
+func (b *core) tell(t told) {
 	if s := b.subs[t.consumer]; s != nil {
-		b.callUser(onLevel, func() { s.opts.OnLevel(t.level) })
+		b.users.Do(onLevel, func() { s.opts.OnLevel(t.level) })
 	}
 }
 

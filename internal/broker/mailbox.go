@@ -39,6 +39,7 @@ type mailbox struct {
 	maxBytes int64
 	maxOps   int
 	delayed  int           // number of commands with op.delayed that the loop has not decided
+	enough   int64         // bytes of the back lane at which the loop is woken again; 0: none
 	room     chan struct{} // closed and replaced when the back lane was emptied; nil when no caller waits
 	closed   error
 	wake     chan struct{} // contains a token when the loop should read the mailbox
@@ -63,12 +64,12 @@ func (b *mailbox) put(ctx context.Context, o *op, wait bool) error {
 		}
 		front := front && !b.mustWait(o, line)
 		if front || !wait || len(b.ops) == 0 || b.bytes+o.weight <= b.maxBytes && len(b.ops) < b.maxOps {
-			var first bool // the lane was empty, so the loop must be woken even if the other lane has commands
+			var first bool // the lane was empty or has enough for an entry, so the loop must be woken
 			if front {
 				first = len(b.front) == 0
 				b.front = append(b.front, o)
 			} else {
-				first = len(b.ops) == 0
+				first = len(b.ops) == 0 || b.bytes < b.enough && b.bytes+o.weight >= b.enough
 				b.ops = append(b.ops, o)
 				b.bytes += o.weight
 				if line != nil {
@@ -139,6 +140,33 @@ func (b *mailbox) nudge() {
 	case b.wake <- struct{}{}:
 	default:
 	}
+}
+
+// finish refuses all later commands and wakes the loop. It returns false if that was done before.
+func (b *mailbox) finish(err error) bool {
+	b.mu.Lock()
+	first := b.closed == nil
+	if first {
+		b.closed = err
+		b.ops = append(b.ops, &op{cmd: queue.Nop{}, release: func(error) {}})
+	}
+	b.mu.Unlock()
+	b.nudge()
+	return first
+}
+
+// weight returns the bytes of the back lane.
+func (b *mailbox) weight() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes
+}
+
+// waits reports whether commands wait in the front lane or, with back, in either lane.
+func (b *mailbox) waits(back bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.front) > 0 || back && len(b.ops) > 0
 }
 
 // closing reports whether Close was called.

@@ -13,26 +13,28 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// byHand is a broker with Manual on a log in memory. The test runs the broker and the log.
+// byHand is a stepped broker on a log in memory. The test runs the broker and the log.
 type byHand struct {
-	*Broker
-	t     *testing.T
-	clock *clock.Manual
-	log   *memlog.Log
+	*Stepped
+	t        *testing.T
+	clock    *clock.Manual
+	log      *memlog.Stepped
+	stepping Stepping
+	remote   memlog.Options // latency, gaps and pace of the log
 }
 
 func openByHand(t *testing.T, store *memlog.Store, c *clock.Manual, snapshots bool) (*byHand, error) {
 	h := &byHand{t: t, clock: c}
-	b, err := Open(h.options(store, snapshots))
-	h.Broker = b
-	return h, err
+	return h, h.open(h.options(store, snapshots))
 }
 
-// options returns the options of a broker with Manual.
+// options returns the options of a broker on a store.
 func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
-	o := Options{Manual: true, Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
+	o := Options{Clock: h.clock, SnapshotBytes: 200, SnapshotPiece: 50,
 		OpenLog: func(from commitlog.Offset, _ LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := store.Open(memlog.Options{From: from, Manual: true})
+			lo := h.remote
+			lo.From, lo.Clock = from, h.clock
+			r, l, err := store.OpenStepped(lo)
 			h.log = l
 			return r, l, err
 		}}
@@ -40,6 +42,14 @@ func (h *byHand) options(store *memlog.Store, snapshots bool) Options {
 		o.Snapshots = store.Snapshots()
 	}
 	return o
+}
+
+func (h *byHand) open(o Options) (err error) {
+	if h.stepping.Drive == nil {
+		h.stepping.Drive = h.run
+	}
+	h.Stepped, err = OpenStepped(o, h.stepping)
+	return err
 }
 
 func (h *byHand) run() {
@@ -125,7 +135,7 @@ func TestLogWithoutItsBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	// If the log was trimmed, its first entries are gone.
-	r, l, err := store.Open(memlog.Options{Manual: true})
+	r, l, err := store.OpenStepped(memlog.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

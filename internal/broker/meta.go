@@ -70,7 +70,7 @@ func (w *watches) remove(namespace string, x *watch) {
 // The state of a new watch can be older than a later change of the same turn. So the watch starts
 // first, and gets the changes of the turn like the other watches. Its feed ignores those that the
 // state contains.
-func (b *Broker) passMetas(f *flight) {
+func (b *core) passMetas(f *flight) {
 	for _, o := range f.ops {
 		if o.watch != nil {
 			o.watch()
@@ -129,7 +129,7 @@ func (b *Broker) WatchMeta(ctx context.Context, namespace string, feed *door.Met
 	return stop, nil
 }
 
-// SendWatch starts a watch without waiting. It is for callers that use Manual.
+// SendWatch starts a watch without waiting. It is for a Stepped broker.
 func (b *Broker) SendWatch(namespace string, feed *door.MetaFeed) error {
 	o, _ := b.watchOp(namespace, feed)
 	o.release = func(error) {}

@@ -18,7 +18,7 @@ var noticeTexts = map[queue.What]string{
 
 // noteAll counts a turn's notices. The first notice of each queue and kind is written to the
 // server's log at once. Later notices are summed up in at most one line a minute.
-func (b *Broker) noteAll(list []queue.Notice, now int64) {
+func (b *core) noteAll(list []queue.Notice, now int64) {
 	if len(list) == 0 {
 		return
 	}
@@ -41,7 +41,7 @@ func passesOn(n *queue.Notice) bool {
 }
 
 // say writes lines to the server's log.
-func (b *Broker) say(lines []digest.Line) {
+func (b *core) say(lines []digest.Line) {
 	for i := range lines {
 		l := &lines[i]
 		what := queue.What(l.Kind)
@@ -73,7 +73,7 @@ func (b *Broker) say(lines []digest.Line) {
 }
 
 // sayRest logs the sums that were not logged yet. It is called when the broker stops.
-func (b *Broker) sayRest() { b.say(b.digest.Rest()) }
+func (b *core) sayRest() { b.say(b.digest.Rest()) }
 
 // command returns a shell command about a queue, for users to copy.
 func command(verb, vhost, name string) string {

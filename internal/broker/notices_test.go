@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// logged is a broker with Manual, and its log lines.
+// logged is a stepped broker, and its log lines.
 type logged struct {
 	*byHand
 	log bytes.Buffer
@@ -29,11 +29,9 @@ func openLogged(t *testing.T) *logged {
 	l := &logged{byHand: &byHand{t: t, clock: clock.NewManual(start)}}
 	o := l.options(memlog.NewStore(), false)
 	o.Logger = slog.New(slog.NewTextHandler(&l.log, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	b, err := Open(o)
-	if err != nil {
+	if err := l.open(o); err != nil {
 		t.Fatal(err)
 	}
-	l.Broker = b
 	return l
 }
 

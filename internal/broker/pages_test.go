@@ -17,16 +17,14 @@ func openInPages(t *testing.T, n int, driven func(*byHand)) *byHand {
 	h := &byHand{t: t, clock: clock.NewManual(start)}
 	o := h.options(memlog.NewStore(), false)
 	o.Limits.TurnScan = 64
-	o.Drive = func() {
+	h.stepping.Drive = func() {
 		driven(h)
 		h.Tick()
 		h.log.Pump()
 	}
-	b, err := Open(o)
-	if err != nil {
+	if err := h.open(o); err != nil {
 		t.Fatal(err)
 	}
-	h.Broker = b
 	h.send(&queue.Declare{Name: "q"})
 	for range n {
 		h.publish(surgetank.Message{Body: []byte("m")})

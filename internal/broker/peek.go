@@ -23,7 +23,7 @@ func (b *Broker) Peek(ctx context.Context, name string, opts surgetank.PeekOptio
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	r := reader{b: b}
+	r := newReader(b)
 	var out []surgetank.Delivery
 	bytes := 0
 	for i := range c.Found {
@@ -59,7 +59,7 @@ func (r *reader) peeked(p *queue.Peeked) (d surgetank.Delivery, ok bool, err err
 			}
 			return d, ok, nil
 		}
-		if _, known := r.b.unreadable(&p.Handout, err); !known {
+		if _, known := r.broker.unreadable(&p.Handout, err); !known {
 			return d, false, err
 		}
 		damage = err.Error()

@@ -78,7 +78,7 @@ type Space struct {
 }
 
 // Space returns the result of the last look.
-func (b *Broker) Space() Space {
+func (b *core) Space() Space {
 	if s := b.reclaim.space.Load(); s != nil {
 		return *s
 	}
@@ -87,7 +87,7 @@ func (b *Broker) Space() Space {
 
 // housekeep calls look when its time has come. It also handles the log's reports about room, which
 // must not wait for an entry under way.
-func (b *Broker) housekeep() {
+func (b *core) housekeep() {
 	r := &b.reclaim
 	now := b.now()
 	switch b.fill.Swap(0) {
@@ -117,10 +117,10 @@ func (b *Broker) housekeep() {
 }
 
 // lookBytes is the most bytes that are logged between two looks.
-func (b *Broker) lookBytes() int64 { return min(b.opts.SnapshotBytes/4, 8<<20) }
+func (b *core) lookBytes() int64 { return min(b.opts.SnapshotBytes/4, 8<<20) }
 
 // look checks the log and starts freeing the space that can be freed.
-func (b *Broker) look(now int64) {
+func (b *core) look(now int64) {
 	r := &b.reclaim
 	if b.number != r.seen {
 		r.change = now
@@ -162,7 +162,7 @@ func (b *Broker) look(now int64) {
 
 // snapshotCost estimates the size of a snapshot, at most once in lookEvery. It asks the log to
 // leave room for a snapshot.
-func (b *Broker) snapshotCost(now int64) int64 {
+func (b *core) snapshotCost(now int64) int64 {
 	r := &b.reclaim
 	if r.cost > 0 && now-r.costAt < int64(lookEvery) {
 		return r.cost
@@ -175,7 +175,7 @@ func (b *Broker) snapshotCost(now int64) int64 {
 }
 
 // gain returns how many bytes a snapshot and a trim up to it would free.
-func (b *Broker) gain() int64 {
+func (b *core) gain() int64 {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
 		return 0
@@ -189,7 +189,7 @@ func (b *Broker) gain() int64 {
 }
 
 // stored handles the outcome of storing a snapshot.
-func (r *reclaim) stored(b *Broker, err error) {
+func (r *reclaim) stored(b *core, err error) {
 	now := b.now()
 	if err != nil {
 		r.retry = now + min(int64(time.Second)<<min(r.fails, 6), int64(time.Minute))
@@ -202,7 +202,7 @@ func (r *reclaim) stored(b *Broker, err error) {
 
 // report stores the result of a look for Space. While the disk is full, it also writes a log line
 // once in tellEvery.
-func (b *Broker) report(now, gain int64) {
+func (b *core) report(now, gain int64) {
 	r := &b.reclaim
 	size, live := b.machine.LogShare()
 	s := &Space{Full: b.full, LogBytes: size, NeededBytes: live, Freeable: gain}

@@ -34,7 +34,7 @@ func Repair(o RepairOptions) (*queue.RepairReport, error) {
 	if o.Clock == nil {
 		o.Clock = clock.Real{}
 	}
-	b := &Broker{opts: Options{Snapshots: o.Snapshots, SnapshotPiece: defaultPiece}, clock: o.Clock, logger: slog.New(slog.DiscardHandler)}
+	b := &core{opts: Options{Snapshots: o.Snapshots, SnapshotPiece: defaultPiece}, clock: o.Clock, logger: slog.New(slog.DiscardHandler)}
 	b.machine = queue.New(o.Limits, 0)
 	covered, err := b.restore()
 	if err != nil {
@@ -60,7 +60,7 @@ func Repair(o RepairOptions) (*queue.RepairReport, error) {
 
 // repairer is one run of Repair.
 type repairer struct {
-	b       *Broker
+	b       *core
 	s       *queue.Repair
 	covered commitlog.Offset // offset up to which the snapshot covers the log
 	first   commitlog.Offset // first offset of the log; 0: the log is empty
@@ -144,7 +144,7 @@ func (v *repairer) finish(o RepairOptions) *queue.RepairReport {
 }
 
 // saveAll stores a snapshot up to the newest entry.
-func (b *Broker) saveAll() error {
+func (b *core) saveAll() error {
 	at, ok := b.places.offset(b.number)
 	if !ok {
 		return surgetank.Errorf(surgetank.CodeInternal, "the place of entry %d is not known", b.number)

@@ -26,7 +26,7 @@ func repaired(t *testing.T, disk *vfs.Mem, to string) *queue.RepairReport {
 	}
 	loss, err := Repair(RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: clock.NewManual(start.Add(2 * time.Hour)),
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
-			return disklog.Open(disklog.Options{FS: disk, Dir: to, Manual: true, CacheBytes: -1, MinFree: -1})
+			return disklog.OpenStepped(disklog.Options{FS: disk, Dir: to, CacheBytes: -1, MinFree: -1})
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -53,9 +53,9 @@ func TestRepairLetsTransientQueuesGo(t *testing.T) {
 	}
 }
 
-// TestManualCloseKeepsASnapshot: Close with Manual stores a snapshot that covers everything, as
-// Close without Manual does.
-func TestManualCloseKeepsASnapshot(t *testing.T) {
+// TestSteppedCloseKeepsASnapshot: Close of a stepped broker stores a snapshot that covers
+// everything, as Close of a broker with goroutines does.
+func TestSteppedCloseKeepsASnapshot(t *testing.T) {
 	r := openRecorded(t, vfs.NewMem(), newTruth(), start, smallSnapshots)
 	r.send(&queue.Declare{Name: "q"})
 	r.publish("q", surgetank.Message{Body: []byte("all there is")})

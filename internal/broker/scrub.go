@@ -57,7 +57,7 @@ const (
 )
 
 // onDamage is called by the log, on any goroutine.
-func (b *Broker) onDamage(d commitlog.Damage) {
+func (b *core) onDamage(d commitlog.Damage) {
 	b.harm.mu.Lock()
 	b.harm.told = append(b.harm.told, d)
 	b.harm.mu.Unlock()
@@ -66,7 +66,7 @@ func (b *Broker) onDamage(d commitlog.Damage) {
 }
 
 // takeDamage handles the damage that the log reported.
-func (b *Broker) takeDamage() {
+func (b *core) takeDamage() {
 	h := &b.harm
 	if !h.any.Swap(false) {
 		return
@@ -91,7 +91,7 @@ func (b *Broker) takeDamage() {
 // entries after the older one, so the next snapshot frees nothing. If the older snapshot is damaged
 // and the newest covers everything, a new snapshot would be a copy of the newest. In that case the
 // next regular snapshot replaces the damaged one.
-func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
+func (b *core) damagedSnapshot(d *commitlog.Damage) {
 	if at, ok := b.places.offset(b.older); ok && at == d.First {
 		b.older = 0
 	} else if b.older == b.number {
@@ -102,7 +102,7 @@ func (b *Broker) damagedSnapshot(d *commitlog.Damage) {
 
 // damagedEntries requests a new snapshot if an opening would read the entries. It remembers the
 // entries, to search for their messages later.
-func (b *Broker) damagedEntries(d *commitlog.Damage) {
+func (b *core) damagedEntries(d *commitlog.Damage) {
 	first, ok := b.places.number(d.First)
 	last, ok2 := b.places.number(d.Last)
 	if !ok || !ok2 {
@@ -117,7 +117,7 @@ func (b *Broker) damagedEntries(d *commitlog.Damage) {
 }
 
 // renewSnapshot requests a snapshot that covers an entry.
-func (b *Broker) renewSnapshot(upTo uint64, d *commitlog.Damage) {
+func (b *core) renewSnapshot(upTo uint64, d *commitlog.Damage) {
 	if b.opts.Snapshots == nil {
 		return
 	}
@@ -129,12 +129,12 @@ func (b *Broker) renewSnapshot(upTo uint64, d *commitlog.Damage) {
 }
 
 // snapshotDue reports whether damage requires a snapshot now.
-func (h *harm) snapshotDue(b *Broker) bool {
+func (h *harm) snapshotDue(b *core) bool {
 	return h.renew && (h.retry == 0 || b.now() >= h.retry)
 }
 
 // snapshotDone handles the outcome of a snapshot up to an entry.
-func (h *harm) snapshotDone(b *Broker, number uint64, err error) {
+func (h *harm) snapshotDone(b *core, number uint64, err error) {
 	switch {
 	case !h.renew:
 	case err != nil:
@@ -146,7 +146,7 @@ func (h *harm) snapshotDone(b *Broker, number uint64, err error) {
 }
 
 // lookForHarmed starts a search for the messages in damaged entries, one search at a time.
-func (b *Broker) lookForHarmed() {
+func (b *core) lookForHarmed() {
 	h := &b.harm
 	if h.looking || len(h.entries) == 0 {
 		return
@@ -163,7 +163,7 @@ func (b *Broker) lookForHarmed() {
 
 // scanHarmed asks the machine for messages, a part of the queues at a time. It collects the
 // messages whose bodies are in the wanted entries.
-func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
+func (b *core) scanHarmed(c *queue.Survivors, wanted []entries) {
 	b.internal(c, func(err error) {
 		if err != nil {
 			return // the broker is closed
@@ -177,15 +177,15 @@ func (b *Broker) scanHarmed(c *queue.Survivors, wanted []entries) {
 			return
 		}
 		slices.SortStableFunc(c.Found, func(x, y queue.Survivor) int { return cmp.Compare(x.Ref, y.Ref) })
-		s := &harmed{b: b, r: reader{b: b}, found: c.Found}
-		b.background(s.save)
+		s := &harmed{b: b, r: entryReader{b: b}, found: c.Found}
+		b.exec.background(s.save)
 	})
 }
 
 // harmed is one search for messages in damaged entries. save runs in the background.
 type harmed struct {
-	b             *Broker
-	r             reader
+	b             *core
+	r             entryReader
 	found         []queue.Survivor
 	bad           uint64 // the last entry that could not be read
 	cause         error
@@ -221,7 +221,7 @@ func (s *harmed) save() {
 		switch {
 		case err != nil:
 		case len(s.found) > 0:
-			b.background(s.save)
+			b.exec.background(s.save)
 		default:
 			if s.marked+s.again > 0 {
 				b.logger.Warn("looked for messages in damaged entries: those that memory still had were written again, the others are listed as damaged from now on (queue peek --state damaged)",

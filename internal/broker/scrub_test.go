@@ -75,7 +75,7 @@ func TestScrubNamesMessages(t *testing.T) {
 func TestScrubWritesAgainWhatMemoryHas(t *testing.T) {
 	disk := vfs.NewMem()
 	tr := newTruth()
-	r, err := openCached(t, disk, dataDir, tr, Options{SnapshotBytes: noSnapshots, Watch: tr.learns(t)}, 1<<20)
+	r, err := openWatched(t, disk, dataDir, tr, Options{SnapshotBytes: noSnapshots}, 1<<20, -1, tr.learns(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func replaced(t *testing.T, newest, idle, eio bool) {
 	disk := vfs.NewMem()
 	broken := &brokenFile{FS: disk}
 	tr := newTruth()
-	r, err := openFiles(t, broken, dataDir, tr, Options{SnapshotBytes: 40 << 10, Watch: tr.learns(t)})
+	r, err := openWatched(t, broken, dataDir, tr, Options{SnapshotBytes: 40 << 10}, -1, -1, tr.learns(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // snapState is a snapshot under way. The machine encodes it in pieces, the loop passes them on
-// between turns, and a goroutine stores them.
+// between turns, and the executor stores them.
 //
 //	since ≥ limit ─▶ begin: machine.StartSnapshot(n) ─▶ entry n lands: storing starts ─▶ pieces … ─▶ last ─▶ stored ─▶ trim
 type snapState struct {
@@ -21,12 +21,10 @@ type snapState struct {
 	active  bool
 	number  uint64 // the last entry that the snapshot covers
 	storing bool
-	piece   []byte
-	last    bool
+	piece   []byte // encoded and not passed on yet
+	last    bool   // the machine has no further piece
 	written int64
-	pieces  chan []byte
-	results chan snapResult
-	buffer  []byte // with Manual: the pieces encoded so far
+	pieces  pieces
 }
 
 type snapResult struct {
@@ -41,7 +39,7 @@ var errAbandoned = errors.New("the snapshot was given up")
 
 // maintain starts a snapshot if a replay of the log would last long, or if damage requires a
 // snapshot. Other reasons are in reclaim.go.
-func (b *Broker) maintain() {
+func (b *core) maintain() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.active {
 		return
@@ -53,51 +51,34 @@ func (b *Broker) maintain() {
 
 // beginSnapshot starts a snapshot up to the newest entry. The caller makes sure that no other
 // snapshot is under way.
-func (b *Broker) beginSnapshot() {
+func (b *core) beginSnapshot() {
 	b.machine.StartSnapshot(b.number)
-	b.snap = snapState{active: true, number: b.number, size: b.snap.size, results: make(chan snapResult, 1)}
+	b.snap = snapState{active: true, number: b.number, size: b.snap.size}
 	b.snapLanded(ticket{entry: b.durable}) // starts storing now if no entry is under way
 }
 
 // snapLanded starts storing when the last covered entry is durable. A snapshot must not contain an
 // entry that the log can still lose.
-func (b *Broker) snapLanded(t ticket) {
+func (b *core) snapLanded(t ticket) {
 	s := &b.snap
 	if !s.active || s.storing || t.entry < s.number {
 		return
 	}
 	s.storing = true
-	if b.opts.Manual {
-		return
-	}
 	at, _ := b.places.offset(s.number)
-	s.pieces = make(chan []byte, 2)
-	head, pieces, results := b.snapHead(s.number), s.pieces, s.results
-	b.work.Add(1)
-	go func() {
-		defer b.work.Done()
-		err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
+	head := b.snapHead(s.number)
+	s.pieces = b.exec.store(func(write func(io.Writer) error) error {
+		return b.opts.Snapshots.Save(at, func(w io.Writer) error {
 			if _, err := w.Write(head); err != nil {
 				return err
 			}
-			for p := range pieces {
-				if p == nil {
-					return errAbandoned
-				}
-				if _, err := w.Write(p); err != nil {
-					return err
-				}
-			}
-			return nil
+			return write(w)
 		})
-		for range pieces { // receive the remaining pieces after an error, so that the loop does not block
-		}
-		results <- snapResult{at, err}
-	}()
+	}, func(err error) { b.stored(snapResult{at, err}) })
 }
 
 // snapHead returns the broker's own part of a snapshot up to an entry: the offsets of its entries.
-func (b *Broker) snapHead(number uint64) []byte {
+func (b *core) snapHead(number uint64) []byte {
 	runs := b.places.copy(number)
 	head := binary.AppendUvarint(nil, uint64(len(runs)))
 	for _, r := range runs {
@@ -107,48 +88,28 @@ func (b *Broker) snapHead(number uint64) []byte {
 	return head
 }
 
-// snapPiece returns the next piece to store and the channel for it. The channel is nil when there
-// is no piece.
-func (b *Broker) snapPiece() ([]byte, chan<- []byte) {
+// snapPiece passes on the next piece of a snapshot. It returns false if there is none, or if the
+// storage accepts no piece now.
+func (b *core) snapPiece() bool {
 	s := &b.snap
 	if !s.storing || s.last && s.piece == nil {
-		return nil, nil
+		return false
 	}
 	if s.piece == nil {
 		s.piece, s.last = b.machine.SnapshotNext(b.opts.SnapshotPiece)
 		s.written += int64(len(s.piece))
 	}
-	if b.opts.Manual {
-		s.buffer = append(s.buffer, s.piece...)
-		s.sent()
-		if s.last {
-			at, _ := b.places.offset(s.number)
-			head, body := b.snapHead(s.number), s.buffer
-			err := b.opts.Snapshots.Save(at, func(w io.Writer) error {
-				_, err1 := w.Write(head)
-				_, err2 := w.Write(body)
-				return errors.Join(err1, err2)
-			})
-			s.results <- snapResult{at, err}
-		}
-		return nil, nil
+	if !s.pieces.put(s.piece, s.last) {
+		return false
 	}
-	return s.piece, s.pieces
-}
-
-// sent records that the piece was passed on.
-func (s *snapState) sent() {
 	s.piece = nil
-	if s.last && s.pieces != nil {
-		close(s.pieces)
-	}
+	return true
 }
 
-// abandon ends the storing goroutine.
-func (s *snapState) abandon(error) {
-	if s.storing && s.pieces != nil && !(s.last && s.piece == nil) {
-		s.pieces <- nil
-		close(s.pieces)
+// abandon ends the storing without a snapshot.
+func (s *snapState) abandon() {
+	if s.storing && !(s.last && s.piece == nil) {
+		s.pieces.abandon()
 	}
 	s.storing = false
 }
@@ -157,19 +118,19 @@ func (s *snapState) abandon(error) {
 // to the new one. So the previous snapshot and the log after it still contain the whole state, and
 // repair loses nothing if the new snapshot is damaged. On a full disk it trims up to the new
 // snapshot.
-func (b *Broker) snapDone(r snapResult) {
+func (b *core) snapDone(r snapResult) {
 	s := &b.snap
 	b.harm.snapshotDone(b, s.number, r.err)
 	b.reclaim.stored(b, r.err)
 	if r.err != nil {
 		// The older snapshot and the whole log still exist. Only the next opening needs longer.
 		b.logger.Error("a snapshot could not be stored; the log grows, or stays as large as it is, until one can be", "error", r.err)
-		b.snap = snapState{size: s.size, results: s.results}
+		b.snap = snapState{size: s.size}
 		return
 	}
 	number := s.number
 	b.logger.Debug("snapshot stored", "entry", number, "bytes", s.written)
-	b.snap = snapState{size: s.written, results: s.results, since: s.since}
+	b.snap = snapState{size: s.written, since: s.since}
 	before := b.older
 	if b.older = number; b.full {
 		before = number
@@ -184,7 +145,7 @@ func (b *Broker) snapDone(r snapResult) {
 
 // trim plans to free all entries that no message needs and that the snapshot covers. trimFreed
 // frees them when the newest entry is durable.
-func (b *Broker) trim(snapshot uint64) {
+func (b *core) trim(snapshot uint64) {
 	b.freed = freed{before: min(snapshot+1, b.machine.Needed()), known: b.number}
 	b.trimFreed()
 }
@@ -197,7 +158,7 @@ type freed struct {
 }
 
 // trimFreed trims the part in b.freed when the entry known is durable.
-func (b *Broker) trimFreed() {
+func (b *core) trimFreed() {
 	f := b.freed
 	if f.before == 0 || f.known > b.durable {
 		return
@@ -209,31 +170,18 @@ func (b *Broker) trimFreed() {
 	}
 	at++
 	b.places.trim(f.before)
-	b.background(func() {
+	b.exec.background(func() {
 		if err := b.log.Trim(at); err != nil && b.Err() == nil {
 			b.logger.Error("the log could not be trimmed", "error", err)
 		}
 	})
 }
 
-// background runs f in a goroutine; with Manual it calls f at once.
-func (b *Broker) background(f func()) {
-	if b.opts.Manual {
-		f()
-		return
-	}
-	b.work.Add(1)
-	go func() {
-		defer b.work.Done()
-		f()
-	}()
-}
-
 // defaultQuickReplay is a length of log. Replaying it is faster than writing a large snapshot.
 const defaultQuickReplay = 1 << 20
 
 // finalSnapshot stores the state at a clean stop, so that the next opening replays almost nothing.
-func (b *Broker) finalSnapshot() {
+func (b *core) finalSnapshot() {
 	s := &b.snap
 	if b.opts.Snapshots == nil || s.since < b.opts.QuickReplay {
 		return
@@ -241,9 +189,9 @@ func (b *Broker) finalSnapshot() {
 	if s.active {
 		b.machine.AbandonSnapshot()
 		started := s.storing
-		s.abandon(errAbandoned)
-		if started && !b.opts.Manual { // with Manual no goroutine sends a result
-			<-s.results
+		s.abandon()
+		if started {
+			s.pieces.wait()
 		}
 		s.active = false
 	}
@@ -254,7 +202,7 @@ func (b *Broker) finalSnapshot() {
 
 // restore reads the newest snapshot into the machine. It returns the offset that the snapshot
 // covers, or 0 if there is no snapshot.
-func (b *Broker) restore() (commitlog.Offset, error) {
+func (b *core) restore() (commitlog.Offset, error) {
 	if b.opts.Snapshots == nil {
 		return 0, nil
 	}

@@ -36,7 +36,7 @@ const (
 
 // freeSpace starts moving survivors if much of the log is dead. In a quiet log a smaller dead part
 // is enough. On a full disk movePays decides.
-func (b *Broker) freeSpace(quiet bool) {
+func (b *core) freeSpace(quiet bool) {
 	if b.space.running || b.opts.Snapshots == nil {
 		return
 	}
@@ -67,7 +67,7 @@ func (b *Broker) freeSpace(quiet bool) {
 // must have room for the copies in addition to acks. The part freed by the move must be much larger
 // than the copies. If most of the log is dead, somewhat larger is enough, because the dead part can
 // be freed afterwards. Space that needs no copies is freed first.
-func (b *Broker) movePays(dead bool) bool {
+func (b *core) movePays(dead bool) bool {
 	f, ok := b.log.(commitlog.Freer)
 	if !ok {
 		return true
@@ -83,7 +83,7 @@ func (b *Broker) movePays(dead bool) bool {
 	return ok && f.Freeable(at) > live
 }
 
-func (b *Broker) waste() int64 {
+func (b *core) waste() int64 {
 	if b.opts.SnapshotBytes < 64<<20 {
 		return 2 * b.opts.SnapshotBytes // the limits of a small log, in tests
 	}
@@ -91,7 +91,7 @@ func (b *Broker) waste() int64 {
 }
 
 // scan asks the machine for survivors in parts, and then moves them.
-func (b *Broker) scan(c *queue.Survivors) {
+func (b *core) scan(c *queue.Survivors) {
 	b.internal(c, func(err error) {
 		switch {
 		case err != nil:
@@ -100,21 +100,21 @@ func (b *Broker) scan(c *queue.Survivors) {
 		default:
 			// Messages of the same record are moved together, so that the record is written once.
 			slices.SortStableFunc(c.Found, func(x, y queue.Survivor) int { return cmp.Compare(x.Ref, y.Ref) })
-			b.background(func() { b.move(c.Found) })
+			b.exec.background(func() { b.move(c.Found) })
 		}
 	})
 }
 
 // internal sends a command of the broker itself.
-func (b *Broker) internal(cmd queue.Command, release func(error)) {
-	if err := b.put(context.Background(), &op{cmd: cmd, release: release}, false); err != nil {
+func (b *core) internal(cmd queue.Command, release func(error)) {
+	if err := b.mailbox.put(context.Background(), &op{cmd: cmd, release: release}, false); err != nil {
 		release(err)
 	}
 }
 
 // move reads survivors and appends them again, some at a time. It runs in the background.
-func (b *Broker) move(found []queue.Survivor) {
-	r := reader{b: b}
+func (b *core) move(found []queue.Survivor) {
+	r := entryReader{b: b}
 	c := &queue.Relocate{}
 	bytes := 0
 	most := int(b.moveBytes())
@@ -140,7 +140,7 @@ func (b *Broker) move(found []queue.Survivor) {
 		switch {
 		case err != nil:
 		case len(found) > 0:
-			b.background(func() { b.move(found) })
+			b.exec.background(func() { b.move(found) })
 		default:
 			b.moved()
 		}
@@ -149,7 +149,7 @@ func (b *Broker) move(found []queue.Survivor) {
 
 // moveBytes returns the approximate number of bytes that one Relocate moves. It is a small part of
 // a segment, so that little space stays unused at the end of a segment.
-func (b *Broker) moveBytes() int64 {
+func (b *core) moveBytes() int64 {
 	if n := b.opts.Limits.ExtentBytes; n > 0 {
 		return min(moveBytes, n/8)
 	}
@@ -158,7 +158,7 @@ func (b *Broker) moveBytes() int64 {
 
 // immovable tells the machine and the operator that a survivor cannot be read. Other survivors are
 // still moved.
-func (b *Broker) immovable(v *queue.Survivor, cause error) {
+func (b *core) immovable(v *queue.Survivor, cause error) {
 	id := surgetank.MessageID{Queue: v.Queue, Seq: v.Seq}
 	b.logger.Error("a message cannot be read and so not moved; its part of the log is kept until the message is dropped", "message", id.String(), "error", cause)
 	if retryAfter(cause) == 0 {
@@ -169,7 +169,7 @@ func (b *Broker) immovable(v *queue.Survivor, cause error) {
 // moved ends the freeing of the oldest part. It runs on the loop. If the part has a message that
 // cannot be read, no later part can be freed either. In that case the next attempt waits until the
 // message is settled or the log has grown much.
-func (b *Broker) moved() {
+func (b *core) moved() {
 	s := &b.space
 	s.running = false
 	size, _ := b.machine.LogShare()
@@ -181,30 +181,4 @@ func (b *Broker) moved() {
 		return
 	}
 	b.freeSpace(b.reclaim.quiet)
-}
-
-// survivor reads a message and its whole history.
-func (r *reader) survivor(v *queue.Survivor) (queue.Relocation, error) {
-	entry, err := r.load(v.Ref.Entry())
-	if err != nil {
-		return queue.Relocation{}, err
-	}
-	var s queue.Stored
-	if err := queue.ReadMessage(entry, v.Ref, &s); err != nil {
-		return queue.Relocation{}, err
-	}
-	var deaths []surgetank.Death
-	for _, ref := range v.Notes {
-		entry, err := r.load(ref.Entry())
-		if err != nil {
-			return queue.Relocation{}, err
-		}
-		death, err := queue.ReadNote(entry, ref)
-		if err != nil {
-			return queue.Relocation{}, err
-		}
-		deaths = append(deaths, death)
-	}
-	deaths = append(deaths, s.Deaths...)
-	return queue.Relocation{Survivor: *v, Message: &s.Message, Deaths: deaths[:min(len(deaths), queue.MaxDeaths)], Time: s.Time}, nil
 }

@@ -16,13 +16,13 @@ import (
 // confirmed in the meantime.
 func TestALogThatDoesNotAnswerIsSeen(t *testing.T) {
 	c := clock.NewManual(time.Unix(1e9, 0))
-	var log *memlog.Log
-	b, err := broker.Open(broker.Options{Clock: c, Manual: true,
+	var log *memlog.Stepped
+	b, err := broker.OpenStepped(broker.Options{Clock: c,
 		OpenLog: func(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := memlog.NewStore().Open(memlog.Options{From: from, Manual: true})
+			replay, l, err := memlog.NewStore().OpenStepped(memlog.Options{From: from})
 			log = l
 			return replay, l, err
-		}})
+		}}, broker.Stepping{})
 	if err != nil {
 		t.Fatal(err)
 	}

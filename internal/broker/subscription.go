@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/queue"
 )
@@ -54,41 +53,42 @@ func (b *Broker) attach(ctx context.Context, c *queue.Attach) (*subscription, er
 	if l := c.Opts.Lease; l < 0 && l != surgetank.LeaseForever {
 		return nil, surgetank.FieldErrorf("lease", "the lease is negative (%v); give a duration, 0 for the queue's own, or LeaseForever", l)
 	}
-	if o := c.Opts.Opening; b != nil && o != 0 && o != b.opening {
+	if b == nil || ctx == nil {
+		return nil, b.put(ctx, nil, false)
+	}
+	if o := c.Opts.Opening; o != 0 && o != b.opening {
 		return nil, surgetank.Errorf(surgetank.CodeUnavailable, "the broker has been opened again since the subscription's opening; begin again")
 	}
-	s := b.NewSubscription(c)
+	s := b.newSubscription(c)
 	done := make(chan error, 1)
 	if err := b.put(ctx, &op{cmd: c, release: func(err error) { done <- err }}, false); err != nil {
 		return nil, err
 	}
 	// Wait even if ctx ends, because a forgotten consumer would keep messages leased. The wait
 	// lasts at most one sync.
-	if err := <-done; err != nil {
+	if err := b.answer(done); err != nil {
 		return nil, err
 	}
 	if c.Err != nil {
 		return nil, c.Err
 	}
-	return s.(*subscription), nil
+	return s, nil
 }
 
-// NewSubscription prepares a subscription for an Attach that the caller sends. It is for callers
-// that use Manual.
-func (b *Broker) NewSubscription(c *queue.Attach) door.Subscription {
-	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: c.Opts.Ready}
+// answer waits for an answer that always comes.
+func (b *Broker) answer(done <-chan error) error {
+	await(b.core, done)
+	return <-done
+}
+
+// newSubscription prepares a subscription for an Attach.
+func (b *Broker) newSubscription(c *queue.Attach) *subscription {
+	s := &subscription{b: b, name: c.Queue, opts: c.Opts, ready: c.Opts.Ready, reader: newReader(b)}
 	if s.ready == nil {
 		s.ready = make(chan struct{}, 1)
 	}
-	s.reader.b = b
 	c.Owner = s
 	return s
-}
-
-// Drain ends a stopped subscription of NewSubscription. It returns the receipts of messages that
-// were not received, for a Detach.
-func (b *Broker) Drain(s door.Subscription) []surgetank.Receipt {
-	return s.(*subscription).drain()
 }
 
 // push adds hand-outs. The loop calls it.
@@ -107,19 +107,15 @@ func (s *subscription) push(p pendingRun) {
 func (s *subscription) nudge() {
 	s.token()
 	if s.opts.Notify != nil {
-		s.b.callUser(notify, s.opts.Notify)
+		s.b.users.Do(notify, s.opts.Notify)
 	}
 }
 
 // remind is nudge for a consumer's goroutine, which a failing Notify function must not end.
 func (s *subscription) remind() {
 	s.token()
-	switch {
-	case s.opts.Notify == nil:
-	case s.b.opts.Manual:
-		s.opts.Notify()
-	default:
-		s.b.calls.Apart(notify, s.opts.Notify)
+	if s.opts.Notify != nil {
+		s.b.users.Apart(notify, s.opts.Notify)
 	}
 }
 
@@ -343,7 +339,7 @@ func (s *subscription) leave(all bool) error {
 		if err := s.b.put(context.Background(), &op{cmd: cmd, release: func(err error) { done <- err }}, false); err != nil {
 			return err
 		}
-		return <-done
+		return s.b.answer(done)
 	}
 	err := put(&queue.Stop{Consumer: s.id})
 	s.reading.Lock()
@@ -374,7 +370,7 @@ func (s *subscription) drain() []surgetank.Receipt {
 	return back
 }
 
-func (b *Broker) receipt(o *queue.Handout) surgetank.Receipt {
+func (b *core) receipt(o *queue.Handout) surgetank.Receipt {
 	return surgetank.Receipt{ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}, Epoch: b.epoch, Incarnation: b.opening, Lease: o.Lease}
 }
 
@@ -401,7 +397,7 @@ func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.Receiv
 		// messages.
 		done := make(chan error, 1)
 		if err := b.put(context.Background(), &op{cmd: &queue.Stop{Consumer: s.id}, release: func(err error) { done <- err }}, false); err == nil {
-			<-done
+			_ = b.answer(done) // an error is that of a closed broker, which has no consumers
 		}
 		_ = b.put(context.Background(), &op{cmd: &queue.Detach{Consumer: s.id}, quiet: true, release: func(error) {}}, false) // a closed broker has no consumers
 	}
@@ -450,112 +446,4 @@ func (s *subscription) over(ctx context.Context, timeout <-chan time.Time) (bool
 			return false, ctx.Err()
 		}
 	}
-}
-
-// reader reads messages for one receiver. It keeps the last entry, because the next message is
-// mostly in the same entry.
-type reader struct {
-	b      *Broker
-	number uint64
-	entry  []byte
-	stored queue.Stored
-}
-
-// rest drops the entry when no more hand-outs wait. Otherwise ten thousand idle consumers could
-// keep ten thousand entries in memory. The log's own limited cache still contains the entry for a
-// while.
-func (r *reader) rest(s *subscription) {
-	if r.entry != nil && !s.holds() {
-		r.number, r.entry = 0, nil
-		r.stored = queue.Stored{Targets: r.stored.Targets[:0]}
-	}
-}
-
-func (r *reader) load(number uint64) ([]byte, error) {
-	if r.number == number && r.entry != nil {
-		return r.entry, nil
-	}
-	at, ok := r.b.places.offset(number)
-	if !ok {
-		return nil, commitlog.ErrTrimmed
-	}
-	entry, err := r.b.log.Read(at)
-	if err == nil {
-		r.number, r.entry = number, entry
-	}
-	return entry, err
-}
-
-// delivery reads a message. It returns false if the message does not exist any more.
-func (r *reader) delivery(o *queue.Handout, d *surgetank.Delivery) (bool, error) {
-	for range 3 {
-		err := r.read(o, d)
-		if retryAfter(err) > 0 {
-			err = r.read(o, d) // try again: a single I/O error can be passing
-		}
-		if err == nil {
-			return true, nil
-		}
-		if !errors.Is(err, commitlog.ErrTrimmed) {
-			code := surgetank.CodeCorrupt
-			var known *surgetank.Error
-			if errors.As(err, &known) {
-				code = known.Code // the code for a closed log or for an I/O error
-			}
-			return false, surgetank.Errorf(code, "message %d of queue %q cannot be read: %w", o.Seq, o.Queue.Name(), err)
-		}
-		// The message was moved to the log's end after it was handed out. Ask the machine for its
-		// new position.
-		p := &queue.Peek{Queue: o.Queue.Name(), Opts: surgetank.PeekOptions{Max: 1, ID: surgetank.MessageID{Queue: o.Queue.ID(), Seq: o.Seq}}}
-		if err := r.b.do(context.Background(), p, 0); err != nil {
-			return false, err
-		}
-		if p.Err != nil || len(p.Found) == 0 {
-			return false, nil
-		}
-		o.Ref, o.Notes = p.Found[0].Ref, p.Found[0].Notes
-	}
-	return false, surgetank.Errorf(surgetank.CodeInternal, "message %d of queue %q: %w while it was read; receive again", o.Seq, o.Queue.Name(), errMoved)
-}
-
-func (r *reader) read(o *queue.Handout, d *surgetank.Delivery) error {
-	entry, err := r.load(o.Ref.Entry())
-	if err != nil {
-		return err
-	}
-	r.stored = queue.Stored{Targets: r.stored.Targets}
-	if err := queue.ReadMessage(entry, o.Ref, &r.stored); err != nil {
-		return err
-	}
-	d.Message = r.stored.Message
-	for i := range r.stored.Targets { // a transferred copy's queue is not in Targets: its TTL ended with the transfer
-		if t := &r.stored.Targets[i]; t.Expires != 0 && t.Queue == o.Queue.ID() && t.Seq == o.Seq {
-			d.TTL = time.Duration(t.Expires - r.stored.Time.UnixNano())
-		}
-	}
-	d.Group = o.Group
-	d.ID = o.ID
-	d.Queue = o.Queue.Name()
-	d.Time, d.Attempt, d.Redelivered = r.stored.Time, o.Attempt, o.Redelivered
-	if o.Lease != 0 {
-		d.Receipt, d.FencingToken = r.b.receipt(o), o.Token
-	}
-	if o.Deadline != 0 {
-		d.Deadline = time.Unix(0, o.Deadline)
-	}
-	for _, ref := range o.Notes {
-		entry, err := r.load(ref.Entry())
-		if err != nil {
-			return err
-		}
-		death, err := queue.ReadNote(entry, ref)
-		if err != nil {
-			return err
-		}
-		death.Group = o.Group
-		d.Deaths = append(d.Deaths, death)
-	}
-	d.Deaths = append(d.Deaths, r.stored.Deaths...)
-	d.Deaths = d.Deaths[:min(len(d.Deaths), queue.MaxDeaths)]
-	return nil
 }

@@ -11,13 +11,13 @@ import "time"
 
 // startTime starts the loop's time at an opening. wall is the clock's time, and passed is
 // clock.Passed at that moment.
-func (b *Broker) startTime(wall time.Time, passed time.Duration) {
+func (b *core) startTime(wall time.Time, passed time.Duration) {
 	b.ahead = b.machine.TurnTime(wall.UnixNano()) - int64(passed)
 }
 
 // Now returns the time against which lease deadlines are measured. It equals the clock's time
 // unless the clock was set while the broker ran. It never goes back.
-func (b *Broker) Now() time.Time { return time.Unix(0, b.now()) }
+func (b *core) Now() time.Time { return time.Unix(0, b.now()) }
 
 // now returns the loop's time in nanoseconds since 1970.
-func (b *Broker) now() int64 { return b.ahead + int64(b.clock.Passed()) }
+func (b *core) now() int64 { return b.ahead + int64(b.clock.Passed()) }

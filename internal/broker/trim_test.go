@@ -23,7 +23,7 @@ func (l *trimmed) Trim(before commitlog.Offset) error {
 // newest when the trim was decided.
 func TestTrimWaitsForItsFacts(t *testing.T) {
 	log := &trimmed{}
-	b := &Broker{log: log, opts: Options{Manual: true}, machine: queue.New(queue.Limits{}, 1)}
+	b := &core{log: log, exec: inline{}, machine: queue.New(queue.Limits{}, 1)}
 	for n := range uint64(5) {
 		b.places.add(n+1, commitlog.Offset(100*(n+1)))
 	}

@@ -1,55 +1,10 @@
 package broker
 
-import (
-	"github.com/surgetank/surgetank"
-	"github.com/surgetank/surgetank/internal/queue"
-)
-
-// Tick does all work that can be done now, and one piece of a snapshot under way. It is for callers
-// that use Manual. It returns false when there was nothing to do.
-func (b *Broker) Tick() bool {
-	b.ticking.Lock()
-	defer b.ticking.Unlock()
-	worked := false
-	for b.alive() {
-		select {
-		case t := <-b.tickets:
-			b.landed(t)
-			worked = true
-			continue
-		case r := <-b.snap.results:
-			b.snapDone(r)
-			worked = true
-			continue
-		default:
-		}
-		if !b.turn() {
-			break
-		}
-		worked = true
-	}
-	if s := &b.snap; b.alive() && s.storing && !s.last {
-		b.snapPiece()
-		worked = true
-	}
-	return worked
-}
+import "github.com/surgetank/surgetank/internal/queue"
 
 // turn runs the machine once, if a command waits and the log accepts another entry. Otherwise it
-// returns false.
-func (b *Broker) turn() bool {
-	for {
-		select {
-		case t := <-b.tickets:
-			b.landed(t)
-			continue
-		default:
-		}
-		break
-	}
-	if !b.alive() {
-		return false
-	}
+// returns false. The caller has handled what arrived before.
+func (b *core) turn() bool {
 	b.housekeep()
 	b.say(b.digest.Take(b.now()))
 	if b.crowded() {
@@ -76,7 +31,7 @@ func (b *Broker) turn() bool {
 	}
 	for _, o := range b.pending {
 		b.cmds = append(b.cmds, o.cmd)
-		if size += o.weight; size > b.machine.TurnBytes() {
+		if size += o.weight; size > b.pacing.EntryBytes {
 			break // the turn will be full
 		}
 	}
@@ -106,7 +61,7 @@ func (b *Broker) turn() bool {
 	b.front = b.front[:rest]
 
 	b.noteAll(out.Notices, now)
-	if w := b.opts.Watch; w != nil {
+	if w := b.watch; w != nil {
 		t := Turn{Number: b.number, Now: b.machine.TurnTime(now), Commands: decided, Split: b.machine.Halfway(), Output: &out, Machine: b.machine, Left: b.left}
 		b.left = nil
 		if out.Records > 0 {
@@ -116,10 +71,11 @@ func (b *Broker) turn() bool {
 	}
 	if out.Records > 0 {
 		b.number = number
+		b.pacing.last = now
 		b.snap.since += int64(len(out.Entry))
 		b.reclaim.logged += int64(len(out.Entry))
 		b.held.add(number, out.Entry, now, b.opts.Hold)
-		if !f.quiet() || b.held.full() || b.heldDue(now) {
+		if !f.quiet() || b.held.full(b.pacing.mostHeld()) || b.heldDue(now) {
 			b.appendHeld(now)
 		}
 		b.flights = append(b.flights, f)
@@ -138,7 +94,7 @@ func (b *Broker) turn() bool {
 }
 
 // group collects the hand-outs of each subscription as pending outputs of an entry.
-func (b *Broker) group(f *flight, outs []queue.Handout) {
+func (b *core) group(f *flight, outs []queue.Handout) {
 	for len(outs) > 0 {
 		n := 1
 		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
@@ -150,7 +106,7 @@ func (b *Broker) group(f *flight, outs []queue.Handout) {
 }
 
 // landed handles a durable entry: it sends the outputs that waited for the entry.
-func (b *Broker) landed(t ticket) {
+func (b *core) landed(t ticket) {
 	if !b.alive() {
 		return
 	}
@@ -160,6 +116,7 @@ func (b *Broker) landed(t ticket) {
 	}
 	b.places.add(t.entry, t.offset)
 	b.durable = t.entry
+	b.pacing.answered()
 	if b.busyAt.Store(0); b.number > b.durable {
 		b.busyAt.Store(b.now())
 	}
@@ -177,7 +134,7 @@ func (b *Broker) landed(t ticket) {
 
 // settingsChanged updates the settings and subscriptions that other goroutines use, after a command
 // changed the machine.
-func (b *Broker) settingsChanged(cmd queue.Command) {
+func (b *core) settingsChanged(cmd queue.Command) {
 	switch c := cmd.(type) {
 	case *queue.Declare:
 		if c.Err == nil {
@@ -206,5 +163,3 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 		delete(b.subs, c.Consumer) // the consumer was stopped before, so no hand-outs are pending
 	}
 }
-
-var _ surgetank.Broker = (*Broker)(nil)

@@ -18,7 +18,7 @@ import (
 func grouped(t *testing.T, fs vfs.FS, disk *vfs.Mem) *damageRig {
 	t.Helper()
 	tr := newTruth()
-	r, err := openFiles(t, fs, dataDir, tr, Options{SnapshotBytes: noSnapshots, Watch: tr.learns(t)})
+	r, err := openWatched(t, fs, dataDir, tr, Options{SnapshotBytes: noSnapshots}, -1, -1, tr.learns(t))
 	if err != nil {
 		t.Fatal(err)
 	}

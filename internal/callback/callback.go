@@ -86,7 +86,8 @@ func Each(n int, step func(i int)) {
 	<-done
 }
 
-// Calls calls the users' functions of one component. The zero value logs nothing.
+// Calls calls the users' functions of one component. The zero value logs nothing. A nil Calls calls
+// functions directly, and does not handle their failures.
 type Calls struct {
 	Logger *slog.Logger
 	failed atomic.Int64
@@ -96,6 +97,10 @@ type Calls struct {
 // goroutine, the end is logged and counted, and Do does not return. name is the function's name in
 // the documentation.
 func (c *Calls) Do(name string, f func()) (failure *Failure) {
+	if c == nil {
+		f()
+		return nil
+	}
 	catch(f, func(x *Failure) {
 		failure = x
 		c.Note(name, x)
@@ -105,6 +110,10 @@ func (c *Calls) Do(name string, f func()) (failure *Failure) {
 
 // Apart is Do on a separate goroutine. It always returns.
 func (c *Calls) Apart(name string, f func()) *Failure {
+	if c == nil {
+		f()
+		return nil
+	}
 	failure := Apart(f)
 	if failure != nil {
 		c.Note(name, failure)

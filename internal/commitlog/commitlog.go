@@ -8,6 +8,7 @@ package commitlog
 
 import (
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -51,9 +52,11 @@ type Replay interface {
 type Log interface {
 	// Append stores one entry after all others. It does not wait. done is called once: with the
 	// entry's offset when the entry is durable, or with an error. The calls of done come in the
-	// order of the appends, on a goroutine of the log (or in Pump for a log with Manual), and must
-	// not block. After the first failure every later append fails. The caller must not change data,
-	// not even after done, because readers share it.
+	// order of the appends, on a goroutine of the log or of the caller that runs it, and must not
+	// block. Several entries can be in flight: appended and not called back. The log calls back in
+	// order even if it learns of their success in another order. After the first failure every later
+	// append fails, in order too; no entry after a failed one is called back with success. The
+	// caller must not change data, not even after done, because readers share it.
 	Append(data []byte, done func(Offset, error))
 	// Read returns a durable entry. It verifies the checksum whenever it reads storage. The result
 	// must not be changed.
@@ -76,6 +79,35 @@ type Freer interface {
 	// KeepFree sets how many bytes a snapshot needs. The log never uses this space. It is in
 	// addition to the space that the log's own limit leaves free.
 	KeepFree(bytes int64)
+}
+
+// PartReader is an optional interface of a log that can read a part of an entry at less cost than
+// the whole entry.
+type PartReader interface {
+	// ReadPart returns n bytes of a durable entry, from a position in the entry on. It verifies the
+	// bytes like Read. It returns ErrCorrupt if the entry does not have these bytes.
+	ReadPart(at Offset, from, n int) ([]byte, error)
+}
+
+// ReadPart reads a part of an entry from any log. See PartReader.
+func ReadPart(l Log, at Offset, from, n int) ([]byte, error) {
+	if p, ok := l.(PartReader); ok {
+		return p.ReadPart(at, from, n)
+	}
+	data, err := l.Read(at)
+	if err != nil {
+		return nil, err
+	}
+	return Part(data, at, from, n)
+}
+
+// Part returns a part of the entry data, which is at the offset at. It returns ErrCorrupt if the
+// entry does not have these bytes.
+func Part(data []byte, at Offset, from, n int) ([]byte, error) {
+	if from < 0 || n < 0 || from > len(data) || n > len(data)-from {
+		return nil, fmt.Errorf("%d bytes at position %d of entry %d are needed, and the entry has %d: %w", n, from, at, len(data), ErrCorrupt)
+	}
+	return data[from : from+n : from+n], nil
 }
 
 // Snapshots stores copies of the state up to an offset, so that an opening replays only later

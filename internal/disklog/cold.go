@@ -75,7 +75,7 @@ func (f *coldFile) fill(pos int64, n int) error {
 // read waits until the scrub's rate allows it, and then reads one piece.
 func (f *coldFile) read(from int64, b []byte) error {
 	f.off, f.n = from, 0
-	if err := f.c.pace(len(b)); err != nil {
+	if err := f.c.l.runner.permit(f.c, len(b)); err != nil {
 		return err
 	}
 	l := f.c.l

@@ -79,7 +79,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 }
 
 func (w *world) options(fs vfs.FS) Options {
-	return Options{FS: fs, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1,
+	return Options{FS: fs, Dir: "data", SegmentBytes: MinSegmentBytes, CacheBytes: -1,
 		Rand: randReader{rand.New(rand.NewPCG(w.rng.Uint64(), 1))}, Clock: clock.NewManual(time.Unix(1e9, 0))}
 }
 
@@ -110,7 +110,7 @@ func (w *world) entry() []byte {
 	return b
 }
 
-func (w *world) append(l *Log) {
+func (w *world) append(l *Stepped) {
 	number, data := w.next, w.entry()
 	w.next++
 	w.entries[number] = data
@@ -127,10 +127,15 @@ func (w *world) append(l *Log) {
 }
 
 // contents opens the log. It returns the number of the first entry and the bytes of all entries.
-func contents(o Options, from commitlog.Offset) (first uint64, all [][]byte, l *Log, err error) {
-	r, l, err := Open(o)
+func contents(o Options) (first uint64, all [][]byte, l *Stepped, err error) {
+	return contentsBy(OpenStepped, o)
+}
+
+// contentsBy is contents for Open or OpenStepped.
+func contentsBy[L any](open func(Options) (commitlog.Replay, L, error), o Options) (first uint64, all [][]byte, l L, err error) {
+	r, l, err := open(o)
 	if err != nil {
-		return 0, nil, nil, err
+		return 0, nil, l, err
 	}
 	for {
 		e, err := r.Next()
@@ -151,7 +156,7 @@ func contents(o Options, from commitlog.Offset) (first uint64, all [][]byte, l *
 }
 
 // check compares a recovered log with the test's knowledge.
-func (w *world) check(first uint64, all [][]byte, l *Log) error {
+func (w *world) check(first uint64, all [][]byte, l *Stepped) error {
 	last := uint64(l.durable.Load())
 	switch {
 	case last < w.acked:
@@ -181,7 +186,7 @@ func (w *world) check(first uint64, all [][]byte, l *Log) error {
 // recovers checks that a file system left by a crash recovers to the known entries. The recovered
 // state must be durable when Open returns, and a second recovery must find the same entries.
 func (w *world) recovers(fs *vfs.Mem) error {
-	first, all, l, err := contents(w.options(fs), 0)
+	first, all, l, err := contents(w.options(fs))
 	if err != nil {
 		return fmt.Errorf("recovery: %w", err)
 	}
@@ -189,7 +194,7 @@ func (w *world) recovers(fs *vfs.Mem) error {
 		return fmt.Errorf("recovery: %w", err)
 	}
 	again := fs.CrashClone(w.rng, vfs.Crash{}) // everything that Open used must be on the medium
-	first2, all2, l2, err := contents(w.options(again), 0)
+	first2, all2, l2, err := contents(w.options(again))
 	if err != nil {
 		return fmt.Errorf("second recovery: %w", err)
 	}
@@ -228,7 +233,7 @@ func TestCrashAfterEveryOperation(t *testing.T) {
 			return inject
 		}
 		for life := 0; life < 4 && broken == nil; life++ {
-			first, all, l, err := contents(w.options(watch(disk)), 0)
+			first, all, l, err := contents(w.options(watch(disk)))
 			if err != nil {
 				t.Fatalf("life %d: %v", life, err)
 			}
@@ -313,7 +318,7 @@ func failing(t *testing.T, seed uint64, fault vfs.Fault) (failed bool, err error
 	inject := vfs.NewInject(disk)
 	inject.SetFault(fault)
 	refused := false
-	r, l, openErr := Open(w.options(inject))
+	r, l, openErr := OpenStepped(w.options(inject))
 	if openErr == nil {
 		if err := r.Close(); err != nil {
 			return false, err

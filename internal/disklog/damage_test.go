@@ -24,7 +24,7 @@ func sample(t *testing.T, seed uint64, closed bool) (*vfs.Mem, *world) {
 	t.Helper()
 	w := newWorld(t, seed)
 	disk := vfs.NewMem()
-	_, _, l, err := contents(w.options(disk), 0)
+	_, _, l, err := contents(w.options(disk))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func (w *world) judge(disk *vfs.Mem) (detected bool, err error) {
 		}
 		detected = true
 	}
-	first, all, l, err := contents(w.options(disk), 0)
+	first, all, l, err := contents(w.options(disk))
 	if err != nil {
 		if !errors.Is(err, commitlog.ErrCorrupt) || surgetank.CodeOf(err) != surgetank.CodeCorrupt {
 			return false, fmt.Errorf("a damaged log gave %w, want ErrCorrupt", err)
@@ -117,7 +117,7 @@ func (w *world) repaired(disk *vfs.Mem, detected bool) error {
 	}
 	o := w.options(disk)
 	o.Dir = "repaired"
-	replay, l, err := Open(o)
+	replay, l, err := OpenStepped(o)
 	if err != nil {
 		return fmt.Errorf("opening what was repaired: %w", err)
 	}
@@ -353,7 +353,7 @@ func TestStrangers(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
 			}
-			_, _, _, err = contents(w.options(disk), 0)
+			_, _, _, err = contents(w.options(disk))
 			if !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("opening gave %v, want an error that names %s and says: %s", err, name, c.want)
 			}
@@ -371,7 +371,7 @@ func TestStrangers(t *testing.T) {
 			if err := disk.Remove(name); err != nil {
 				t.Fatal(err)
 			}
-			if first, all, l, err := contents(w.options(disk), 0); err != nil {
+			if first, all, l, err := contents(w.options(disk)); err != nil {
 				t.Errorf("without the stranger: %v", err)
 			} else if err := w.check(first, all, l); err != nil {
 				t.Error(err)
@@ -471,7 +471,7 @@ func TestTheStateOfBefore(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	_, _, _, err := contents(w.options(disk), 0)
+	_, _, _, err := contents(w.options(disk))
 	if !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "it was trimmed") {
 		t.Errorf("opening gave %v", err)
 	}

@@ -84,8 +84,6 @@ type Options struct {
 	// Only, if not zero, is the identity of the log that must be in Dir. Open then creates no log and
 	// no directory.
 	Only Identity
-	// Manual: the log runs no goroutine. It only works in Open, Pump, Trim and Close.
-	Manual bool
 	// CacheBytes is how many bytes of the newest entries are kept in memory: 0 means 64 MiB, a
 	// negative number means none.
 	CacheBytes int64
@@ -98,7 +96,7 @@ type Options struct {
 	// room again. It is called by one goroutine at a time and must not block.
 	OnFull func(full bool)
 	// ScrubEvery is the time from the start of a scrub to the start of the next one. A scrub reads
-	// all stored data. 0 means a day, a negative number never. With Manual only ScrubStep scrubs.
+	// all stored data. 0 means a day, a negative number never.
 	ScrubEvery time.Duration
 	// ScrubRate is the most bytes that a scrub reads in a second: 0 means 4 MiB.
 	ScrubRate int64
@@ -218,13 +216,13 @@ type Log struct {
 	keep     atomic.Int64 // bytes that a snapshot needs
 	short    atomic.Bool  // a snapshot needs the space of the spares
 
-	writer  writer
-	keeper  keeper
-	stats   stats
-	scrub   *scrubber
-	kick    chan struct{} // wakes maintenance
-	stop    chan struct{}
-	stopped chan struct{}
+	writer writer
+	keeper keeper
+	stats  stats
+	scrub  *scrubber
+	runner runner
+	kick   chan struct{} // wakes maintenance
+	stop   chan struct{} // closed when the log closes
 }
 
 type pending struct {
@@ -249,7 +247,9 @@ var (
 // creates a missing directory. It fails with ErrLocked while another handle or process has the log
 // open. It fails with ErrCorrupt if stored entries are damaged; in that case no stored data is
 // changed.
-func Open(o Options) (commitlog.Replay, *Log, error) {
+func Open(o Options) (commitlog.Replay, *Log, error) { return open(o, newGoroutines()) }
+
+func open(o Options, r runner) (commitlog.Replay, *Log, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, nil, err
@@ -265,7 +265,7 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &Log{o: o, fs: o.FS, lock: lock, kick: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{})}
+	l := &Log{o: o, fs: o.FS, lock: lock, runner: r, kick: make(chan struct{}, 1), stop: make(chan struct{})}
 	l.idle.L = &l.mu
 	l.handles = handles{fs: o.FS, max: maxOpenFiles}
 	l.recent.limit = o.CacheBytes
@@ -284,12 +284,7 @@ func Open(o Options) (commitlog.Replay, *Log, error) {
 	if err != nil {
 		return nil, nil, joinClose(err, l.closeFiles)
 	}
-	if o.Manual {
-		close(l.stopped)
-	} else {
-		go l.maintainLoop()
-		go l.scrub.run()
-	}
+	r.start(l)
 	return replay, l, nil
 }
 
@@ -310,36 +305,8 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 
 // startWriter starts the writer if there is work to do. The caller holds mu.
 func (l *Log) startWriter() {
-	if l.o.Manual || l.running || l.blocked || len(l.queue) == 0 && !l.early {
-		return
-	}
-	l.running = true
-	go func() {
-		for l.turn() {
-		}
-	}()
-}
-
-// Pump does all waiting work: it writes and syncs appended entries, calls back, and maintains
-// segments. It is for logs opened with Manual. Two goroutines must not call it at the same time. It
-// does nothing when a callback calls it.
-func (l *Log) Pump() {
-	l.mu.Lock()
-	if l.running {
-		l.mu.Unlock()
-		return
-	}
-	for {
-		l.running = true
-		l.mu.Unlock()
-		for l.turn() {
-		}
-		l.maintain()
-		l.mu.Lock()
-		if (len(l.queue) == 0 || l.blocked) && !(l.early && l.next != nil && l.err == nil) {
-			l.mu.Unlock()
-			return
-		}
+	if !l.running && !l.blocked && (len(l.queue) > 0 || l.early) {
+		l.runner.write(l)
 	}
 }
 
@@ -358,15 +325,12 @@ func (l *Log) fail(cause error) {
 // Close writes the appended entries, if there is room, and closes and unlocks the log. A callback
 // must not call it.
 func (l *Log) Close() error {
-	if l.o.Manual {
-		l.Pump()
-	}
 	l.mu.Lock()
 	if l.closed.Load() {
 		l.mu.Unlock()
 		return nil
 	}
-	for l.running && !l.o.Manual {
+	for l.running {
 		l.idle.Wait()
 	}
 	l.closed.Store(true)
@@ -385,13 +349,8 @@ func (l *Log) Close() error {
 	if result == nil {
 		result = l.finishMark()
 	}
-	if !l.o.Manual {
-		close(l.stop)
-	}
-	<-l.stopped // maintenance must stop first, because it uses the state file
-	if !l.o.Manual {
-		<-l.scrub.stopped
-	}
+	close(l.stop)
+	l.runner.stop(l) // maintenance must stop first, because it uses the state file
 	if k := &l.keeper; result == nil {
 		if err := l.checkPlace(); err != nil {
 			result = failed(err, false)

@@ -13,15 +13,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// suiteStore returns a store for the test suite of all logs.
-func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
+// suiteStore returns a store for the test suite of all logs. open is Open or OpenStepped.
+func suiteStore[L commitlog.Log](base vfs.FS, o Options, open func(Options) (commitlog.Replay, L, error)) commitlogtest.Store {
 	inject := vfs.NewInject(base)
 	o.FS = inject
 	store := commitlogtest.Store{
 		Open: func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error) {
 			inject.SetFault(vfs.Fault{})
 			o.From = from
-			r, l, err := Open(o)
+			r, l, err := open(o)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -32,8 +32,9 @@ func suiteStore(base vfs.FS, o Options) commitlogtest.Store {
 		},
 		Snapshots: func() (commitlog.Snapshots, error) { return OpenSnapshots(inject, o.Dir) },
 	}
-	if o.Manual {
-		store.Pump = func(l commitlog.Log) { l.(*Log).Pump() }
+	var l L
+	if _, stepped := any(l).(*Stepped); stepped {
+		store.Pump = func(l commitlog.Log) { l.(*Stepped).Pump() }
 	}
 	return store
 }
@@ -44,19 +45,19 @@ func TestSuite(t *testing.T) {
 		make func(t *testing.T) commitlogtest.Store
 	}{
 		{"files", func(t *testing.T) commitlogtest.Store {
-			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: 1 << 20})
+			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: 1 << 20}, Open)
 		}},
 		{"files, small segments, nothing cached", func(t *testing.T) commitlogtest.Store {
-			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: MinSegmentBytes, CacheBytes: -1})
+			return suiteStore(vfs.OS{}, Options{Dir: filepath.Join(t.TempDir(), "data"), SegmentBytes: MinSegmentBytes, CacheBytes: -1}, Open)
 		}},
 		{"memory, small segments", func(*testing.T) commitlogtest.Store {
-			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes})
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes}, Open)
 		}},
-		{"memory, by hand, nothing cached", func(*testing.T) commitlogtest.Store {
-			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1})
+		{"memory, stepped, nothing cached", func(*testing.T) commitlogtest.Store {
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: MinSegmentBytes, CacheBytes: -1}, OpenStepped)
 		}},
-		{"memory, by hand, small cache", func(*testing.T) commitlogtest.Store {
-			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: 32 << 10, Manual: true, CacheBytes: 4096})
+		{"memory, stepped, small cache", func(*testing.T) commitlogtest.Store {
+			return suiteStore(vfs.NewMem(), Options{Dir: "data", SegmentBytes: 32 << 10, CacheBytes: 4096}, OpenStepped)
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) { commitlogtest.Run(t, test.make) })

@@ -22,9 +22,9 @@ func TestFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(12 * MinSegmentBytes)
 	var told []bool
-	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1, CacheBytes: -1,
+	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1, CacheBytes: -1,
 		OnFull: func(full bool) { told = append(told, full) }}
-	_, l, err := Open(o)
+	_, l, err := OpenStepped(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.From = commitlog.Offset(durable)
-	_, l, err = Open(o)
+	_, l, err = OpenStepped(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestFullDisk(t *testing.T) {
 }
 
 // recoveredMiddle returns an entry near the middle of the log.
-func (l *Log) recoveredMiddle() commitlog.Offset {
+func (l *Stepped) recoveredMiddle() commitlog.Offset {
 	return commitlog.Offset(l.segs[len(l.segs)/2+1].first)
 }
 
@@ -96,7 +96,7 @@ func (l *Log) recoveredMiddle() commitlog.Offset {
 func TestCloseOnFullDisk(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(5 * MinSegmentBytes)
-	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
+	_, l, err := OpenStepped(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestMinFree(t *testing.T) {
 	disk := vfs.NewMem()
 	disk.SetCapacity(20 * MinSegmentBytes)
 	full := false
-	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: 8 * MinSegmentBytes, OnFull: func(f bool) { full = f }})
+	_, l, err := OpenStepped(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: 8 * MinSegmentBytes, OnFull: func(f bool) { full = f }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	w := newWorld(t, 8)
 	disk := vfs.NewMem()
 	inject := vfs.NewInject(disk)
-	_, _, l, err := contents(w.options(inject), 0)
+	_, _, l, err := contents(w.options(inject))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,14 +200,14 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	if err := l.Close(); !errors.Is(err, commitlog.ErrFailed) {
 		t.Fatalf("Close gave %v", err)
 	}
-	_, all, l, err := contents(w.options(disk), 0)
+	_, all, l, err := contents(w.options(disk))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(all) != 2 {
 		t.Fatalf("%d entries are read back through the page cache, want 2: the test tests nothing", len(all))
 	}
-	_, after, _, err := contents(w.options(disk.CrashClone(w.rng, vfs.Crash{})), 0)
+	_, after, _, err := contents(w.options(disk.CrashClone(w.rng, vfs.Crash{})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,9 +223,9 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 func TestEvents(t *testing.T) {
 	var events []string
 	disk := vfs.NewMem()
-	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, OnEvent: func(e Event) { events = append(events, e.String()) }}
-	open := func() *Log {
-		_, l, err := Open(o)
+	o := Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, OnEvent: func(e Event) { events = append(events, e.String()) }}
+	open := func() *Stepped {
+		_, l, err := OpenStepped(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,7 +326,7 @@ func TestLock(t *testing.T) {
 func TestRestIsMarked(t *testing.T) {
 	w := newWorld(t, 2)
 	disk := vfs.NewMem()
-	_, _, l, err := contents(w.options(disk), 0)
+	_, _, l, err := contents(w.options(disk))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +342,7 @@ func TestRestIsMarked(t *testing.T) {
 			t.Errorf("opening a log that was killed at rest: %v", e)
 		}
 	}
-	if _, _, _, err := contents(o, 0); err != nil {
+	if _, _, _, err := contents(o); err != nil {
 		t.Fatal(err)
 	}
 	for at := int64(dataStart); at < end; at += 50 {
@@ -350,7 +350,7 @@ func TestRestIsMarked(t *testing.T) {
 		if err := c.Corrupt("data/"+segmentName(1), func(b []byte) []byte { b[at] ^= 0x10; return b }); err != nil {
 			t.Fatal(err)
 		}
-		if _, _, _, err := contents(w.options(c), 0); !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), segmentName(1)) {
+		if _, _, _, err := contents(w.options(c)); !errors.Is(err, commitlog.ErrCorrupt) || !strings.Contains(err.Error(), segmentName(1)) {
 			t.Errorf("damage at byte %d of the last entries gave %v, want ErrCorrupt that names the file", at, err)
 		}
 	}
@@ -385,10 +385,10 @@ func TestNothingOldBehindATornTail(t *testing.T) {
 	w := newWorld(t, 2)
 	w.size = pageSize - frameHeader // so that the next entry's padding does not overwrite the old second entry
 	disk := vfs.NewMem()
-	open := func(fs vfs.FS) (*Log, [][]byte) {
+	open := func(fs vfs.FS) (*Stepped, [][]byte) {
 		o := w.options(fs)
 		o.SegmentBytes = 64 << 10
-		_, all, l, err := contents(o, 0)
+		_, all, l, err := contents(o)
 		if err != nil {
 			t.Fatal(err)
 		}

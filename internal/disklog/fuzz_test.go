@@ -109,8 +109,8 @@ func FuzzSegment(f *testing.F) {
 			if _, err := Verify(disk, "/", nil); err != nil {
 				t.Fatalf("verify: %v", err)
 			}
-			o := Options{FS: disk, Dir: "/", Manual: true, SegmentBytes: MinSegmentBytes, CacheBytes: -1}
-			_, all, l, err := contents(o, 0)
+			o := Options{FS: disk, Dir: "/", SegmentBytes: MinSegmentBytes, CacheBytes: -1}
+			_, all, l, err := contents(o)
 			if err != nil {
 				if !errors.Is(err, commitlog.ErrCorrupt) {
 					t.Fatalf("opening gave %v, want ErrCorrupt or success", err)
@@ -120,7 +120,7 @@ func FuzzSegment(f *testing.F) {
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
-			_, again, l, err := contents(o, 0)
+			_, again, l, err := contents(o)
 			if err != nil {
 				t.Fatalf("opening a second time: %v", err)
 			}

@@ -29,9 +29,9 @@ const goldenEntries = 40
 // writeGolden creates the golden data directory. The log has a trimmed segment, sealed segments, a
 // segment that was ended early, an active segment, an empty segment and two snapshots.
 func writeGolden(t *testing.T, fs vfs.FS, dir string) {
-	o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, CacheBytes: -1,
+	o := Options{FS: fs, Dir: dir, SegmentBytes: MinSegmentBytes, CacheBytes: -1,
 		Clock: clock.NewManual(time.Unix(1.8e9, 0)), Rand: randReader{rand.New(rand.NewPCG(1, 8))}}
-	r, l, err := Open(o)
+	r, l, err := OpenStepped(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func writeGolden(t *testing.T, fs vfs.FS, dir string) {
 			if err := l.closeFiles(); err != nil {
 				t.Fatal(err)
 			}
-			if r, l, err = Open(o); err != nil {
+			if r, l, err = OpenStepped(o); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -132,7 +132,7 @@ func TestGolden(t *testing.T) {
 	if err != nil || !report.Whole() {
 		t.Fatalf("verify: %v, %v", report.Problems, err)
 	}
-	first, all, l, err := contents(Options{FS: vfs.OS{}, Dir: copied, SegmentBytes: MinSegmentBytes, Manual: true}, 0)
+	first, all, l, err := contents(Options{FS: vfs.OS{}, Dir: copied, SegmentBytes: MinSegmentBytes})
 	if err != nil {
 		t.Fatal(err)
 	}

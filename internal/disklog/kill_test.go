@@ -71,7 +71,7 @@ func TestKill(t *testing.T) {
 		}
 		_ = other.Wait() // an error is expected, because the process was killed
 
-		_, all, l, err := contents(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1}, 0)
+		_, all, l, err := contentsBy(Open, Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1})
 		if err != nil {
 			t.Fatalf("cycle %d: %v", cycle, err)
 		}
@@ -96,7 +96,7 @@ func TestKill(t *testing.T) {
 }
 
 func appendUntilKilled(dir string) {
-	_, all, l, err := contents(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1}, 0)
+	_, all, l, err := contentsBy(Open, Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: 64 << 10, CacheBytes: -1})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

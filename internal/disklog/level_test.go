@@ -63,9 +63,9 @@ func TestNewerLevelIsRefused(t *testing.T) {
 		writeGolden(t, vfs.OS{}, dir)
 		setLevel(t, dir, dataformat.Written().Number+3, "7.8.9", slots...)
 		before := filesOf(t, dir)
-		o := Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true}
+		o := Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes}
 		for name, open := range map[string]func() error{
-			"Open":          func() error { _, _, err := Open(o); return err },
+			"Open":          func() error { _, _, err := OpenStepped(o); return err },
 			"OpenSnapshots": func() error { _, err := OpenSnapshots(vfs.OS{}, dir); return err },
 			"Verify":        func() error { _, err := Verify(vfs.OS{}, dir, nil); return err },
 			"Inspect":       func() error { return Inspect(vfs.OS{}, dir, true, func(EntryInfo) error { return nil }) },
@@ -99,7 +99,7 @@ func TestLevelIsRaised(t *testing.T) {
 		return levels
 	}
 	want := fmt.Sprint(dataformat.Written().Number, " ", dataformat.Written().Since)
-	r, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true})
+	r, l, err := OpenStepped(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 // the appends need the disk.
 const heavyRate = 8 << 20
 
-// keeper is the state of maintenance. It belongs to one goroutine: the maintenance loop or, with
-// Manual, the caller of Pump or Trim.
+// keeper is the state of maintenance. It belongs to one goroutine: the maintenance loop, or
+// the caller of a Stepped log.
 type keeper struct {
 	state      state
 	stateFile  vfs.File
@@ -55,9 +55,8 @@ func (l *Log) wake() {
 	}
 }
 
-// maintainLoop is the maintenance goroutine.
+// maintainLoop is maintenance on a goroutine.
 func (l *Log) maintainLoop() {
-	defer close(l.stopped)
 	timer := l.o.Clock.NewTimer(retryFull)
 	defer timer.Stop()
 	timer.Stop()
@@ -337,7 +336,7 @@ func (l *Log) makeReserve() error {
 // costs a third less than writing into space that was only reserved. zeroAhead returns nil under
 // heavy load. The returned function stops when heavy load begins.
 func (l *Log) zeroAhead(size int64) func(vfs.File) error {
-	if l.o.Manual || l.heavy() || size > l.o.SegmentBytes {
+	if !l.runner.zeros() || l.heavy() || size > l.o.SegmentBytes {
 		return nil
 	}
 	return func(f vfs.File) error {

@@ -56,7 +56,7 @@ func TestMisledLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "data", "log")
-			_, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
+			_, l, err := OpenStepped(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, MinFree: -1})
 			must(t, err)
 			var outcome error
 			put := func(n int) {
@@ -99,7 +99,7 @@ func TestMisledMaintenance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	snaps, err := OpenSnapshots(vfs.OS{}, dir)
 	must(t, err)
-	_, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1, Snapshots: snaps})
+	_, l, err := OpenStepped(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, MinFree: -1, Snapshots: snaps})
 	must(t, err)
 	for range 20 {
 		l.Append(make([]byte, 4000), func(_ commitlog.Offset, err error) { must(t, err) })
@@ -124,7 +124,7 @@ func TestMisledMaintenance(t *testing.T) {
 // TestLostStateFile: a log whose state file was removed or replaced makes no more changes.
 func TestLostStateFile(t *testing.T) {
 	disk := vfs.NewMem()
-	_, l, err := Open(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
+	_, l, err := OpenStepped(Options{FS: disk, Dir: "data", SegmentBytes: MinSegmentBytes, MinFree: -1})
 	must(t, err)
 	must(t, disk.Remove("data/log.state"))
 	var outcome error
@@ -142,11 +142,11 @@ func TestLostStateFile(t *testing.T) {
 // file because it looks like a leftover.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
-	_, l, err := Open(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, Manual: true, MinFree: -1})
+	_, l, err := OpenStepped(Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: MinSegmentBytes, MinFree: -1})
 	must(t, err)
 	must(t, os.Remove(filepath.Join(dir, lockName)))
 	for range 2 {
-		if _, _, err := Open(Options{FS: vfs.OS{}, Dir: dir, Manual: true}); !errors.Is(err, commitlog.ErrLocked) {
+		if _, _, err := OpenStepped(Options{FS: vfs.OS{}, Dir: dir}); !errors.Is(err, commitlog.ErrLocked) {
 			t.Fatalf("a second log was opened on the directory: %v", err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, lockName)); err == nil {
@@ -154,7 +154,7 @@ func TestLockFileRemoved(t *testing.T) {
 		}
 	}
 	must(t, l.Close())
-	_, l, err = Open(Options{FS: vfs.OS{}, Dir: dir, Manual: true})
+	_, l, err = OpenStepped(Options{FS: vfs.OS{}, Dir: dir})
 	must(t, err)
 	must(t, l.Close())
 }

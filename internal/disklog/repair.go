@@ -130,7 +130,7 @@ func (r *RepairReport) copyEntries(fs vfs.FS, src, dst string, found *Report, ne
 	if err := fs.SyncDir(dst); err != nil {
 		return openError(dst, err)
 	}
-	replay, out, err := Open(Options{FS: fs, Dir: dst, SegmentBytes: size, Manual: true, CacheBytes: -1, MinFree: -1})
+	replay, out, err := OpenStepped(Options{FS: fs, Dir: dst, SegmentBytes: size, CacheBytes: -1, MinFree: -1})
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ const maxLost = 100_000_000
 // repairWriter appends to the repaired log.
 type repairWriter struct {
 	r     *RepairReport
-	out   *Log
+	out   *Stepped
 	next  commitlog.Offset
 	bytes int
 	err   error

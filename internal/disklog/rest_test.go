@@ -19,13 +19,13 @@ import (
 // restOptions are the options of a log whose segments grow from the smallest size to sixteen times
 // the smallest size.
 func restOptions(fs vfs.FS, c clock.Clock) Options {
-	return Options{FS: fs, Dir: "data", SegmentBytes: 16 * MinSegmentBytes, FirstBytes: MinSegmentBytes, Manual: true, MinFree: -1, CacheBytes: -1, Clock: c}
+	return Options{FS: fs, Dir: "data", SegmentBytes: 16 * MinSegmentBytes, FirstBytes: MinSegmentBytes, MinFree: -1, CacheBytes: -1, Clock: c}
 }
 
 func restEntry(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 500) }
 
 // fillTo appends entries until the log has n.
-func fillTo(t *testing.T, l *Log, n int) {
+func fillTo(t *testing.T, l *Stepped, n int) {
 	t.Helper()
 	for i := int(l.durable.Load()) + 1; i <= n; i++ {
 		l.Append(restEntry(i), func(_ commitlog.Offset, err error) { must(t, err) })
@@ -34,7 +34,7 @@ func fillTo(t *testing.T, l *Log, n int) {
 }
 
 // rest advances the clock until the log comes to rest.
-func (l *Log) rest(c *clock.Manual) {
+func (l *Stepped) rest(c *clock.Manual) {
 	for range 4 {
 		c.Advance(restAfter)
 		l.Pump()
@@ -45,7 +45,7 @@ func (l *Log) rest(c *clock.Manual) {
 // Under load it grows again.
 func TestRest(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
-	r, l, err := Open(restOptions(disk, c))
+	r, l, err := OpenStepped(restOptions(disk, c))
 	must(t, err)
 	must(t, r.Close())
 	n := 0
@@ -81,7 +81,7 @@ func TestRest(t *testing.T) {
 // segments.
 func TestRestOfLiveLog(t *testing.T) {
 	disk, c := vfs.NewMem(), clock.NewManual(time.Unix(1.8e9, 0))
-	r, l, err := Open(restOptions(disk, c))
+	r, l, err := OpenStepped(restOptions(disk, c))
 	must(t, err)
 	must(t, r.Close())
 	n := 0
@@ -100,7 +100,7 @@ func TestRestOfLiveLog(t *testing.T) {
 	must(t, l.Close())
 }
 
-func checkRest(t *testing.T, l *Log, from, to int) {
+func checkRest(t *testing.T, l *Stepped, from, to int) {
 	t.Helper()
 	for i := from; i <= to; i++ {
 		b, err := l.Read(commitlog.Offset(i))
@@ -115,7 +115,7 @@ func checkRest(t *testing.T, l *Log, from, to int) {
 func TestCrashAtRest(t *testing.T) {
 	const n, trimmed = 700, 300
 	run := func(fs vfs.FS, c *clock.Manual, begin func()) error {
-		r, l, err := Open(restOptions(fs, c))
+		r, l, err := OpenStepped(restOptions(fs, c))
 		must(t, err)
 		must(t, r.Close())
 		fillTo(t, l, n)
@@ -125,7 +125,7 @@ func TestCrashAtRest(t *testing.T) {
 		return l.Close()
 	}
 	check := func(what string, disk *vfs.Mem) {
-		r, l, err := Open(restOptions(disk, clock.NewManual(time.Unix(1.8e9, 0))))
+		r, l, err := OpenStepped(restOptions(disk, clock.NewManual(time.Unix(1.8e9, 0))))
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}

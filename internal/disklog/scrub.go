@@ -64,14 +64,12 @@ type ScrubStats struct {
 	Errors int64
 }
 
-// scrubber is the scrub of a log. It belongs to its own goroutine or, with Manual, to the caller of
+// scrubber is the scrub of a log. It belongs to its own goroutine or to the caller of
 // ScrubStep. Any goroutine may use stats.
 type scrubber struct {
-	l       *Log
-	stopped chan struct{}
-	pace    func(bytes int) error // waits until the rate allows this many bytes
-	owed    time.Duration         // waiting time still due for the bytes read so far
-	file    coldFile              // kept for its memory
+	l    *Log
+	owed time.Duration // waiting time still due for the bytes read so far
+	file coldFile      // kept for its memory
 
 	// The present pass.
 	stage   scrubStage
@@ -124,17 +122,12 @@ func (c *scrubCounts) get() ScrubStats {
 }
 
 func newScrubber(l *Log) *scrubber {
-	c := &scrubber{l: l, stopped: make(chan struct{}), known: map[damageKey]commitlog.Damage{},
+	return &scrubber{l: l, known: map[damageKey]commitlog.Damage{},
 		stats: scrubCounts{ScrubStats: ScrubStats{Found: map[commitlog.DamageKind]int64{}, Damaged: map[commitlog.DamageKind]int64{}}}}
-	if c.pace = c.permit; l.o.Manual {
-		c.pace = func(int) error { return nil }
-	}
-	return c
 }
 
 // run is the scrub's goroutine.
 func (c *scrubber) run() {
-	defer close(c.stopped)
 	every := c.l.o.ScrubEvery
 	if every < 0 {
 		return
@@ -149,15 +142,6 @@ func (c *scrubber) run() {
 		wait = max(every-c.l.o.Clock.Now().Sub(began), scrubGap)
 		c.file.buf = nil // free the memory until the next pass
 	}
-}
-
-// ScrubStep reads one file, for logs opened with Manual. It reports whether the pass has more
-// files. If a file is damaged, the next step reads it a second time and reports the result.
-func (l *Log) ScrubStep() (more bool) {
-	if !l.o.Manual || l.closed.Load() || l.failure() != nil {
-		return false
-	}
-	return l.scrub.step()
 }
 
 // wait waits on the log's clock. It returns false if the log was closed.

@@ -19,9 +19,9 @@ import (
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
-// scrubbed is an open log with two snapshots, opened with Manual, and the reports of its scrub.
+// scrubbed is an open log with two snapshots, which the test runs, and the reports of its scrub.
 type scrubbed struct {
-	*Log
+	*Stepped
 	t      testing.TB
 	disk   *vfs.Mem
 	inject *vfs.Inject
@@ -42,14 +42,14 @@ func openScrubbed(t testing.TB, o Options) *scrubbed {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = MinSegmentBytes
 	}
-	o.FS, o.Dir, o.Manual, o.CacheBytes, o.MinFree, o.Snapshots = r.inject, "data", true, -1, -1, r.snaps
+	o.FS, o.Dir, o.CacheBytes, o.MinFree, o.Snapshots = r.inject, "data", -1, -1, r.snaps
 	o.OnDamage = func(d commitlog.Damage) { r.told = append(r.told, d) }
 	o.Logger = slog.New(slog.NewTextHandler(r.lines, nil))
-	_, l, err := Open(o)
+	_, l, err := OpenStepped(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Log = l
+	r.Stepped = l
 	for len(l.segs) < 4 || len(l.segs[len(l.segs)-1].index) < 3 {
 		r.append(o.SegmentBytes / 8)
 	}
@@ -386,7 +386,7 @@ func TestScrubAfterRecovery(t *testing.T) {
 		for range 6 {
 			o := w.options(disk)
 			o.OnDamage = func(d commitlog.Damage) { t.Errorf("seed %d: %+v was found", seed, d) }
-			_, _, l, err := contents(o, 0)
+			_, _, l, err := contents(o)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -416,6 +416,11 @@ func TestScrubAfterRecovery(t *testing.T) {
 	})
 }
 
+// unpaced is a runner whose scrub does not wait.
+type unpaced struct{ *goroutines }
+
+func (unpaced) permit(*scrubber, int) error { return nil }
+
 // TestScrubUnderLoad scrubs without a pause while entries are appended, segments are sealed,
 // trimmed and written over, and snapshots are stored and removed. It must find nothing.
 func TestScrubUnderLoad(t *testing.T) {
@@ -426,12 +431,11 @@ func TestScrubUnderLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, l, err := Open(Options{FS: base, Dir: dir, SegmentBytes: 64 << 10, MinFree: -1, Snapshots: snaps, ScrubEvery: -1,
-				OnDamage: func(d commitlog.Damage) { t.Errorf("%+v was found", d) }, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+			_, l, err := open(Options{FS: base, Dir: dir, SegmentBytes: 64 << 10, MinFree: -1, Snapshots: snaps, ScrubEvery: -1,
+				OnDamage: func(d commitlog.Damage) { t.Errorf("%+v was found", d) }, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}, unpaced{newGoroutines()})
 			if err != nil {
 				t.Fatal(err)
 			}
-			l.scrub.pace = func(int) error { return nil }
 			done := make(chan struct{})
 			var work sync.WaitGroup
 			work.Go(func() {

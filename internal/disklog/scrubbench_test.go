@@ -66,7 +66,7 @@ func BenchmarkAppendBesideScrub(b *testing.B) {
 // BenchmarkScrub reads 64 MiB in each round as fast as possible. Its processor time shows the cost
 // of a pass.
 func BenchmarkScrub(b *testing.B) {
-	_, l, err := Open(Options{FS: vfs.OS{}, Dir: filepath.Join(b.TempDir(), "data"), CacheBytes: -1, Manual: true})
+	_, l, err := OpenStepped(Options{FS: vfs.OS{}, Dir: filepath.Join(b.TempDir(), "data"), CacheBytes: -1})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (l *Log) create(ls *listing) error {
 		l.files.log = x
 		size := l.o.FirstBytes
 		var fill func(vfs.File) error
-		if !l.o.Manual {
+		if l.runner.zeros() {
 			fill = func(f vfs.File) error { return zeroAll(f, size) }
 		}
 		if _, err := l.files.create(1, size, fill, nil); err != nil {

@@ -24,9 +24,7 @@ func (l *Log) Trim(before commitlog.Offset) error {
 		return nil
 	}
 	l.wake()
-	if l.o.Manual && !running {
-		l.maintain()
-	}
+	l.runner.trimmed(l, running)
 	return nil
 }
 

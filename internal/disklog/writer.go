@@ -246,10 +246,8 @@ func (l *Log) confirm(batch []pending) {
 // haveNext reports whether a next segment of at least size bytes is ready. If not, it requests one
 // from maintenance.
 func (l *Log) haveNext(size int64) bool {
-	if l.o.Manual {
-		l.needNext(size)
-		l.maintain()
-	}
+	l.needNext(size)
+	l.runner.wantNext(l)
 	return l.needNext(size)
 }
 

@@ -40,11 +40,11 @@ var points = []struct {
 	}
 `},
 	{"open: the cut is synced", "internal/disklog/tail.go", before, `return size, err`},
-	{"open: the snapshot is read", "internal/broker/broker.go", before, `replay, log, err := b.opts.OpenLog(from, LogHooks{Full: b.onFull, Damage: b.onDamage})`},
-	{"open: the log is replayed", "internal/broker/broker.go", before, `b.startTime(start, passed)`},
-	{"open: the new epoch is durable", "internal/broker/broker.go", before, `b.opened <- err }`},
+	{"open: the snapshot is read", "internal/broker/recover.go", before, `replay, log, err := b.opts.OpenLog(from, LogHooks{Full: b.onFull, Damage: b.onDamage})`},
+	{"open: the log is replayed", "internal/broker/recover.go", before, `b.startTime(start, passed)`},
+	{"open: the new epoch is durable", "internal/broker/recover.go", before, `b.opened <- err }`},
 	{"turn: decided, not yet with the log", "internal/broker/turn.go", before, `b.number = number`},
-	{"turn: with the log", "internal/broker/held.go", after, `b.log.Append(e.data, func(at commitlog.Offset, err error) { b.tickets <- ticket{e.number, at, err} })`},
+	{"turn: with the log", "internal/broker/held.go", after, `b.log.Append(e.data, func(at commitlog.Offset, err error) { b.answered(ticket{e.number, at, err}) })`},
 	{"turn: durable, nothing released", "internal/broker/turn.go", before, `
 	n := 0
 	for n < len(b.flights) && 
@@ -98,7 +98,7 @@ var points = []struct {
 `},
 	{"reserve: the file is synced", "internal/disklog/maintain.go", before, `return l.files.publish(name+tmpExt, name)`},
 	{"reserve: it is ready", "internal/disklog/maintain.go", after, `k.reserve = l.reserveSize()`},
-	{"snapshot: begun", "internal/broker/snapshots.go", after, `func (b *Broker) beginSnapshot() {`},
+	{"snapshot: begun", "internal/broker/snapshots.go", after, `func (b *core) beginSnapshot() {`},
 	{"snapshot: the file is made", "internal/disklog/snapshots.go", before, `err = s.fill(f, at, write)`},
 	{"snapshot: the file is full", "internal/disklog/snapshots.go", before, `if err := f.Sync(); err != nil {`},
 	{"snapshot: the file is synced", "internal/disklog/snapshots.go", after, `

@@ -7,5 +7,5 @@ import "slices"
 func (s *Store) Copy() *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return &Store{entries: slices.Clone(s.entries), first: s.first, snapAt: s.snapAt, snap: s.snap}
+	return &Store{entries: slices.Clone(s.entries), begin: s.begin, last: s.last, snapAt: s.snapAt, snap: s.snap}
 }

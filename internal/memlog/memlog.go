@@ -2,17 +2,21 @@
 // commitlog.Log: the order of callbacks, a first failure that is final, and fencing. The caller of
 // Crash decides which entries a crash loses.
 //
-// A Store represents the disk, and a Log one process's handle on the disk. A Log runs on its own
-// goroutine, which exists only while there is work. With Options.Manual it does nothing until Pump
-// is called.
+// A Store represents the disk, and a Log one process's handle on the disk. Store.Open returns a Log
+// with a goroutine of its own, which exists only while there is work. A log of Store.OpenStepped
+// does nothing until its caller calls Pump.
+//
+// With Options.Latency the log behaves like a remote one: each append lasts that long, and any
+// number of appends are in flight at the same time.
 package memlog
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
@@ -20,43 +24,92 @@ import (
 // its methods.
 type Store struct {
 	mu      sync.Mutex
-	entries [][]byte         // durable entries from first on, without gaps
-	first   commitlog.Offset // the offset of entries[0]
+	entries []entry          // durable entries, by ascending offset
+	begin   commitlog.Offset // entries below this offset were trimmed
+	last    commitlog.Offset // the newest offset; 0: there was no entry yet
 	current *Log             // the handle that may append; nil after a crash
-	fault   error            // the error of the next Pump
+	fault   error            // the error of the next write
 	snapAt  commitlog.Offset
 	snap    []byte
 }
 
-// NewStore returns an empty store.
-func NewStore() *Store { return &Store{first: 1} }
+type entry struct {
+	at   commitlog.Offset
+	data []byte // nil: damaged
+}
 
-// Options are the options of one Open.
+// NewStore returns an empty store.
+func NewStore() *Store { return &Store{begin: 1} }
+
+// Options are the options of one opening.
 type Options struct {
 	// From is the offset after which the replay starts.
 	From commitlog.Offset
-	// Manual means that only Pump makes entries durable and calls back.
-	Manual bool
+	// Latency is the time from an append to its callback; 0 means none. Appends do not wait for
+	// each other.
+	Latency time.Duration
+	// Gaps makes the log skip some offsets, always the same ones.
+	Gaps bool
+	// Pace is the log's answer to commitlog.Pacer.
+	Pace commitlog.Pace
+	// Clock is the clock of Latency; nil means the real clock.
+	Clock clock.Clock
 }
 
-// Open opens the store, fences every older handle and returns a replay of the stored entries.
+// Open opens the store, fences every older handle and returns a replay of the stored entries. The
+// log works on a goroutine of its own.
 func (s *Store) Open(opts Options) (commitlog.Replay, *Log, error) {
+	r, l, err := s.open(opts)
+	if err == nil {
+		l.goroutine = true
+	}
+	return r, l, err
+}
+
+// open returns a log that nobody runs yet.
+func (s *Store) open(opts Options) (commitlog.Replay, *Log, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if opts.From >= s.first+commitlog.Offset(len(s.entries)) {
+	if opts.From > s.last {
 		return nil, nil, fmt.Errorf("memlog: replay from after offset %d, but the log ends before it: %w", opts.From, commitlog.ErrCorrupt)
 	}
-	if opts.From > 0 && opts.From+1 < s.first {
-		return nil, nil, fmt.Errorf("memlog: the entries after offset %d are needed, and the log begins with %d: %w", opts.From, s.first, commitlog.ErrCorrupt)
+	if opts.From > 0 && opts.From+1 < s.begin {
+		return nil, nil, fmt.Errorf("memlog: the entries after offset %d are needed, and the log begins with %d: %w", opts.From, s.begin, commitlog.ErrCorrupt)
 	}
 	if s.current != nil {
 		s.current.err = commitlog.ErrFenced
 	}
-	start := max(opts.From+1, s.first)
-	l := &Log{store: s, manual: opts.Manual}
+	if opts.Clock == nil {
+		opts.Clock = clock.Real{}
+	}
+	l := &Log{store: s, o: opts, crash: make(chan struct{})}
 	l.idle.L = &s.mu
 	s.current = l
-	return &replay{entries: slices.Clone(s.entries[start-s.first:]), next: start}, l, nil
+	return &replay{entries: slices.Clone(s.entries[s.index(opts.From+1):])}, l, nil
+}
+
+// index returns the index of the first entry at or after an offset. s.mu is held.
+func (s *Store) index(at commitlog.Offset) int {
+	i, _ := slices.BinarySearchFunc(s.entries, at, func(e entry, at commitlog.Offset) int {
+		switch {
+		case e.at < at:
+			return -1
+		case e.at > at:
+			return 1
+		}
+		return 0
+	})
+	return i
+}
+
+// add stores an entry and returns its offset. s.mu is held.
+func (s *Store) add(data []byte, gaps bool) commitlog.Offset {
+	s.last++
+	if gaps && s.last%3 == 0 {
+		s.last += 1 + s.last%5
+	}
+	s.entries = append(s.entries, entry{s.last, data})
+	return s.last
 }
 
 // Fail makes the next write fail. The entry of that write and all later entries are not stored, and
@@ -81,9 +134,10 @@ func (s *Store) Crash(keep int) {
 		keep = 0 // entries after a failed entry are never written
 	}
 	for _, p := range l.queue[:min(max(keep, 0), len(l.queue))] {
-		s.entries = append(s.entries, p.data)
+		s.add(p.data, l.o.Gaps)
 	}
 	l.queue, l.err, l.crashed = nil, commitlog.ErrFenced, true
+	close(l.crash)
 	s.current, s.fault = nil, nil
 }
 
@@ -98,14 +152,16 @@ func (s *Store) Len() int {
 func (s *Store) Corrupt(at commitlog.Offset) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.entries[at-s.first] = nil
+	s.entries[s.index(at)].data = nil
 }
 
 // Log is one handle. Only one goroutine at a time may call Append. Any goroutine may call the other
 // methods.
 type Log struct {
-	store  *Store
-	manual bool
+	store     *Store
+	o         Options
+	goroutine bool          // the log runs a goroutine of its own while there is work
+	crash     chan struct{} // closed by a crash
 
 	// store.mu guards the fields below.
 	queue   []pending // appended entries that are not durable, in order
@@ -118,12 +174,18 @@ type Log struct {
 type pending struct {
 	data []byte
 	done func(commitlog.Offset, error)
+	due  time.Duration // by clock.Passed
 }
 
 var (
-	_ commitlog.Log   = (*Log)(nil)
-	_ commitlog.Freer = (*Log)(nil)
+	_ commitlog.Log        = (*Log)(nil)
+	_ commitlog.Freer      = (*Log)(nil)
+	_ commitlog.Pacer      = (*Log)(nil)
+	_ commitlog.PartReader = (*Log)(nil)
 )
+
+// Pace returns Options.Pace.
+func (l *Log) Pace() commitlog.Pace { return l.o.Pace }
 
 // Append queues an entry; see commitlog.Log.
 func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
@@ -136,45 +198,32 @@ func (l *Log) Append(data []byte, done func(commitlog.Offset, error)) {
 	if data == nil {
 		data = []byte{}
 	}
-	l.queue = append(l.queue, pending{data, done})
-	if !l.manual && !l.running {
-		l.running = true
-		go func() {
-			for l.pump(-1) > 0 {
-			}
-		}()
+	p := pending{data: data, done: done}
+	if l.o.Latency > 0 {
+		p.due = l.o.Clock.Passed() + l.o.Latency
 	}
+	l.queue = append(l.queue, p)
+	l.start()
 }
 
-// Pump makes all appended entries durable, calls back, and returns their number. It is for logs
-// opened with Manual.
-func (l *Log) Pump() int { return l.PumpN(-1) }
-
-// PumpN is Pump for the oldest n entries; a negative n means all.
-func (l *Log) PumpN(n int) int {
-	s := l.store
-	s.mu.Lock()
-	if l.running {
-		s.mu.Unlock()
-		return 0 // a callback called Pump: the outer Pump continues
-	}
-	l.running = true
-	s.mu.Unlock()
-	return l.pump(n)
-}
-
-// pump stores up to n entries and calls back. The caller must set l.running to true first. pump
-// sets it to false when nothing is left to do.
+// pump stores the oldest entries that are due, at most n, and calls back. A negative n means all.
+// The caller must set l.running to true first. It returns the number of entries.
 func (l *Log) pump(n int) int {
 	s := l.store
 	s.mu.Lock()
 	if n < 0 || n > len(l.queue) {
 		n = len(l.queue)
 	}
+	if l.o.Latency > 0 {
+		now := l.o.Clock.Passed()
+		if i := slices.IndexFunc(l.queue[:n], func(p pending) bool { return p.due > now }); i >= 0 {
+			n = i
+		}
+	}
 	batch := slices.Clone(l.queue[:n])
 	l.queue = slices.Delete(l.queue, 0, n)
 	results := make([]error, n)
-	at := s.first + commitlog.Offset(len(s.entries))
+	at := make([]commitlog.Offset, n)
 	for i, p := range batch {
 		if l.err == nil && len(p.data) > commitlog.MaxEntry {
 			l.err = fmt.Errorf("memlog: an entry of %d bytes is above the limit of %d: %w", len(p.data), commitlog.MaxEntry, commitlog.ErrFailed)
@@ -184,21 +233,15 @@ func (l *Log) pump(n int) int {
 			s.fault = nil
 		}
 		if results[i] = l.err; l.err == nil {
-			s.entries = append(s.entries, p.data)
+			at[i] = s.add(p.data, l.o.Gaps)
 		}
-	}
-	if n == 0 || l.manual {
-		defer l.rest()
 	}
 	s.mu.Unlock()
 	for i, p := range batch {
-		switch {
-		case l.isDead(): // a callback crashed the store
-		case results[i] != nil:
-			p.done(0, results[i])
-		default:
-			p.done(at+commitlog.Offset(i), nil)
+		if l.isDead() { // a callback crashed the store
+			break
 		}
+		p.done(at[i], results[i])
 	}
 	return n
 }
@@ -210,41 +253,35 @@ func (l *Log) isDead() bool {
 	return l.crashed
 }
 
-// rest sets l.running to false, or starts the next goroutine if entries were appended meanwhile.
-// One lock guards the queue and l.running, so no appended entry is overlooked.
-func (l *Log) rest() {
-	s := l.store
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.running = false
-	l.idle.Broadcast()
-	if !l.manual && len(l.queue) > 0 {
-		l.running = true
-		go func() {
-			for l.pump(-1) > 0 {
-			}
-		}()
-	}
-}
-
 // Read returns a durable entry.
 func (l *Log) Read(at commitlog.Offset) ([]byte, error) {
 	s := l.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case l.err != nil && l.err == commitlog.ErrClosed:
+	if l.err != nil && l.err == commitlog.ErrClosed {
 		return nil, commitlog.ErrClosed
-	case at < s.first:
+	}
+	if at < s.begin && at > 0 {
 		return nil, fmt.Errorf("memlog: entry %d: %w", at, commitlog.ErrTrimmed)
-	case at >= s.first+commitlog.Offset(len(s.entries)):
+	}
+	i := s.index(at)
+	if i == len(s.entries) || s.entries[i].at != at {
 		return nil, fmt.Errorf("memlog: entry %d is not stored: %w", at, commitlog.ErrCorrupt)
 	}
-	data := s.entries[at-s.first]
+	data := s.entries[i].data
 	if data == nil {
 		return nil, fmt.Errorf("memlog: entry %d: %w", at, commitlog.ErrCorrupt)
 	}
 	return data, nil
+}
+
+// ReadPart returns a part of a durable entry. See commitlog.PartReader.
+func (l *Log) ReadPart(at commitlog.Offset, from, n int) ([]byte, error) {
+	data, err := l.Read(at)
+	if err != nil {
+		return nil, err
+	}
+	return commitlog.Part(data, at, from, n)
 }
 
 // Trim drops the entries before an offset. The next offset stays known even if all entries are
@@ -256,10 +293,9 @@ func (l *Log) Trim(before commitlog.Offset) error {
 	if l.err != nil {
 		return l.err
 	}
-	if before > s.first {
-		n := min(before-s.first, commitlog.Offset(len(s.entries)))
+	if n := s.index(before); n > 0 {
+		s.begin = s.entries[n-1].at + 1
 		s.entries = slices.Clone(s.entries[n:])
-		s.first += n
 	}
 	return nil
 }
@@ -269,11 +305,8 @@ func (l *Log) Freeable(before commitlog.Offset) (bytes int64) {
 	s := l.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if before <= s.first {
-		return 0
-	}
-	for _, data := range s.entries[:min(before-s.first, commitlog.Offset(len(s.entries)))] {
-		bytes += int64(len(data))
+	for _, e := range s.entries[:s.index(before)] {
+		bytes += int64(len(e.data))
 	}
 	return bytes
 }
@@ -288,8 +321,6 @@ func (l *Log) KeepFree(int64) {}
 // call it.
 func (l *Log) Close() error {
 	s := l.store
-	for l.manual && l.Pump() > 0 {
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l.running {
@@ -307,33 +338,4 @@ func (l *Log) Close() error {
 		return nil
 	}
 	return err
-}
-
-// replay iterates over the entries that were stored at Open.
-type replay struct {
-	entries [][]byte
-	next    commitlog.Offset
-	closed  bool
-}
-
-// Next returns the next entry.
-func (r *replay) Next() (commitlog.Entry, error) {
-	if r.closed {
-		return commitlog.Entry{}, commitlog.ErrClosed
-	}
-	if len(r.entries) == 0 {
-		return commitlog.Entry{}, io.EOF
-	}
-	if r.entries[0] == nil {
-		return commitlog.Entry{}, fmt.Errorf("memlog: entry %d: %w", r.next, commitlog.ErrCorrupt)
-	}
-	e := commitlog.Entry{Offset: r.next, Data: r.entries[0]}
-	r.entries, r.next = r.entries[1:], r.next+1
-	return e, nil
-}
-
-// Close ends the replay.
-func (r *replay) Close() error {
-	r.closed, r.entries = true, nil
-	return nil
 }

@@ -2,21 +2,28 @@ package memlog
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/commitlog/commitlogtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func suiteStore(manual bool) commitlogtest.Store {
+// suiteStore returns a store for the test suite of all logs. open is Store.Open or
+// Store.OpenStepped.
+func suiteStore[L commitlog.Log](o Options, open func(*Store, Options) (commitlog.Replay, L, error)) commitlogtest.Store {
 	s := NewStore()
 	store := commitlogtest.Store{
 		Open: func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error) {
-			r, l, err := s.Open(Options{From: from, Manual: manual})
+			o.From = from
+			r, l, err := open(s, o)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -25,27 +32,72 @@ func suiteStore(manual bool) commitlogtest.Store {
 		Fail:      s.Fail,
 		Snapshots: func() (commitlog.Snapshots, error) { return s.Snapshots(), nil },
 	}
-	if manual {
-		store.Pump = func(l commitlog.Log) {
-			for l.(*Log).Pump() > 0 {
-			}
-		}
+	var l L
+	if _, stepped := any(l).(*Stepped); stepped {
+		store.Pump = func(l commitlog.Log) { pumpAll(l.(*Stepped), o.Clock) }
 	}
 	return store
 }
 
+// pumpAll runs a log until nothing waits. A manual clock advances to the time of each entry.
+func pumpAll(l *Stepped, c clock.Clock) {
+	for {
+		for l.Pump() > 0 {
+		}
+		d, waits := l.Due()
+		if !waits {
+			return
+		}
+		c.(*clock.Manual).Advance(d)
+	}
+}
+
 func TestSuite(t *testing.T) {
 	t.Run("goroutine", func(t *testing.T) {
-		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store { return suiteStore(false) })
+		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store { return suiteStore(Options{}, (*Store).Open) })
 	})
-	t.Run("manual", func(t *testing.T) {
-		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store { return suiteStore(true) })
+	t.Run("stepped", func(t *testing.T) {
+		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store { return suiteStore(Options{}, (*Store).OpenStepped) })
+	})
+	t.Run("slow, with gaps", func(t *testing.T) {
+		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store {
+			return suiteStore(Options{Latency: time.Millisecond, Gaps: true}, (*Store).Open)
+		})
+	})
+	t.Run("slow, stepped, with gaps", func(t *testing.T) {
+		commitlogtest.Run(t, func(*testing.T) commitlogtest.Store {
+			return suiteStore(Options{Latency: 10 * time.Millisecond, Gaps: true, Clock: clock.NewManual(time.Unix(1e9, 0))}, (*Store).OpenStepped)
+		})
+	})
+}
+
+// TestLatency: each append lasts Options.Latency, and appends do not wait for each other.
+func TestLatency(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, l, err := NewStore().Open(Options{Latency: 10 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		var took []time.Duration
+		done := func(commitlog.Offset, error) { took = append(took, time.Since(start)) }
+		for range 3 {
+			l.Append(nil, done)
+			l.Append(nil, done)
+			time.Sleep(4 * time.Millisecond)
+		}
+		if err := l.Close(); err != nil { // Close waits for what is in flight
+			t.Fatal(err)
+		}
+		if want := []time.Duration{10e6, 10e6, 14e6, 14e6, 18e6, 18e6}; !slices.Equal(took, want) {
+			t.Fatalf("the callbacks came after %v, want %v", took, want)
+		}
 	})
 }
 
 func TestCrashLosesWhatWasNotPumped(t *testing.T) {
 	s := NewStore()
-	_, l, err := s.Open(Options{Manual: true})
+	_, l, err := s.OpenStepped(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +119,7 @@ func TestCrashLosesWhatWasNotPumped(t *testing.T) {
 	if l.Pump() != 0 || durable != 4 {
 		t.Fatal("a callback was called after the crash")
 	}
-	r, l, err := s.Open(Options{Manual: true})
+	r, l, err := s.OpenStepped(Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,10 @@ func (s *beside) opened(entry uint64, now int64) {
 	if entry < w.logged {
 		w.ledger.violation("nothing confirmed is lost", "the log confirmed entry %d, and only what is up to %d was recovered", w.logged, entry)
 	}
-	w.logged = 0
+	if w.flying && entry > w.logged && entry < s.newest {
+		w.count.one(PrefixesInFlight)
+	}
+	w.logged, w.flying = 0, false
 	state, known := s.states[entry]
 	switch {
 	case !known && w.o.Model && !s.lost:

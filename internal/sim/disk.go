@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"syscall"
+	"time"
 
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/clock"
@@ -24,6 +25,10 @@ type disk interface {
 	snapshots() (commitlog.Snapshots, error)
 	// pump runs the log. A slow log may do only a part of its work.
 	pump(all bool)
+	// inFlight returns the number of entries in flight. waits returns the time until the log does
+	// something; it returns false if time does not help.
+	inFlight() int
+	waits() (time.Duration, bool)
 	// crash makes the power fail now. With kill, it ends only the process.
 	crash(rng *rand.Rand, kill bool)
 	// crashIn makes the power fail at the n-th change of the file system from now on, for logs on
@@ -44,12 +49,15 @@ type disk interface {
 // memDisk is the log in memory.
 type memDisk struct {
 	store  *memlog.Store
-	log    *memlog.Log
+	log    *memlog.Stepped
+	remote memlog.Options // latency, gaps and pace of the log
 	faulty bool
 }
 
 func (d *memDisk) openLog(from commitlog.Offset, _ broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-	r, l, err := d.store.Open(memlog.Options{From: from, Manual: true})
+	o := d.remote
+	o.From = from
+	r, l, err := d.store.OpenStepped(o)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -73,7 +81,17 @@ func (d *memDisk) pump(all bool) {
 	}
 }
 
-func (d *memDisk) crash(rng *rand.Rand, _ bool) { d.store.Crash(rng.IntN(3)); d.faulty = false }
+func (d *memDisk) inFlight() int                { return d.log.InFlight() }
+func (d *memDisk) waits() (time.Duration, bool) { return d.log.Due() }
+
+func (d *memDisk) crash(rng *rand.Rand, _ bool) {
+	most := 3
+	if d.remote.Latency > 0 {
+		most = 2 + d.remote.Pace.Entries
+	}
+	d.store.Crash(rng.IntN(most))
+	d.faulty = false
+}
 
 func (d *memDisk) fault(*rand.Rand) string {
 	d.store.Fail(errors.New("injected"))
@@ -98,7 +116,9 @@ type fileDisk struct {
 	mem    *vfs.Mem
 	inject *vfs.Inject
 	snaps  *disklog.Snapshots
-	log    *disklog.Log
+	log    *disklog.Stepped
+	late   *lateLog // wraps log in a run with a latency; nil in others
+	o      *Options
 	random *rand.ChaCha8
 	cache  bool
 	down   int      // changes until the power fails; 0: never
@@ -106,14 +126,15 @@ type fileDisk struct {
 	rng    *rand.Rand
 	count  *Counters
 	full   bool
+	opens  uint64
 	clock  clock.Clock
 	size   int64 // of the whole disk; 0: no limit
 	// changed is called after every change of the file system while there is power.
 	changed func(op vfs.Op, name string)
 }
 
-func newFileDisk(seed uint64, cache bool, count *Counters) *fileDisk {
-	d := &fileDisk{mem: vfs.NewMem(), random: idSource(seed), cache: cache, count: count}
+func newFileDisk(o *Options, count *Counters) *fileDisk {
+	d := &fileDisk{mem: vfs.NewMem(), random: idSource(o.Seed), cache: o.Cache, o: o, count: count}
 	d.wrap()
 	return d
 }
@@ -153,12 +174,17 @@ func drawCrash(rng *rand.Rand) vfs.Crash {
 func (d *fileDisk) openLog(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 	o := logOptions(d.inject, dataDir, d.cache, d.random, from, hooks.Full, d.clock)
 	o.OnDamage, o.Snapshots = hooks.Damage, d.snaps
-	r, l, err := disklog.Open(o)
+	r, l, err := disklog.OpenStepped(o)
 	if err != nil {
 		return nil, nil, err
 	}
-	d.log = l
-	return r, l, nil
+	d.log, d.late = l, nil
+	if d.o.Latency == 0 {
+		return r, l, nil
+	}
+	d.opens++
+	d.late = &lateLog{Stepped: l, clock: d.clock, latency: d.o.Latency, pace: d.o.pace(), rng: rand.New(rand.NewPCG(d.o.Seed, 0x1a7e<<32|d.opens))}
+	return r, d.late, nil
 }
 
 func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commitlog.Offset, onFull func(bool), c clock.Clock) disklog.Options {
@@ -166,7 +192,7 @@ func logOptions(fs vfs.FS, dir string, cached bool, random io.Reader, from commi
 	if cached {
 		cache = 4096
 	}
-	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from, Manual: true,
+	return disklog.Options{FS: fs, Dir: dir, SegmentBytes: 4 * disklog.MinSegmentBytes, FirstBytes: disklog.MinSegmentBytes, From: from,
 		CacheBytes: cache, MinFree: -1, OnFull: onFull, Rand: random, Clock: c}
 }
 
@@ -185,7 +211,28 @@ func (d *fileDisk) scrub(files int) {
 	}
 }
 
-func (d *fileDisk) pump(bool)                     { d.log.Pump() }
+func (d *fileDisk) pump(bool) {
+	if d.late != nil {
+		d.late.pump()
+	} else {
+		d.log.Pump()
+	}
+}
+
+func (d *fileDisk) inFlight() int {
+	if d.late == nil {
+		return 0
+	}
+	return len(d.late.queue)
+}
+
+func (d *fileDisk) waits() (time.Duration, bool) {
+	if d.late == nil {
+		return 0, false
+	}
+	return d.late.waits()
+}
+
 func (d *fileDisk) crashIn(n int, rng *rand.Rand) { d.down, d.rng = n, rng }
 func (d *fileDisk) crashed() bool                 { return d.after != nil }
 

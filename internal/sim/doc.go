@@ -5,7 +5,7 @@
 //	seed ──▶ Options (which features, which faults, how often) ──▶ a list of actions
 //	           │
 //	           ▼
-//	world: clients ──▶ broker (with Manual) ──────▶ memlog or disklog ──▶ crashable file system
+//	world: clients ──▶ broker (stepped)     ──────▶ memlog or disklog ──▶ crashable file system
 //	           │               │ every turn                                   │ at many of its changes
 //	           ▼               ▼                                              ▼
 //	ledger            beside: the naive model                       prober: what would be left if the power failed
@@ -20,6 +20,9 @@
 // the same run. A failed run is made smaller by leaving out actions and options, and printed as a
 // script that a test can run again. A Point is an event that runs reach, such as a kind of fault. A
 // campaign fails if it never reached one of the points, so that an idle simulator is noticed.
+//
+// In some runs the log is like a remote one (late.go): appends last some time, several entries are
+// in flight, and a crash leaves a prefix of them.
 //
 // Three things are not compared with the model: back-off jitter (seeds with the model have none),
 // the order of service among several queues, and turns that a small TurnBytes splits. Seeds with

@@ -226,7 +226,7 @@ func (l *ledger) delivered(cl *client, d *surgetank.Delivery) *stored {
 		l.violation("redelivered", "%v (%s) was delivered again without saying so", d.ID, d.Body)
 	case len(d.Deaths) == 0 && !c.m.coalesced && now.Before(d.Time.Add(d.Delay)) || now.Before(c.notBefore):
 		l.violation("delays", "%v (%s) of %v with a delay of %v, not before %v, was delivered at %v", d.ID, d.Body, d.Time, d.Delay, c.notBefore, now)
-	case d.Attempt < c.attempt && !l.w.o.Breakers: // a breaker that opens gives attempts back
+	case d.Attempt < c.attempt && !l.w.o.Breakers && !l.w.refunds: // a breaker that opens returns attempts
 		l.violation("attempts", "%v (%s) was delivered as attempt %d after attempt %d", d.ID, d.Body, d.Attempt, c.attempt)
 	}
 	if p := l.w.plan(d.Queue); p != nil && p.Strict && d.Group != "" && d.Receipt.Lease != 0 {

@@ -34,6 +34,9 @@ type Options struct {
 	Crashes, Kills, Faults, Full, Jumps, Flips bool
 	Hold                                       time.Duration // how long the log may delay entries for which no caller waits, such as acks
 	SlowLog                                    int           // percent of actions after which the log is not pumped
+	Latency                                    time.Duration // how long the log needs for an append; 0: the log is local
+	InFlight                                   int           // entries that are in flight at most, with Latency
+	Gaps                                       bool          // offsets have gaps, in the log in memory
 	SnapshotBytes                              int64
 	SnapshotPiece                              int
 	TurnBytes                                  int
@@ -127,6 +130,10 @@ func Draw(seed uint64) Options {
 				drawCoalescing(&o.Queues[i].Config.Coalesce, rng.IntN)
 			}
 		}
+	}
+	if o.Gaps = !o.Files && yes(50); yes(30) {
+		o.Latency, o.InFlight = []time.Duration{4 * time.Millisecond, 40 * time.Millisecond}[rng.IntN(2)], 2+rng.IntN(5)
+		o.SlowLog = 30 + rng.IntN(60)
 	}
 	return o
 }

@@ -86,8 +86,8 @@ func (p *prober) again(fs *vfs.Mem) *vfs.Mem {
 // recovered is a broker that was opened during the run.
 type recovered struct {
 	p       *prober
-	b       *broker.Broker
-	log     *disklog.Log
+	b       *broker.Stepped
+	log     *disklog.Stepped
 	err     error
 	entry   uint64 // the newest recovered entry
 	infos   []surgetank.QueueInfo
@@ -107,18 +107,18 @@ func (p *prober) openIn(fs vfs.FS, dir string) *recovered {
 	if r.err = err; err != nil {
 		return r
 	}
-	r.b, r.err = broker.Open(broker.Options{
+	r.b, r.err = broker.OpenStepped(broker.Options{
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			replay, l, err := disklog.Open(logOptions(fs, dir, false, p.random, from, hooks.Full, nil))
+			replay, l, err := disklog.OpenStepped(logOptions(fs, dir, false, p.random, from, hooks.Full, nil))
 			if err != nil {
 				return nil, nil, err
 			}
 			r.log = l
 			return replay, l, nil
 		},
-		Snapshots: snaps, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, 1<<23+w.life), Manual: true, Drive: r.drive, Watch: r.turn,
+		Snapshots: snaps, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, 1<<23+w.life),
 		Limits: queue.Limits{ExtentBytes: w.o.ExtentBytes}, SnapshotBytes: 1 << 40,
-	})
+	}, broker.Stepping{Drive: r.drive, Watch: r.turn})
 	if r.err == nil {
 		r.b.Tick() // the first turn, which shows the recovered state
 	}

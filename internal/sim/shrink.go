@@ -66,6 +66,7 @@ func (s *shrinker) simpler() {
 	try(func(o *Options) { o.Model = false })
 	try(func(o *Options) { o.Cache = false })
 	try(func(o *Options) { o.SlowLog = 0 })
+	try(func(o *Options) { o.Latency, o.Gaps = 0, false })
 	try(func(o *Options) { o.Hold = 0 })
 	try(func(o *Options) { o.TurnBytes = 0 })
 	try(func(o *Options) { o.TurnPublish = 0 })

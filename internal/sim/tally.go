@@ -31,6 +31,9 @@ func (l watchedLog) Append(data []byte, done func(commitlog.Offset, error)) {
 	})
 }
 
+// Pace calls the log: see commitlog.Pacer.
+func (l watchedLog) Pace() commitlog.Pace { return commitlog.PaceOf(l.Log) }
+
 // Freeable and Room call the log: see commitlog.Freer.
 func (l watchedLog) Freeable(before commitlog.Offset) int64 {
 	return l.Log.(commitlog.Freer).Freeable(before)
@@ -124,6 +127,9 @@ func (w *world) tally(t *broker.Turn) {
 	}
 	if w.slow {
 		n.one(SlowTurns)
+	}
+	if w.o.Latency > 0 && w.disk.inFlight() > 0 {
+		n.one(TurnsInFlight)
 	}
 }
 

@@ -28,7 +28,7 @@ type world struct {
 	o            Options
 	clock        *clock.Manual
 	disk         disk
-	b            *broker.Broker
+	b            *broker.Stepped
 	life         int // number of openings; events of an earlier opening are ignored
 	ledger       *ledger
 	clients      []*client
@@ -39,6 +39,7 @@ type world struct {
 	tracing      bool
 	serial       int
 	healed       bool
+	flying       bool // the last crash came while several entries were in flight
 	slow         bool // the disk completes no operation at present
 	drives       int
 	numberers    []*numberer
@@ -50,6 +51,7 @@ type world struct {
 	declared     map[string]bool // queues whose settings apply to every publish from now on
 	settled      map[string]bool // queues that were declared once and are durable
 	prober       *prober
+	refunds      bool // a breaker that opens by errors has been set: it returns attempts
 	dog          *watchdog
 	metas        metaWatch
 }
@@ -76,12 +78,12 @@ func newWorld(o Options, tracing bool) *world {
 	w := &world{o: o, clock: clock.NewManual(time.Unix(1_800_000_000, 0)), tracing: tracing, declared: map[string]bool{}, settled: map[string]bool{}, dog: watch(o.Seed, abort)}
 	w.ledger, w.beside = newLedger(w), newBeside(w)
 	if o.Files {
-		d := newFileDisk(o.Seed, o.Cache, &w.count)
+		d := newFileDisk(&w.o, &w.count)
 		d.size, d.clock = o.Disk, w.clock
 		d.setFull(false)
 		w.disk, w.prober = d, newProber(w, d)
 	} else {
-		w.disk = &memDisk{store: memlog.NewStore()}
+		w.disk = &memDisk{store: memlog.NewStore(), remote: memlog.Options{Latency: o.Latency, Gaps: o.Gaps, Pace: o.pace(), Clock: w.clock}}
 	}
 	return w
 }
@@ -155,12 +157,12 @@ func (w *world) open(rng *rand.Rand) {
 // runs.
 func incarnation(seed uint64, life int) uint64 { return (seed+1)<<24 | uint64(life) }
 
-func (w *world) tryOpen() (*broker.Broker, error) {
+func (w *world) tryOpen() (*broker.Stepped, error) {
 	snaps, err := w.disk.snapshots()
 	if err != nil {
 		return nil, err
 	}
-	return broker.Open(broker.Options{
+	return broker.OpenStepped(broker.Options{
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
 			tell := hooks.Damage
 			hooks.Damage = func(d commitlog.Damage) {
@@ -175,10 +177,10 @@ func (w *world) tryOpen() (*broker.Broker, error) {
 			}
 			return r, watchedLog{l, w}, nil
 		},
-		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life), Manual: true, Drive: w.drive, Watch: w.beside.turn,
+		Snapshots: watchedSnapshots{snaps, w}, Clock: w.clock, Seed: w.o.Seed, Incarnation: incarnation(w.o.Seed, w.life),
 		Limits:        queue.Limits{TurnBytes: w.o.TurnBytes, TurnPublish: w.o.TurnPublish, TurnScan: w.o.TurnScan, RetryReserve: w.o.RetryReserve, ExtentBytes: w.o.ExtentBytes},
 		SnapshotBytes: w.o.SnapshotBytes, SnapshotPiece: w.o.SnapshotPiece, Hold: w.o.Hold,
-	})
+	}, broker.Stepping{Drive: w.drive, Watch: w.beside.turn})
 }
 
 // drive runs the log and the broker while a call waits. If the log is out of space, drive frees
@@ -190,8 +192,8 @@ func (w *world) drive() {
 		w.drives = 0
 	}
 	w.disk.pump(true)
-	if w.b != nil {
-		w.b.Tick()
+	if w.b != nil && !w.b.Tick() {
+		w.later()
 	}
 }
 
@@ -200,7 +202,7 @@ func (w *world) run() {
 	for range 1000 {
 		worked := w.b.Tick()
 		w.disk.pump(true)
-		if !w.b.Tick() && !worked {
+		if !w.b.Tick() && !worked && !w.later() {
 			return
 		}
 	}
@@ -221,6 +223,9 @@ func (w *world) declare(name string, config surgetank.QueueConfig) {
 
 // send sends a command. f is called with the outcome, unless the opening ends before the outcome.
 func (w *world) send(c queue.Command, f func(error)) {
+	if d, ok := c.(*queue.Declare); ok && d.Config.Level.Breaker == surgetank.BreakerErrors {
+		w.refunds = true
+	}
 	life := w.life
 	if err := w.b.Send(c, func(err error) {
 		if w.ok(life) {
@@ -253,6 +258,9 @@ func (w *world) after(rng *rand.Rand) {
 // reopen opens the broker again after a crash: all volatile state is gone.
 func (w *world) reopen(rng *rand.Rand, kill bool) {
 	w.life++ // the old process's later work does not count
+	if w.flying = w.o.Latency > 0 && w.disk.inFlight() > 1; w.flying {
+		w.count.one(CrashesInFlight)
+	}
 	w.tallyQueues()
 	w.disk.crash(rng, kill)
 	w.ledger.crashed()
@@ -297,6 +305,9 @@ func (w *world) play(actions []Action) (violation string) {
 			w.slow = true
 			w.b.Tick()
 			w.slow = false
+			if w.o.Latency > 0 {
+				w.clock.Advance(w.o.Latency / 3)
+			}
 			w.disk.pump(false)
 		}
 		if w.ledger.bad == "" {

@@ -37,7 +37,7 @@ func open(t *testing.T, dir string, o opening) *broker.Broker {
 	}
 	opts := broker.Options{Snapshots: snaps, Seed: 1, Incarnation: o.incarnation, SnapshotBytes: never, QuickReplay: never,
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			return disklog.Open(disklog.Options{FS: fs, Dir: dir, From: from, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1,
+			return disklog.OpenStepped(disklog.Options{FS: fs, Dir: dir, From: from, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1,
 				OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, ScrubEvery: -1})
 		}}
 	if o.snapshotBytes > 0 {
@@ -113,7 +113,7 @@ func repaired(t *testing.T, dir, text string) string {
 	}
 	if _, err := broker.Repair(broker.RepairOptions{Snapshots: snaps, Trimmed: r.Trimmed, Tail: r.Tail,
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
-			return disklog.Open(disklog.Options{FS: fs, Dir: to, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
+			return disklog.OpenStepped(disklog.Options{FS: fs, Dir: to, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1})
 		}}); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func appendEntry(t *testing.T, dir string, records []byte) {
 	})
 	last.Epoch++
 	last.Number++
-	replay, log, err := disklog.Open(disklog.Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, Manual: true, CacheBytes: -1, MinFree: -1})
+	replay, log, err := disklog.OpenStepped(disklog.Options{FS: vfs.OS{}, Dir: dir, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

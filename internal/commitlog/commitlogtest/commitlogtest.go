@@ -17,7 +17,7 @@ import (
 type Store struct {
 	// Open opens the log for a replay of the entries after an offset.
 	Open func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error)
-	// Pump runs a log with Manual until it has nothing to do. It is nil for other logs.
+	// Pump runs a stepped log until it has nothing to do. It is nil for other logs.
 	Pump func(commitlog.Log)
 	// Fail makes the next write of the open log fail. It is required: without it, the test of
 	// failures fails.
@@ -49,6 +49,10 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"the first failure is final", testFailure},
 		{"a closed log refuses", testClosed},
 		{"reading what was never written fails", testReadUnknown},
+		{"a part of an entry is read", testReadPart},
+		{"several entries are in flight", testInFlight},
+		{"no entry in flight succeeds after a failed one", testFailureInFlight},
+		{"a position in a gap is no entry", testGaps},
 		{"reads run beside appends and trims", testConcurrent},
 		{"the newest snapshot is given", testSnapshots},
 		{"a failed save leaves the older snapshot", testSnapshotFailure},
