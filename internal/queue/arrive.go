@@ -1,0 +1,142 @@
+package queue
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+)
+
+// Arrive stores messages from an outbox of another shard; see outbox.go and door.Shard. Stored is
+// how many messages are stored, from the first on. Err is about the next message.
+type Arrive struct {
+	Queue    string
+	Outbox   string
+	Redriven bool
+	Msgs     []door.Arrival // in the order of Seq
+	Stored   int
+	Err      error
+}
+
+func (c *Arrive) run(m *Machine) bool {
+	if c.Err != nil {
+		return true
+	}
+	q := m.byName[c.Queue]
+	if q == nil {
+		c.Err = noQueue(c.Queue)
+		return true
+	}
+	at := m.positions(c.Outbox)
+	moved := false
+	defer func() {
+		if moved {
+			m.emit(&Record{Kind: kindMetaSet, Namespace: door.ArrivedNamespace, Name: c.Outbox, Value: at.encode()})
+		}
+	}()
+	for first := true; c.Stored < len(c.Msgs); first = false {
+		if !first && m.turnFull() {
+			return false
+		}
+		a := &c.Msgs[c.Stored]
+		if at.has(a) {
+			c.Stored++
+			continue
+		}
+		if c.Err = m.diskFull(q); c.Err != nil {
+			return true
+		}
+		if !q.accepts(int64(len(a.Message.Body))) {
+			c.Err = surgetank.Errorf(surgetank.CodeFull, "queue %q is at its limit, so it accepts no message from another shard", shown(q.name))
+			return true
+		}
+		m.published++
+		m.arrive(q, a, c.Redriven)
+		at.add(a)
+		moved = true
+		c.Stored++
+	}
+	return true
+}
+
+// arrive stores one message.
+func (m *Machine) arrive(q *Queue, a *door.Arrival, redriven bool) {
+	r := &m.pub
+	*r = Record{Kind: kindArrived, Time: m.now, Born: a.Time.UnixNano(), Priority: a.Message.Priority, BodySize: uint32(len(a.Message.Body)),
+		Deaths: a.Deaths[:min(len(a.Deaths), MaxDeaths)], Redriven: redriven, Targets: r.Targets[:0]}
+	t := Target{Queue: q.id, Seq: q.nextSeq, Group: a.Message.Group}
+	if ttl := q.config.TTL; ttl > 0 {
+		t.Expires = m.now + int64(ttl)
+	}
+	r.Targets = append(r.Targets, t)
+	var position int
+	m.out.Entry, position = appendMessage(m.out.Entry, r, &a.Message, r.Deaths)
+	r.Ref = makeRef(m.entry, position)
+	m.out.Records++
+	m.apply(r)
+	r.Deaths = nil
+	q.stats.published++
+	q.makeRoom()
+}
+
+// positions says up to which message an outbox's messages are stored here: the highest number of
+// each incarnation, oldest incarnation first.
+type positions []position
+
+type position struct {
+	incarnation uint32
+	seq         uint64
+}
+
+// maxPositions limits the incarnations that are remembered of one outbox. Messages of older
+// incarnations left the outbox long ago.
+const maxPositions = 32
+
+// positions reads the positions of an outbox.
+func (m *Machine) positions(outbox string) (ps positions) {
+	for text := range strings.FieldsSeq(string(m.meta[door.ArrivedNamespace][outbox])) {
+		i, n, _ := strings.Cut(text, ":")
+		incarnation, err1 := strconv.ParseUint(i, 36, 32)
+		seq, err2 := strconv.ParseUint(n, 10, 64)
+		if err1 == nil && err2 == nil {
+			ps = append(ps, position{uint32(incarnation), seq})
+		}
+	}
+	return ps
+}
+
+func (ps positions) encode() (b []byte) {
+	for i, p := range ps {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(strconv.AppendUint(b, uint64(p.incarnation), 36), ':')
+		b = strconv.AppendUint(b, p.seq, 10)
+	}
+	return b
+}
+
+func (ps positions) index(incarnation uint32) int {
+	return slices.IndexFunc(ps, func(p position) bool { return p.incarnation == incarnation })
+}
+
+// has tells whether a message is stored.
+func (ps positions) has(a *door.Arrival) bool {
+	i := ps.index(a.Incarnation)
+	return i >= 0 && a.Seq <= ps[i].seq
+}
+
+// add notes that a message is stored.
+func (ps *positions) add(a *door.Arrival) {
+	i := ps.index(a.Incarnation)
+	if i < 0 {
+		*ps = append(*ps, position{incarnation: a.Incarnation})
+		i = len(*ps) - 1
+	}
+	(*ps)[i].seq = a.Seq
+	if n := len(*ps) - maxPositions; n > 0 {
+		*ps = slices.Delete(*ps, 0, n)
+	}
+}
