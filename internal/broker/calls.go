@@ -329,8 +329,8 @@ func (b *Broker) Meta(ctx context.Context, namespace string) (map[string][]byte,
 
 // SetMetaLater stores a door's value without waiting. The value is durable when any later command
 // of the same goroutine is durable, such as a settlement. An error means that the broker is closed.
-func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
-	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
+func (b *Broker) SetMetaLater(_, name string, value []byte) error {
+	c := &queue.SetMeta{Namespace: door.MarksNamespace, Name: name, Value: value}
 	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 
@@ -347,14 +347,20 @@ func (b *Broker) History(ctx context.Context, name string, count ...door.NumberR
 
 // Redrive moves messages, at opts.Rate if it is set. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	return b.RedriveAmong(ctx, from, opts, nil)
+}
+
+// RedriveAmong is Redrive in one of several shards. See door.Shard.
+func (b *Broker) RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(string) bool) (surgetank.RedriveResult, error) {
 	if b == nil || ctx == nil {
 		return surgetank.RedriveResult{}, b.put(ctx, nil, true)
 	}
 	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
 		return surgetank.RedriveResult{}, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
 	}
-	c := &queue.Redrive{From: from, Opts: opts}
+	c := &queue.Redrive{From: from, Opts: opts, Elsewhere: elsewhere}
 	start := b.clock.Passed()
+	var stuck time.Duration // how long an outbox has had no room
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
 			// Each step moves as many messages as the rate allows by now. If the rate allows none,
@@ -385,6 +391,16 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		if c.Next == 0 || opts.Max > 0 && c.Result.Matched >= opts.Max {
 			return c.Result, nil
 		}
+		if c.Result.Matched > so.Matched {
+			stuck = 0
+		}
+		if c.Waits {
+			if err := b.pause(ctx, outboxRetry); err != nil {
+				return c.Result, err
+			}
+			stuck += outboxRetry
+			c.Skip = stuck > outboxPatience
+		}
 	}
 }
 
@@ -401,3 +417,25 @@ func (b *Broker) pause(ctx context.Context, d time.Duration) error {
 		return errClosed()
 	}
 }
+
+// A redrive into a queue of another shard waits for room in the outbox. If the outbox has no room
+// for outboxPatience, the other queue has none, and the message is skipped.
+const (
+	outboxRetry    = 10 * time.Millisecond
+	outboxPatience = 2 * time.Second
+)
+
+// Arrive stores messages from an outbox of another shard. See door.Shard.
+func (b *Broker) Arrive(ctx context.Context, a door.Arrivals) (int, error) {
+	c := &queue.Arrive{Arrivals: a}
+	var weight int64
+	for i := range a.Msgs {
+		weight += int64(len(a.Msgs[i].Message.Body)) + 256
+	}
+	if err := b.do(ctx, c, weight); err != nil {
+		return 0, err
+	}
+	return c.Stored, c.Err
+}
+
+var _ door.Shard = (*Broker)(nil)

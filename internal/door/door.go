@@ -16,13 +16,17 @@ type Broker interface {
 
 	// Attach is Subscribe with the options of doors and sinks.
 	Attach(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
-	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same
-	// goroutine become durable only after the value.
-	SetMetaLater(namespace, name string, value []byte) error
+	// SetMetaLater is SetMeta without the wait for the disk, in namespace MarksNamespace. Later
+	// settlements of the queue by the same goroutine become durable only after the value.
+	SetMetaLater(queue, name string, value []byte) error
 	// History returns a queue's position in the history of its data directory. It also counts the
 	// messages with numbers in count that are not settled.
 	History(ctx context.Context, queue string, count ...NumberRange) (History, error)
 }
+
+// MarksNamespace is the namespace of SetMetaLater. Its values are stored in the log of their queue.
+// The other namespaces are in the log of the broker's first shard.
+const MarksNamespace = "sink.written"
 
 // Metadata stores the state of doors and sinks in the broker.
 type Metadata interface {

@@ -72,15 +72,25 @@ type Arrival struct {
 	Deaths      []surgetank.Death // newest first
 }
 
+// Arrivals are messages of one outbox for one queue.
+type Arrivals struct {
+	Queue string
+	// Outbox names the outbox. The name differs from the name of every other outbox of all shards.
+	Outbox   string
+	Redriven bool
+	// Floor: every message with a lower number left the outbox for good.
+	Floor uint64
+	Msgs  []Arrival
+}
+
 // Shard is a Broker that is one shard of a broker.
 type Shard interface {
 	Broker
-	// Arrive stores messages of an outbox in a queue of this shard, in the order of their Seq.
-	// outbox is a text that names the outbox; its name and number differ from every other
-	// outbox's. A message that was stored before is skipped, also after crashes of both shards.
-	// Arrive returns how many messages are stored and durable, from the first on. An error is about
-	// the next message: CodeNotFound if the queue does not exist, CodeFull if it has no room.
-	Arrive(ctx context.Context, queue, outbox string, redriven bool, msgs []Arrival) (stored int, err error)
+	// Arrive stores messages from an outbox of another shard. A message that was stored before is
+	// skipped, also after crashes of both shards. Arrive returns how many messages are stored and
+	// durable, from the first on. An error is about the next message: CodeNotFound if the queue
+	// does not exist, CodeFull if it has no room.
+	Arrive(ctx context.Context, a Arrivals) (stored int, err error)
 	// RedriveAmong is Redrive. elsewhere reports whether a queue exists in another shard. It is
 	// called on the broker's loop and must not block. Messages for these queues go to outboxes.
 	RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(queue string) bool) (surgetank.RedriveResult, error)

@@ -7,17 +7,15 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
+	"github.com/surgetank/surgetank/internal/seqset"
 )
 
 // Arrive stores messages from an outbox of another shard; see outbox.go and door.Shard. Stored is
 // how many messages are stored, from the first on. Err is about the next message.
 type Arrive struct {
-	Queue    string
-	Outbox   string
-	Redriven bool
-	Msgs     []door.Arrival // in the order of Seq
-	Stored   int
-	Err      error
+	door.Arrivals
+	Stored int
+	Err    error
 }
 
 func (c *Arrive) run(m *Machine) bool {
@@ -33,6 +31,7 @@ func (c *Arrive) run(m *Machine) bool {
 	moved := false
 	defer func() {
 		if moved {
+			at.settle(c.Floor)
 			m.emit(&Record{Kind: kindMetaSet, Namespace: door.ArrivedNamespace, Name: c.Outbox, Value: at.encode()})
 		}
 	}()
@@ -81,13 +80,13 @@ func (m *Machine) arrive(q *Queue, a *door.Arrival, redriven bool) {
 	q.makeRoom()
 }
 
-// positions says up to which message an outbox's messages are stored here: the highest number of
-// each incarnation, oldest incarnation first.
+// positions says which messages of an outbox are stored here: their numbers for each incarnation,
+// oldest incarnation first. Numbers below the outbox's floor are joined, so a set has few runs.
 type positions []position
 
 type position struct {
 	incarnation uint32
-	seq         uint64
+	seqs        seqset.Set
 }
 
 // maxPositions limits the incarnations that are remembered of one outbox. Messages of older
@@ -97,12 +96,21 @@ const maxPositions = 32
 // positions reads the positions of an outbox.
 func (m *Machine) positions(outbox string) (ps positions) {
 	for text := range strings.FieldsSeq(string(m.meta[door.ArrivedNamespace][outbox])) {
-		i, n, _ := strings.Cut(text, ":")
-		incarnation, err1 := strconv.ParseUint(i, 36, 32)
-		seq, err2 := strconv.ParseUint(n, 10, 64)
-		if err1 == nil && err2 == nil {
-			ps = append(ps, position{uint32(incarnation), seq})
+		i, runs, _ := strings.Cut(text, ":")
+		incarnation, err := strconv.ParseUint(i, 36, 32)
+		if err != nil {
+			continue
 		}
+		p := position{incarnation: uint32(incarnation)}
+		for run := range strings.SplitSeq(runs, ",") {
+			a, b, _ := strings.Cut(run, "-")
+			first, err1 := strconv.ParseUint(a, 10, 64)
+			last, err2 := strconv.ParseUint(b, 10, 64)
+			if err1 == nil && err2 == nil && first <= last {
+				p.seqs.Add(first, last)
+			}
+		}
+		ps = append(ps, p)
 	}
 	return ps
 }
@@ -113,7 +121,13 @@ func (ps positions) encode() (b []byte) {
 			b = append(b, ' ')
 		}
 		b = append(strconv.AppendUint(b, uint64(p.incarnation), 36), ':')
-		b = strconv.AppendUint(b, p.seq, 10)
+		for j, run := range p.seqs {
+			if j > 0 {
+				b = append(b, ',')
+			}
+			b = append(strconv.AppendUint(b, run.First, 10), '-')
+			b = strconv.AppendUint(b, run.Last, 10)
+		}
 	}
 	return b
 }
@@ -125,7 +139,7 @@ func (ps positions) index(incarnation uint32) int {
 // has tells whether a message is stored.
 func (ps positions) has(a *door.Arrival) bool {
 	i := ps.index(a.Incarnation)
-	return i >= 0 && a.Seq <= ps[i].seq
+	return i >= 0 && ps[i].seqs.Has(a.Seq)
 }
 
 // add notes that a message is stored.
@@ -135,8 +149,22 @@ func (ps *positions) add(a *door.Arrival) {
 		*ps = append(*ps, position{incarnation: a.Incarnation})
 		i = len(*ps) - 1
 	}
-	(*ps)[i].seq = a.Seq
+	(*ps)[i].seqs.Add(a.Seq, a.Seq)
 	if n := len(*ps) - maxPositions; n > 0 {
 		*ps = slices.Delete(*ps, 0, n)
+	}
+}
+
+// settle joins the runs below a floor.
+func (ps positions) settle(floor uint64) {
+	for i := range ps {
+		s := ps[i].seqs
+		n := 0
+		for n < len(s) && s[n].Last < floor {
+			n++
+		}
+		if n > 1 {
+			ps[i].seqs.Add(s[0].First, s[n-1].Last)
+		}
 	}
 }

@@ -42,6 +42,9 @@ func (c *Declare) run(m *Machine) bool {
 	q := m.byName[c.Name]
 	config := settings.WithDefaults(c.Config)
 	switch {
+	case q == nil && c.Config.Shard > m.limits.Shards:
+		c.Err = surgetank.FieldErrorf("shard", "there is no shard %d; this broker has %d", c.Config.Shard, m.limits.Shards)
+		return true
 	case q == nil && c.Mode == surgetank.DeclareUpdate:
 		c.Err = noQueue(c.Name)
 		return true
