@@ -16,7 +16,6 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/memlog"
-	"github.com/surgetank/surgetank/internal/queue"
 )
 
 // Options are the settings of one broker. The zero value is valid.
@@ -46,6 +45,16 @@ type Options struct {
 	// ScrubRate limits how many bytes a second a scrub reads; 0: 4 MiB.
 	ScrubRate int64
 
+	// Shards is the number of shards: logs with one loop each. 0: as many as ShardDirs has, or 1.
+	// docs/shards.md says when several are useful. The directory of shard n is DIR/shard-n, and DIR
+	// itself for the first one.
+	Shards int
+	// ShardDirs has the directories of all shards in their order, for example on different disks.
+	// Empty text: as above. The first is empty or DIR.
+	ShardDirs []string
+
+	shards int // number of shards that the machine knows of
+
 	// clock is replaced by tests of this module.
 	clock clock.Clock
 }
@@ -74,6 +83,9 @@ type ScrubStats struct {
 
 // LogStats returns figures of the log. They are zero for a broker in memory.
 func (b *Broker) LogStats() LogStats {
+	if b != nil && b.router != nil {
+		return b.statsOfAll()
+	}
 	if b == nil || b.log == nil {
 		return LogStats{}
 	}
@@ -94,6 +106,9 @@ func byKind(counts map[commitlog.DamageKind]int64) map[string]int64 {
 
 func (o *Options) check() error {
 	o.Logger = callback.Logger(o.Logger)
+	if err := o.checkShards(); err != nil {
+		return err
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}
@@ -108,7 +123,7 @@ func (o *Options) broker() broker.Options {
 	_, _ = rand.Read(seed[:]) // documented never to fail
 	return broker.Options{
 		Clock: o.clock, Logger: o.Logger, Seed: binary.LittleEndian.Uint64(seed[:]), SnapshotBytes: o.SnapshotBytes,
-		Limits: queue.Limits{MaxMessage: o.MaxMessage, MaxQueues: o.MaxQueues},
+		Limits: o.limits(),
 	}
 }
 
@@ -118,6 +133,14 @@ func Memory(opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	if opts.Shards > 1 {
+		return opts.several(make([]string, opts.Shards), func(string, Options) (*Broker, error) { return memory(opts) })
+	}
+	return memory(opts)
+}
+
+// memory opens one shard in memory.
+func memory(opts Options) (*Broker, error) {
 	o := opts.broker()
 	store := memlog.NewStore()
 	o.Snapshots = store.Snapshots()

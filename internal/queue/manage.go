@@ -29,7 +29,7 @@ func (c *Declare) run(m *Machine) bool {
 	if hidden {
 		c.Config = outboxConfig(c.Name)
 	}
-	if c.Err = settings.Validate(c.Config); c.Err != nil {
+	if c.Err = settings.Validate(c.Config); c.Err != nil && !hidden {
 		return true
 	}
 	// A policy can set the TTL of many queues at once. Some of these queues can be dead-letter

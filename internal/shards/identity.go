@@ -43,6 +43,48 @@ func ReadIdentity(ctx context.Context, b door.Metadata) (id Identity, err error)
 	return id, nil
 }
 
+// dirName is the name of a shard's directory in the first shard.
+func dirName(i int) string { return "dir." + strconv.Itoa(i) }
+
+// Dirs returns the directories of a broker's shards, as its first shard knows them.
+func Dirs(ctx context.Context, first door.Metadata, count int) ([]string, error) {
+	values, err := first.Meta(ctx, door.ShardNamespace)
+	dirs := make([]string, count)
+	for i := range dirs {
+		dirs[i] = string(values[dirName(i)])
+	}
+	return dirs, err
+}
+
+// Empty reports whether a queue has no messages.
+func Empty(i *surgetank.QueueInfo) bool {
+	return i.Ready+i.Blocked+i.Delayed+i.Leased+i.Damaged == 0
+}
+
+// Shrink makes the first shard forget the shards from n on, which have no queues. With n = 1 the
+// shard is a broker of its own again: it must have no messages on their way to other shards.
+func Shrink(ctx context.Context, first door.Shard, n int) error {
+	if n == 1 {
+		infos, err := first.Queues(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range infos {
+			if to, _, ok := door.OutboxOf(infos[i].Name); ok && !Empty(&infos[i]) {
+				return surgetank.Errorf(surgetank.CodeInvalid, "messages are on their way from shard 1 to the queue %q, which was in another shard; open the broker with all its shards, and wait until they have arrived", to)
+			}
+		}
+		for i := range infos {
+			if door.Hidden(infos[i].Name) {
+				if _, err := first.DeleteQueue(ctx, infos[i].Name, surgetank.DeleteOptions{IfEmpty: true}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return first.SetMeta(ctx, door.ShardNamespace, countName, []byte(strconv.Itoa(n)))
+}
+
 // identify checks that the shards belong together, in this order, and stores the identity of new
 // ones.
 func (b *Broker) identify(ctx context.Context) error {
@@ -75,7 +117,7 @@ func (b *Broker) identify(ctx context.Context) error {
 			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and belongs to another broker than shard 1; list the directories of one broker", b.parts[i].name(i), i+1)
 		case id.Index != i:
 			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and is shard %d; list the directories in their order", b.parts[i].name(i), i+1, id.Index+1)
-		case id.Count > len(b.parts):
+		case i == 0 && id.Count > len(b.parts): // other shards can still have the number before a removal
 			return surgetank.Errorf(surgetank.CodeInvalid, "this broker has %d shards and %d are listed; list all of them, or remove the last ones as docs/shards.md describes", id.Count, len(b.parts))
 		}
 	}
@@ -83,6 +125,17 @@ func (b *Broker) identify(ctx context.Context) error {
 		var random [12]byte
 		_, _ = rand.Read(random[:]) // never fails, by its documentation
 		broker = hex.EncodeToString(random[:])
+	}
+	known, err := Dirs(ctx, b.parts[0], len(b.parts))
+	if err != nil {
+		return err
+	}
+	for i := range b.parts {
+		if dir := b.parts[i].Dir; dir != known[i] {
+			if err := b.parts[0].SetMeta(ctx, door.ShardNamespace, dirName(i), []byte(dir)); err != nil {
+				return err
+			}
+		}
 	}
 	for i, id := range ids {
 		want := Identity{broker, i, len(b.parts)}

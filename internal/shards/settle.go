@@ -156,6 +156,10 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 			if err != nil {
 				return nil, err
 			}
+			if _, ok := b.dir.locate(name); !ok {
+				_, err := b.Queue(ctx, name) // the error says that there is no such queue
+				return nil, err
+			}
 			if err := meet(at, "the queue "+shown(name)); err != nil {
 				return nil, err
 			}
