@@ -124,6 +124,7 @@ type Broker struct {
 	held     held
 	tickets  chan ticket
 	subs     map[uint64]*subscription
+	lent     map[uint64]func(limit, leased int, waits bool) // see LendPool
 	snap     snapState
 	left     []Left // for Watch
 	freed    freed
@@ -148,6 +149,7 @@ type flight struct {
 	ops   []*op
 	outs  []pendingRun
 	ended []queue.Ended
+	pools []queue.PoolState
 }
 
 // pendingRun is a run of hand-outs for one subscription, which waits for its entry.

@@ -45,6 +45,7 @@ func (b *Broker) each(n int, users bool, step func(i int)) {
 // release sends a turn's outputs. It sends hand-outs before answers, so that an answered receive
 // finds its messages.
 func (b *Broker) release(f *flight) {
+	defer b.tellPools(f.pools)
 	outs, ended := len(f.outs), len(f.ended)
 	if outs > 0 {
 		b.released(f.turn)

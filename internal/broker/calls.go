@@ -439,3 +439,31 @@ func (b *Broker) Arrive(ctx context.Context, a door.Arrivals) (int, error) {
 }
 
 var _ door.Shard = (*Broker)(nil)
+
+// lendPool is a PoolLimit with the function that gets the pool's state.
+type lendPool struct {
+	queue.PoolLimit
+	state func(limit, leased int, waits bool)
+}
+
+// LendPool sets the part of a pool's limit that this shard may use. See door.Shard.
+func (b *Broker) LendPool(pool uint64, limit int, state func(limit, leased int, waits bool)) {
+	c := &lendPool{queue.PoolLimit{Pool: pool, Limit: limit, Watch: state != nil}, state}
+	if state != nil && limit <= 0 {
+		c.Limit = queue.PoolClosed
+	}
+	_ = b.put(context.Background(), &op{cmd: c, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing
+}
+
+// tellPools reports the state of pools whose limits are lent.
+func (b *Broker) tellPools(states []queue.PoolState) {
+	for _, s := range states {
+		if f := b.lent[s.Pool]; f != nil {
+			limit := s.Limit
+			if limit == queue.PoolClosed {
+				limit = 0
+			}
+			f(limit, s.Held, s.Waits)
+		}
+	}
+}

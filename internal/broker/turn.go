@@ -85,7 +85,7 @@ func (b *Broker) turn() bool {
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	fronts, done := b.machine.StepLanes(now, number, b.cmds[:len(b.front)], back, &out)
 	b.mailbox.decided(b.pending[:done])
-	f := flight{ended: out.Ended, entry: b.number, turn: out.Turn}
+	f := flight{ended: out.Ended, pools: out.Pools, entry: b.number, turn: out.Turn}
 	if out.Records > 0 {
 		f.entry = number
 	}
@@ -195,6 +195,15 @@ func (b *Broker) settingsChanged(cmd queue.Command) {
 			s := c.Owner.(*subscription)
 			s.id = c.Consumer
 			b.subs[c.Consumer] = s
+		}
+	case *lendPool:
+		if c.state == nil {
+			delete(b.lent, c.Pool)
+		} else {
+			if b.lent == nil {
+				b.lent = map[uint64]func(int, int, bool){}
+			}
+			b.lent[c.Pool] = c.state
 		}
 	case *queue.Detach:
 		delete(b.subs, c.Consumer) // the consumer was stopped before, so no hand-outs are pending

@@ -91,6 +91,12 @@ type Shard interface {
 	// durable, from the first on. An error is about the next message: CodeNotFound if the queue
 	// does not exist, CodeFull if it has no room.
 	Arrive(ctx context.Context, a Arrivals) (stored int, err error)
+	// LendPool sets the part of a pool's limit that this shard may use; 0: nothing. state is called
+	// with the number of messages that are leased to the pool's members in this shard, and whether
+	// a member waits for nothing but the pool. limit is the part that applied. state is called on
+	// the broker's loop after each change and must not block. If state is nil, limit is the whole
+	// limit, where 0 means no limit, and nothing is reported.
+	LendPool(pool uint64, limit int, state func(limit, leased int, waits bool))
 	// RedriveAmong is Redrive. elsewhere reports whether a queue exists in another shard. It is
 	// called on the broker's loop and must not block. Messages for these queues go to outboxes.
 	RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(queue string) bool) (surgetank.RedriveResult, error)

@@ -95,6 +95,7 @@ type machineVolatile struct {
 	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
+	watched     []*pool     // pools whose state is reported
 	timers      timeHeap    // when each queue has something to do; entries can be early or stale
 	dirty       []*Queue    // queues that dispatch must look at
 	after       uint64      // id of the queue that made the last turn full; 0: none
@@ -273,8 +274,9 @@ type Output struct {
 	Records  int
 	Turn     uint64 // for Machine.Released, once the outputs have left
 	Handouts []Handout
-	Ended    []Ended  // subscriptions that the machine ended
-	Notices  []Notice // events for the operator
+	Ended    []Ended     // subscriptions that the machine ended
+	Notices  []Notice    // events for the operator
+	Pools    []PoolState // watched pools that changed
 }
 
 // Handout is a message for a consumer. The broker reads the body when it delivers the message.

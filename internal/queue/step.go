@@ -147,6 +147,7 @@ func (m *Machine) finish() {
 		return true
 	})
 	m.sweep(m.share(costRemain))
+	m.reportPools()
 	if m.out.Records > 0 {
 		m.extents.list[len(m.extents.list)-1].size += int64(len(m.out.Entry))
 	}
