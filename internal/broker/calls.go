@@ -430,6 +430,11 @@ func (b *Broker) Arrive(ctx context.Context, a door.Arrivals) (int, error) {
 	c := &queue.Arrive{Arrivals: a}
 	var weight int64
 	for i := range a.Msgs {
+		if m := &a.Msgs[i]; !a.Redriven && len(m.Deaths) == 0 && m.Message.Group == "" { // a forwarded message is new in its queue
+			if groups := b.groups.find(&surgetank.Publishing{Queues: []string{a.Queue}, Message: m.Message}); groups != nil {
+				m.Message.Group = groups[0]
+			}
+		}
 		weight += int64(len(a.Msgs[i].Message.Body)) + 256
 	}
 	if err := b.do(ctx, c, weight); err != nil {

@@ -101,3 +101,15 @@ type Shard interface {
 	// called on the broker's loop and must not block. Messages for these queues go to outboxes.
 	RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(queue string) bool) (surgetank.RedriveResult, error)
 }
+
+type forwarding struct{}
+
+// Forwarding returns a context for a Transact that may publish to queues of other shards than the
+// shard of its settlements. The step is still all or nothing, but these messages arrive later,
+// without regard to limits, delay, TTL and dedup id. So it is for messages that a door forwards.
+func Forwarding(ctx context.Context) context.Context {
+	return context.WithValue(ctx, forwarding{}, true)
+}
+
+// IsForwarding reports whether a context is from Forwarding.
+func IsForwarding(ctx context.Context) bool { return ctx.Value(forwarding{}) != nil }

@@ -110,9 +110,11 @@ func (p *pool) refill() {
 func (m *Machine) poolLimit(id uint64, limit int, watch bool) {
 	if p := m.pools[id]; p != nil {
 		p.limit = limit
-		if watch && !slices.Contains(m.watched, p) {
-			m.watched = append(m.watched, p)
-			p.told.Pool = 0 // report the state in any case
+		if watch {
+			p.told.Pool = 0 // report the state in any case: it is the answer to this command
+			if !slices.Contains(m.watched, p) {
+				m.watched = append(m.watched, p)
+			}
 		}
 		p.watched = watch
 		p.refill()

@@ -31,6 +31,7 @@ type pool struct {
 	limit   int         // 0: none
 	members map[int]int // subscriptions by shard
 	parts   []share     // by shard; nil while one shard has the whole limit
+	turns   uint64
 }
 
 // share is the part of one shard.
@@ -39,6 +40,7 @@ type share struct {
 	lent  int // messages that the shard can have leased at most: asked, or more while a lowered limit takes effect
 	held  int // leased messages, by the newest report
 	waits bool
+	turn  uint64 // when the part grew last
 }
 
 func (ps *pools) init(b *Broker) { ps.b, ps.byID = b, map[uint64]*pool{} }
@@ -57,7 +59,7 @@ func (ps *pools) attach(ctx context.Context, at int, shard door.Shard, name stri
 		ps.byID[opts.Pool] = p
 	}
 	p.members[at]++
-	if p.members[at] == 1 {
+	if p.members[at] == 1 && (p.limit > 0 || p.parts != nil) {
 		p.apply()
 	}
 	return &member{Subscription: sub, pool: p, at: at}, nil
@@ -69,9 +71,7 @@ func (p *pool) apply() {
 	switch {
 	case p.limit <= 0 || len(p.members) < 2:
 		for at := range p.members {
-			if p.parts != nil || p.limit > 0 {
-				b.parts[at].LendPool(p.id, max(0, p.limit), nil)
-			}
+			b.parts[at].LendPool(p.id, p.limit, nil)
 		}
 		p.parts = nil
 		return
@@ -127,14 +127,14 @@ func (p *pool) balance() {
 			waiting++
 		}
 	}
-	for i := range p.parts {
-		if s := &p.parts[i]; s.waits && s.asked == s.lent && free > 0 {
-			more := max(1, free/waiting)
-			free -= more
-			waiting--
-			s.waits = false // until the shard reports again
-			p.ask(i, s.lent+more)
-		}
+	for ; free > 0 && waiting > 0; waiting-- {
+		i := p.next()
+		s := &p.parts[i]
+		more := max(1, free/waiting)
+		free -= more
+		p.turns++
+		s.waits, s.turn = false, p.turns // until the shard reports again
+		p.ask(i, s.lent+more)
 	}
 	for i := range p.parts {
 		s := &p.parts[i]
@@ -150,6 +150,22 @@ func (p *pool) balance() {
 			}
 		}
 	}
+}
+
+// next returns the waiting shard with the smallest part; of several, the one whose part grew longest
+// ago.
+func (p *pool) next() int {
+	best := -1
+	for i := range p.parts {
+		s := &p.parts[i]
+		if !s.waits || s.asked != s.lent {
+			continue
+		}
+		if best < 0 || s.lent < p.parts[best].lent || s.lent == p.parts[best].lent && s.turn < p.parts[best].turn {
+			best = i
+		}
+	}
+	return best
 }
 
 // donor returns the shard whose part is lowered for a waiting shard, or -1.
@@ -188,8 +204,10 @@ func (m *member) SetPoolLimit(n int) {
 	p := m.pool
 	p.ps.mu.Lock()
 	defer p.ps.mu.Unlock()
-	p.limit = max(0, n)
-	p.apply()
+	if n = max(0, n); n != p.limit || p.parts == nil {
+		p.limit = n
+		p.apply()
+	}
 }
 
 // Cancel and Close end the membership. Leases of a cancelled subscription still count in its shard.

@@ -56,6 +56,9 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 
 // single returns the shard of all queues of all messages, if there is one and no publisher is new.
 func (b *Broker) single(msgs []surgetank.Publishing) (shard int, ok bool) {
+	if len(msgs) == 0 {
+		return 0, false // its answer says that the earlier calls are durable, in all shards
+	}
 	d := &b.dir
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -112,6 +115,11 @@ func (b *Broker) publish(ctx context.Context, msgs []surgetank.Publishing, done 
 		}
 		part := &s.parts[at]
 		part.msgs, part.of = append(part.msgs, p), append(part.of, i)
+	}
+	if len(msgs) == 0 {
+		for i := range b.parts {
+			s.parts = append(s.parts, publishPart{shard: i})
+		}
 	}
 	for i := range msgs {
 		b.divide(&msgs[i], i, s, add)

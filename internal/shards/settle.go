@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // owner returns the shard of a receipt. An impossible receipt belongs to the first shard, which
@@ -16,8 +17,12 @@ func (b *Broker) owner(r *surgetank.Receipt) int {
 	return 0
 }
 
-// only returns the shard of all settlements, if there is one.
+// only returns the shard of all settlements, if there is one. A call without settlements belongs to
+// all shards: its answer says that earlier calls are durable.
 func (b *Broker) only(s []surgetank.Settlement) (shard int, ok bool) {
+	if len(s) == 0 {
+		return 0, false
+	}
 	for i := range s {
 		at := b.owner(&s[i].Receipt)
 		if i > 0 && at != shard {
@@ -72,7 +77,7 @@ func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, done func
 	var mu sync.Mutex
 	left, results := 1, make([]surgetank.SettleResult, len(s))
 	for i := range parts {
-		if len(parts[i].items) > 0 {
+		if len(parts[i].items) > 0 || len(s) == 0 {
 			left++
 		}
 	}
@@ -95,7 +100,7 @@ func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, done func
 	var first error
 	for i := range parts {
 		p := &parts[i]
-		if len(p.items) == 0 {
+		if len(p.items) == 0 && len(s) > 0 {
 			continue
 		}
 		var answer func([]surgetank.SettleResult, error)
@@ -139,6 +144,9 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
+	if door.IsForwarding(ctx) {
+		return b.forward(ctx, msgs, s)
+	}
 	shard, where := -1, ""
 	meet := func(at int, what string) error {
 		if shard >= 0 && at != shard {
@@ -175,4 +183,33 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 		return nil, err
 	}
 	return p.Transact(ctx, msgs, s)
+}
+
+// forward is Transact for a door that forwards messages. Messages for queues of other shards are
+// published to outboxes, in the transaction of the settlements.
+func (b *Broker) forward(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
+	base, ok := b.only(s)
+	if !ok && len(s) > 0 {
+		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the settlements of a transaction belong to several shards; settle those of each shard for themselves")
+	}
+	own := make([]surgetank.Publishing, len(msgs))
+	for i := range msgs {
+		own[i] = msgs[i]
+		own[i].Queues = make([]string, 0, len(msgs[i].Queues))
+		for _, name := range msgs[i].Queues {
+			at, known := b.dir.locate(name)
+			if known && at != base {
+				if err := b.mover.ensure(ctx, base, name, false); err != nil {
+					return nil, err
+				}
+				name, own[i].Message.TTL, own[i].Message.Delay = door.Outbox(name, false), 0, 0
+			}
+			own[i].Queues = append(own[i].Queues, name)
+		}
+	}
+	p, err := b.part(base)
+	if err != nil {
+		return nil, err
+	}
+	return p.Transact(ctx, own, s)
 }
