@@ -235,6 +235,7 @@ func TestPoolOverShards(t *testing.T) {
 			publishTo(t, b, name, "m")
 		}
 	}
+	counts := map[string]int{}
 	leased, left := []surgetank.Delivery{}, 3*each
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -257,6 +258,13 @@ func TestPoolOverShards(t *testing.T) {
 				t.Fatalf("no shard delivers, %d messages are left", left)
 			}
 			continue
+		}
+		if counts[leased[0].Queue]++; left == each {
+			for _, name := range names { // two thirds are done: a shard without a turn would have none
+				if counts[name] < each/4 {
+					t.Errorf("%s had %d of %d deliveries: %v", name, counts[name], 2*each, counts)
+				}
+			}
 		}
 		if r, err := b.Settle(t.Context(), []surgetank.Settlement{{Receipt: leased[0].Receipt}}); err != nil || r[0] != nil {
 			t.Fatal(err, r)

@@ -19,3 +19,14 @@ func init() {
 		shards.SetTestShards(n)
 	}
 }
+
+// One skips a test that is about a broker with one shard.
+func One(t interface {
+	Helper()
+	Skipf(string, ...any)
+}, why string) {
+	t.Helper()
+	if N > 1 {
+		t.Skipf("with several shards: %s", why)
+	}
+}
