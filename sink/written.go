@@ -12,7 +12,7 @@ import (
 )
 
 // WrittenNamespace is the namespace of marks in the broker's metadata. Each lane has one value.
-const WrittenNamespace = door.MarksNamespace
+const WrittenNamespace = "sink.written"
 
 // mark is one lane's progress in the target as the data directory knows it. It is stored after the
 // target's commit and before the acks of the batch. So no message is acked before the directory
