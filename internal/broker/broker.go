@@ -149,7 +149,7 @@ type flight struct {
 	ops   []*op
 	outs  []pendingRun
 	ended []queue.Ended
-	pools []queue.PoolState
+	pools []poolReport
 }
 
 // pendingRun is a run of hand-outs for one subscription, which waits for its entry.

@@ -460,15 +460,29 @@ func (b *Broker) LendPool(pool uint64, limit int, state func(limit, leased int, 
 	_ = b.put(context.Background(), &op{cmd: c, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing
 }
 
-// tellPools reports the state of pools whose limits are lent.
-func (b *Broker) tellPools(states []queue.PoolState) {
+// poolReport is a pool's state and the function that gets it.
+type poolReport struct {
+	queue.PoolState
+	to func(limit, leased int, waits bool)
+}
+
+// reports returns the reports of a turn. Each goes to the function of the newest LendPool that the
+// turn knew, even if a later turn has another function when the report is sent.
+func (b *Broker) reports(states []queue.PoolState) (all []poolReport) {
 	for _, s := range states {
-		if f := b.lent[s.Pool]; f != nil {
-			limit := s.Limit
-			if limit == queue.PoolClosed {
-				limit = 0
-			}
-			f(limit, s.Held, s.Waits)
+		if s.Limit == queue.PoolClosed {
+			s.Limit = 0
 		}
+		if f := b.lent[s.Pool]; f != nil {
+			all = append(all, poolReport{s, f})
+		}
+	}
+	return all
+}
+
+// tellPools sends reports.
+func (b *Broker) tellPools(all []poolReport) {
+	for _, r := range all {
+		r.to(r.Limit, r.Held, r.Waits)
 	}
 }

@@ -85,7 +85,7 @@ func (b *Broker) turn() bool {
 	out := queue.Output{Entry: queue.AppendHeader(make([]byte, 0, size), queue.EntryHeader{Epoch: b.epoch, Number: number, Time: b.machine.TurnTime(now)})}
 	fronts, done := b.machine.StepLanes(now, number, b.cmds[:len(b.front)], back, &out)
 	b.mailbox.decided(b.pending[:done])
-	f := flight{ended: out.Ended, pools: out.Pools, entry: b.number, turn: out.Turn}
+	f := flight{ended: out.Ended, entry: b.number, turn: out.Turn}
 	if out.Records > 0 {
 		f.entry = number
 	}
@@ -94,6 +94,7 @@ func (b *Broker) turn() bool {
 	for _, o := range f.ops {
 		b.settingsChanged(o.cmd)
 	}
+	f.pools = b.reports(out.Pools)
 	b.group(&f, out.Handouts)
 	decided := append(b.cmds[:fronts], back[:done]...)
 	clear(b.pending[:done])

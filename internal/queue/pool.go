@@ -32,10 +32,24 @@ type PoolState struct {
 	Waits bool // a member would get a message now if the pool had room
 }
 
+// waits tells whether a member waits for nothing but room in the pool.
+func (p *pool) waits() bool {
+	if !p.full() {
+		return false
+	}
+	for s := range p.seats.all {
+		if q := s.q; !q.gone && q.anyReady() && q.queueVerdict() == mayGo &&
+			slices.ContainsFunc(s.line.heap, func(x place) bool { return x.of.c.willing() && x.of.c.active() }) {
+			return true
+		}
+	}
+	return false
+}
+
 // reportPools reports the watched pools that changed in this turn.
 func (m *Machine) reportPools() {
 	m.watched = slices.DeleteFunc(m.watched, func(p *pool) bool {
-		now := PoolState{p.id, p.limit, p.held, p.full() && p.parked.n > 0}
+		now := PoolState{p.id, p.limit, p.held, p.waits()}
 		if now != p.told {
 			p.told = now
 			m.out.Pools = append(m.out.Pools, now)

@@ -193,6 +193,14 @@ func TestPublishSplit(t *testing.T) {
 			t.Errorf("%s has %d messages, %v", name, i.Ready, err)
 		}
 	}
+	receiveAck(t, b, "a")
+	if r := send(3, "a", "nope"); surgetank.CodeOf(r.Err) != surgetank.CodeNotFound {
+		t.Fatalf("%+v", r)
+	}
+	if i, err := b.Queue(t.Context(), "a"); err != nil || i.Ready != 0 {
+		t.Errorf("a numbered message with an unknown queue was stored: %+v, %v", i.Ready, err)
+	}
+	publishTo(t, b, "a", "again")
 	r, err := b.Publish(t.Context(), []surgetank.Publishing{{Queues: []string{"nope"}}, {Queues: []string{"a", "b"}}})
 	if err != nil || surgetank.CodeOf(r[0].Err) != surgetank.CodeNotFound || surgetank.CodeOf(r[1].Err) != surgetank.CodeFull {
 		t.Errorf("%+v, %v", r, err)

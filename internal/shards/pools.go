@@ -32,6 +32,7 @@ type pool struct {
 	members map[int]int // subscriptions by shard
 	parts   []share     // by shard; nil while one shard has the whole limit
 	turns   uint64
+	gen     uint64 // counts the parts that were sent
 }
 
 // share is the part of one shard.
@@ -41,6 +42,8 @@ type share struct {
 	held  int // leased messages, by the newest report
 	waits bool
 	turn  uint64 // when the part grew last
+	gen   uint64 // of the newest part that was sent
+	known bool   // the shard has reported since then
 }
 
 func (ps *pools) init(b *Broker) { ps.b, ps.byID = b, map[uint64]*pool{} }
@@ -100,21 +103,23 @@ func (p *pool) ask(at, part int) {
 	s := &p.parts[at]
 	s.asked = part
 	s.lent = max(s.lent, part) // until the shard reports
-	p.ps.b.parts[at].LendPool(p.id, part, func(limit, leased int, waits bool) { p.report(at, limit, leased, waits) })
+	s.known, s.waits = false, false
+	p.gen++
+	gen := p.gen
+	s.gen = gen
+	p.ps.b.parts[at].LendPool(p.id, part, func(_, leased int, waits bool) { p.report(at, gen, leased, waits) })
 }
 
-// report enters the state of a shard.
-func (p *pool) report(at, limit, leased int, waits bool) {
+// report enters the state of a shard. A report that does not know the newest part is ignored.
+func (p *pool) report(at int, gen uint64, leased int, waits bool) {
 	p.ps.mu.Lock()
 	defer p.ps.mu.Unlock()
-	if p.parts == nil {
+	if p.parts == nil || gen != p.parts[at].gen {
 		return
 	}
 	s := &p.parts[at]
-	s.held, s.waits = leased, waits
-	if limit == s.asked {
-		s.lent = max(s.asked, leased)
-	}
+	s.known = true
+	s.held, s.waits, s.lent = leased, waits, max(s.asked, leased)
 	p.balance()
 }
 
@@ -133,7 +138,7 @@ func (p *pool) balance() {
 		more := max(1, free/waiting)
 		free -= more
 		p.turns++
-		s.waits, s.turn = false, p.turns // until the shard reports again
+		s.turn = p.turns
 		p.ask(i, s.lent+more)
 	}
 	for i := range p.parts {
@@ -176,15 +181,15 @@ func (p *pool) donor(to int) int {
 		if i == to || d.lent == 0 {
 			continue
 		}
-		if d.asked < d.lent {
-			return -1 // a lowered part becomes free soon
+		if !d.known || d.asked < d.lent {
+			return -1 // the shard reports soon, or a lowered part becomes free soon
 		}
 		gap := d.lent - p.parts[to].lent
 		idle := d.held < d.lent && !d.waits
 		if !idle && gap < 2 && !(gap == 1 && p.parts[to].lent == 0) {
 			continue
 		}
-		if best < 0 || idle || d.lent > p.parts[best].lent {
+		if best < 0 || idle || d.lent > p.parts[best].lent || d.lent == p.parts[best].lent && d.turn < p.parts[best].turn {
 			best = i
 		}
 	}

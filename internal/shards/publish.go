@@ -151,13 +151,15 @@ func (b *Broker) publish(ctx context.Context, msgs []surgetank.Publishing, done 
 func (b *Broker) divide(p *surgetank.Publishing, i int, s *split, add func(int, surgetank.Publishing, int)) {
 	var shards [door.MaxShards][]string
 	used := uint64(0)
+	var unknown []string
 	for _, name := range p.Queues {
 		at, ok := b.dir.locate(name)
 		if !ok {
 			if err := b.dir.missing(name); err != nil {
 				s.results[i].Err = err
 			}
-			// The shard refuses the message because the queue does not exist.
+			unknown = append(unknown, name)
+			continue
 		}
 		shards[at] = append(shards[at], name)
 		used |= 1 << at
@@ -171,7 +173,8 @@ func (b *Broker) divide(p *surgetank.Publishing, i int, s *split, add func(int, 
 	for at := range len(b.parts) {
 		if used&(1<<at) != 0 {
 			own := *p
-			own.Queues = shards[at]
+			// Every shard refuses the unknown queues, so a numbered message is stored in none.
+			own.Queues = append(shards[at], unknown...)
 			add(at, own, i)
 		} else if p.Sequence == 1 && p.Publisher != "" {
 			add(at, surgetank.Publishing{Queues: []string{nowhere}, Publisher: p.Publisher, Sequence: 1}, -1)
@@ -218,7 +221,7 @@ func (s *split) enter(part *publishPart, r []surgetank.PublishResult, err error)
 			res.Err = one.Err
 		}
 		res.Duplicate = res.Duplicate && one.Duplicate
-		if first := s.msgs[of].Queues; one.ID.Seq != 0 && (res.ID.Seq == 0 || part.msgs[i].Queues[0] == first[0]) {
+		if first := s.msgs[of].Queues; one.ID.Seq != 0 && (res.ID.Seq == 0 || len(first) > 0 && part.msgs[i].Queues[0] == first[0]) {
 			res.ID = one.ID
 		}
 	}
