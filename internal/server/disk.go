@@ -36,19 +36,16 @@ var (
 	diskFreeable = prometheus.NewDesc("surgetank_disk_freeable_bytes", "Bytes of the log's files that a snapshot would free.", nil, nil)
 )
 
-// Figures of each shard, if there are several.
+// Figures of each shard. A broker without shards has one.
 var (
-	shardUp     = prometheus.NewDesc("surgetank_shard_up", "1 while the shard works, 0 after its log failed. Only with several shards.", []string{"shard"}, nil)
-	shardFull   = prometheus.NewDesc("surgetank_shard_disk_full", "1 while the shard refuses messages because its disk is nearly full, otherwise 0. Only with several shards.", []string{"shard"}, nil)
-	shardBytes  = prometheus.NewDesc("surgetank_shard_disk_log_bytes", "Bytes of the files of the shard's log. Only with several shards.", []string{"shard"}, nil)
-	shardNeeded = prometheus.NewDesc("surgetank_shard_disk_needed_bytes", "Bytes of stored messages in the shard's log. Only with several shards.", []string{"shard"}, nil)
+	shardUp     = prometheus.NewDesc("surgetank_shard_up", "1 while the shard works, 0 after its log failed.", []string{"shard"}, nil)
+	shardFull   = prometheus.NewDesc("surgetank_shard_disk_full", "1 while the shard refuses messages because its disk is nearly full, otherwise 0.", []string{"shard"}, nil)
+	shardBytes  = prometheus.NewDesc("surgetank_shard_disk_log_bytes", "Bytes of the files of the shard's log.", []string{"shard"}, nil)
+	shardNeeded = prometheus.NewDesc("surgetank_shard_disk_needed_bytes", "Bytes of stored messages in the shard's log.", []string{"shard"}, nil)
 )
 
 // shards reads the figures of each shard.
 func (c diskCollector) shards(ch chan<- prometheus.Metric) {
-	if c.broker.Shards() == 1 {
-		return
-	}
 	is := func(b bool) float64 {
 		if b {
 			return 1
