@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint race cross bench bench-rules bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
+.PHONY: help test deps build lint shards race cross bench bench-rules bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -18,6 +18,9 @@ build: ## build ./surgetank
 
 lint: ## only the architecture tests: layers, determinism, forbidden dependencies, file lengths
 	$(GO) test ./internal/lint
+
+shards: ## the suites of brokers, doors and clients with several shards; SHARDS=3
+	SURGETANK_TEST_SHARDS=$(or $(SHARDS),3) $(GO) test -timeout 20m ./brokertest ./embedded ./internal/amqp/... ./internal/httpapi ./internal/policy ./client ./worker
 
 race: ## every test under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...

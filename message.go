@@ -109,15 +109,25 @@ func ValidatePublisher(id string, sequence uint64) error {
 // MessageID names one message in one queue. After a data directory was restored from a copy, pairs
 // of Queue and Seq repeat. Incarnation tells such messages apart.
 type MessageID struct {
-	Queue uint64 // the queue's number; a queue that is deleted and created again gets a new one
+	// Queue is the queue's number. A queue that is deleted and created again gets a new one. The
+	// bits from ShardBits on say in which shard of the broker the queue is.
+	Queue uint64
 	Seq   uint64 // counts the queue's messages from 1, in the order of confirmation
 	// Incarnation is the lower half of the incarnation in which the message was confirmed. It is 0
 	// if the incarnation is unknown, as for messages that an old version stored.
 	Incarnation uint32
 }
 
+// ShardBits is the number of the lowest bit of a queue's number that belongs to its shard. The bits
+// below count the queues of the shard. The first shard's bits are 0.
+const ShardBits = 40
+
+// Shard returns the shard of the message's queue. Shards count from 1.
+func (id MessageID) Shard() int { return int(id.Queue>>ShardBits) + 1 }
+
 // String returns the form "queue-seq-incarnation" of the APIs. The incarnation is in base 36, and
-// is left out if it is 0.
+// is left out if it is 0. The number of a queue that is not in the first shard has the form
+// "shard.queue", as in "2.3-1042-k3v9xq".
 func (id MessageID) String() string {
 	b, _ := id.AppendText(make([]byte, 0, 32))
 	return string(b)
@@ -125,7 +135,12 @@ func (id MessageID) String() string {
 
 // AppendText appends the form of String. The error is always nil.
 func (id MessageID) AppendText(b []byte) ([]byte, error) {
-	b = strconv.AppendUint(b, id.Queue, 10)
+	queue := id.Queue
+	if queue>>ShardBits != 0 {
+		b = append(strconv.AppendInt(b, int64(id.Shard()), 10), '.')
+		queue &= 1<<ShardBits - 1
+	}
+	b = strconv.AppendUint(b, queue, 10)
 	b = append(b, '-')
 	b = strconv.AppendUint(b, id.Seq, 10)
 	if id.Incarnation != 0 {
@@ -139,7 +154,7 @@ func (id MessageID) AppendText(b []byte) ([]byte, error) {
 func ParseMessageID(s string) (MessageID, error) {
 	q, rest, ok := strings.Cut(s, "-")
 	n, i, long := strings.Cut(rest, "-")
-	queue, err1 := strconv.ParseUint(q, 10, 64)
+	queue, err1 := parseQueueNumber(q)
 	seq, err2 := strconv.ParseUint(n, 10, 64)
 	incarnation, err3 := uint64(0), error(nil)
 	if long {
@@ -149,6 +164,23 @@ func ParseMessageID(s string) (MessageID, error) {
 		return MessageID{}, Errorf(CodeInvalid, "%.40q is not a message id; ids look like 3-1042-k3v9xq", s)
 	}
 	return MessageID{queue, seq, uint32(incarnation)}, nil
+}
+
+// parseQueueNumber parses the number of a queue in a message id.
+func parseQueueNumber(s string) (uint64, error) {
+	before, after, long := strings.Cut(s, ".")
+	if !long {
+		return strconv.ParseUint(s, 10, 64)
+	}
+	shard, err := strconv.ParseUint(before, 10, 64-ShardBits)
+	if err != nil {
+		return 0, err
+	}
+	if shard < 2 {
+		return 0, strconv.ErrRange
+	}
+	n, err := strconv.ParseUint(after, 10, ShardBits)
+	return (shard-1)<<ShardBits | n, err
 }
 
 // Receipt identifies one lease on one message. Only the receipt can settle the lease. After the

@@ -36,8 +36,11 @@ type QueueConfig struct {
 	// limit.
 	MaxConsumers int `json:",omitempty"`
 	Overflow     Overflow
-	MaxPriority  uint8         // 0: priorities are ignored
-	Lease        time.Duration // lease for consumers that set none; 0: DefaultLease
+	// Shard is the shard in which the queue is created, from 1. 0: the broker chooses. A change has
+	// no effect on an existing queue.
+	Shard       int           `json:",omitempty"`
+	MaxPriority uint8         // 0: priorities are ignored
+	Lease       time.Duration // lease for consumers that set none; 0: DefaultLease
 	// Transient queues and their messages are removed when another program opens the broker. They stay
 	// if the same program opens it again after its log has failed.
 	Transient bool

@@ -6,6 +6,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/brokertest"
 	"github.com/surgetank/surgetank/embedded"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func TestMemory(t *testing.T) {

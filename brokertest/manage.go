@@ -214,8 +214,8 @@ func queueInfo(e *env) {
 }
 
 func transact(e *env) {
-	e.declare("in", surgetank.QueueConfig{})
-	e.declare("out", surgetank.QueueConfig{})
+	e.declare("in", surgetank.QueueConfig{Shard: 1}) // a transaction stays within a shard
+	e.declare("out", surgetank.QueueConfig{Shard: 1})
 	e.bodies("in", "1", "2")
 	got := e.await("in", 2, 0)
 	ack := []surgetank.Settlement{{Receipt: got[0].Receipt}}

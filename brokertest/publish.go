@@ -77,8 +77,9 @@ func publishRefused(e *env) {
 }
 
 func publishNumbered(e *env) {
-	e.declare("q", surgetank.QueueConfig{})
-	e.declare("other", surgetank.QueueConfig{})
+	// One shard: only there, a number that comes again for another queue is known.
+	e.declare("q", surgetank.QueueConfig{Shard: 1})
+	e.declare("other", surgetank.QueueConfig{Shard: 1})
 	const id = "publisher-of-this-test"
 	numbered := func(queue, body string, n uint64) surgetank.Publishing {
 		p := message(queue, body)

@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/httpapi"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // server is a Surgetank server in this process, over a broker in memory.

@@ -30,6 +30,7 @@ type Broker struct {
 	at  atomic.Pointer[instance] // the newest opening
 	old atomic.Int64             // CallbackFailures of earlier openings
 	dir string
+	several
 }
 
 var _ surgetank.Broker = (*Broker)(nil)
@@ -69,6 +70,14 @@ func (o *Options) open(dir string, opener func(after uint64) (*instance, error))
 	return e, nil
 }
 
+// in returns the broker or, with several shards, the router.
+func (b *Broker) in() door.Broker {
+	if b != nil && b.router != nil {
+		return b.router
+	}
+	return b.inner()
+}
+
 // inner returns the broker. Without one it returns nil, and the methods of nil return CodeClosed.
 func (b *Broker) inner() *supervise.Supervisor {
 	if b == nil {
@@ -79,110 +88,110 @@ func (b *Broker) inner() *supervise.Supervisor {
 
 // Publish stores messages and returns after they are on disk, with one result for each.
 func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]surgetank.PublishResult, error) {
-	return b.inner().Publish(ctx, msgs)
+	return b.in().Publish(ctx, msgs)
 }
 
 // PublishAsync is Publish without the wait for the disk. done is called once, on a goroutine of the
 // broker, and must not block.
 func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
-	return b.inner().PublishAsync(ctx, msgs, done)
+	return b.in().PublishAsync(ctx, msgs, done)
 }
 
 // Settle acks, nacks, rejects or extends deliveries. It returns after the settlements are on disk,
 // with one result for each.
 func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surgetank.SettleResult, error) {
-	return b.inner().Settle(ctx, s)
+	return b.in().Settle(ctx, s)
 }
 
 // SettleAsync is Settle without the wait for the disk. done may be nil.
 func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done func([]surgetank.SettleResult, error)) error {
-	return b.inner().SettleAsync(ctx, s, done)
+	return b.in().SettleAsync(ctx, s, done)
 }
 
 // Transact publishes and settles as one step: all of it becomes durable, or none of it.
 func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []surgetank.Settlement) ([]surgetank.PublishResult, error) {
-	return b.inner().Transact(ctx, msgs, s)
+	return b.in().Transact(ctx, msgs, s)
 }
 
 // Subscribe attaches a consumer to a queue. ctx limits only the attaching.
 func (b *Broker) Subscribe(ctx context.Context, queue string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
-	return b.inner().Subscribe(ctx, queue, opts)
+	return b.in().Subscribe(ctx, queue, opts)
 }
 
 // Receive leases up to opts.Max messages. It waits up to opts.Wait for the first.
 func (b *Broker) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
-	return b.inner().Receive(ctx, queue, opts)
+	return b.in().Receive(ctx, queue, opts)
 }
 
 // Peek returns messages without leasing them.
 func (b *Broker) Peek(ctx context.Context, queue string, opts surgetank.PeekOptions) ([]surgetank.Delivery, error) {
-	return b.inner().Peek(ctx, queue, opts)
+	return b.in().Peek(ctx, queue, opts)
 }
 
 // DeclareQueue creates a queue or changes its settings, as mode says.
 func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank.QueueConfig, mode surgetank.DeclareMode) (info surgetank.QueueInfo, created bool, err error) {
-	return b.inner().DeclareQueue(ctx, name, config, mode)
+	return b.in().DeclareQueue(ctx, name, config, mode)
 }
 
 // DeleteQueue removes a queue with its messages, and returns the number of messages that were not
 // leased.
 func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (removed int64, err error) {
-	return b.inner().DeleteQueue(ctx, name, opts)
+	return b.in().DeleteQueue(ctx, name, opts)
 }
 
 // PurgeQueue drops every message that is not leased, and returns their number.
 func (b *Broker) PurgeQueue(ctx context.Context, name string) (purged int64, err error) {
-	return b.inner().PurgeQueue(ctx, name)
+	return b.in().PurgeQueue(ctx, name)
 }
 
 // DropDamaged drops the messages of a queue that cannot be read, and returns their number.
 func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, err error) {
-	return b.inner().DropDamaged(ctx, name)
+	return b.in().DropDamaged(ctx, name)
 }
 
 // Explain says why the queue's next message waits, or a group's first message, or one message.
 func (b *Broker) Explain(ctx context.Context, queue string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
-	return b.inner().Explain(ctx, queue, opts)
+	return b.in().Explain(ctx, queue, opts)
 }
 
 // PauseQueue stops the deliveries of a queue, for a time or until ResumeQueue.
 func (b *Broker) PauseQueue(ctx context.Context, name string, d time.Duration) error {
-	return b.inner().PauseQueue(ctx, name, d)
+	return b.in().PauseQueue(ctx, name, d)
 }
 
 // ResumeQueue resumes the deliveries of a queue.
 func (b *Broker) ResumeQueue(ctx context.Context, name string) error {
-	return b.inner().ResumeQueue(ctx, name)
+	return b.in().ResumeQueue(ctx, name)
 }
 
 // OpenBreaker stops the deliveries to the target of a queue until CloseBreaker or a restart.
 func (b *Broker) OpenBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
-	return b.inner().OpenBreaker(ctx, name, opts)
+	return b.in().OpenBreaker(ctx, name, opts)
 }
 
 // CloseBreaker ends an outage of the target of a queue. The load grows from a low level.
 func (b *Broker) CloseBreaker(ctx context.Context, name string, opts surgetank.BreakerOptions) error {
-	return b.inner().CloseBreaker(ctx, name, opts)
+	return b.in().CloseBreaker(ctx, name, opts)
 }
 
 // LevelHistory returns the newest changes of a queue's adaptive limit, and the newest outages.
 func (b *Broker) LevelHistory(ctx context.Context, name string) (surgetank.LevelHistory, error) {
-	return b.inner().LevelHistory(ctx, name)
+	return b.in().LevelHistory(ctx, name)
 }
 
 // Redrive moves dead letters back to the queues where they died, or to another queue.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
-	return b.inner().Redrive(ctx, from, opts)
+	return b.in().Redrive(ctx, from, opts)
 }
 
 // Queue returns the settings and figures of one queue.
 func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
-	return b.inner().Queue(ctx, name)
+	return b.in().Queue(ctx, name)
 }
 
 // Queues returns the settings and figures of all queues.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
-	return b.inner().Queues(ctx)
+	return b.in().Queues(ctx)
 }
 
 // Dir returns the absolute path of the data directory; "" for a broker in memory.
@@ -195,7 +204,7 @@ func (b *Broker) Dir() string {
 
 // Close finishes accepted calls, saves a snapshot for a quick opening, and closes the files. Every
 // later call returns CodeClosed.
-func (b *Broker) Close() error { return b.inner().Close() }
+func (b *Broker) Close() error { return b.in().Close() }
 
 // Done is closed when the broker cannot continue: it has failed for good, or it was closed. Health
 // then returns the cause. Close must still be called.

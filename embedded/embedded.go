@@ -16,7 +16,6 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/memlog"
-	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
 
@@ -55,6 +54,16 @@ type Options struct {
 	// negative time: the broker does not try, and each failure of the log is final.
 	ReopenFor time.Duration
 
+	// Shards is the number of shards: logs with one loop each. 0: as many as ShardDirs has, or 1.
+	// docs/shards.md says when several are useful. The directory of shard n is DIR/shard-n, and DIR
+	// itself for the first one.
+	Shards int
+	// ShardDirs has the directories of all shards in their order, for example on different disks.
+	// Empty text: as above. The first is empty or DIR.
+	ShardDirs []string
+
+	shards int // number of shards that the machine knows of
+
 	// Tests of this module replace these parts.
 	clock clock.Clock
 	fs    vfs.FS
@@ -85,6 +94,9 @@ type ScrubStats struct {
 
 // LogStats returns figures of the log. They are zero for a broker in memory.
 func (b *Broker) LogStats() LogStats {
+	if b != nil && b.router != nil {
+		return b.statsOfAll()
+	}
 	if b == nil || b.at.Load() == nil || b.at.Load().log == nil {
 		return LogStats{}
 	}
@@ -108,6 +120,9 @@ func (o *Options) check() error {
 	if o.ReopenWait < 0 {
 		return surgetank.FieldErrorf("reopen_wait", "reopen_wait must not be negative, and is %v", o.ReopenWait)
 	}
+	if err := o.checkShards(); err != nil {
+		return err
+	}
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 16 << 20
 	}
@@ -122,7 +137,7 @@ func (o *Options) broker() broker.Options {
 	_, _ = rand.Read(seed[:]) // documented never to fail
 	return broker.Options{
 		Clock: o.clock, Logger: o.Logger, Seed: binary.LittleEndian.Uint64(seed[:]), SnapshotBytes: o.SnapshotBytes,
-		Limits: queue.Limits{MaxMessage: o.MaxMessage, MaxQueues: o.MaxQueues},
+		Limits: o.limits(),
 	}
 }
 
@@ -132,6 +147,14 @@ func Memory(opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
+	if opts.Shards > 1 {
+		return opts.several(make([]string, opts.Shards), func(string, Options) (*Broker, error) { return memory(opts) })
+	}
+	return memory(opts)
+}
+
+// memory opens one shard in memory.
+func memory(opts Options) (*Broker, error) {
 	store := opts.store
 	if store == nil {
 		store = memlog.NewStore()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func publish(t *testing.T, b surgetank.Broker, queue string, from, to int) {

@@ -55,6 +55,9 @@ type Health struct {
 
 // Health returns the state of the broker. It does not wait, and may be called often.
 func (b *Broker) Health() Health {
+	if b != nil && b.router != nil {
+		return b.healthOfAll()
+	}
 	s := b.inner()
 	if s == nil {
 		return Health{State: StateClosed, Err: surgetank.Errorf(surgetank.CodeClosed, "there is no broker: open one with embedded.Open or embedded.Memory")}

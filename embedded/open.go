@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"path/filepath"
 
 	"github.com/surgetank/surgetank"
@@ -14,7 +15,8 @@ import (
 // time can open it. After a crash, the broker has all confirmed messages. If stored bytes are
 // damaged, Open fails with CodeCorrupt.
 //
-//	dir/log/         the log in segments, and snapshots of the state, which make opening faster
+//	dir/log/            the log in segments, and snapshots of the state, which make opening faster
+//	dir/shard-2/log/    with Options.Shards above 1: the same for each further shard
 func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -23,7 +25,21 @@ func Open(dir string, opts Options) (*Broker, error) {
 	if err != nil {
 		return nil, surgetank.Errorf(surgetank.CodeInvalid, "the directory %q has no absolute path: %w", dir, err)
 	}
-	dir = abs
+	if opts.Shards > 1 {
+		return opts.openShards(abs)
+	}
+	b, err := openOne(abs, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.alone(opts); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// openOne opens one shard. dir is absolute.
+func openOne(dir string, opts Options) (*Broker, error) {
 	var fs vfs.FS = vfs.OS{}
 	if opts.fs != nil {
 		fs = opts.fs

@@ -170,7 +170,7 @@ func (r *Runner) session(alive, ctx context.Context) error {
 // on the progress.
 func (s *session) mark(lane int, m mark) {
 	m.time = s.r.opts.clock.Now().Unix()
-	s.end(s.r.broker.SetMetaLater(WrittenNamespace, markName(s.r.instance, lane), m.encode()))
+	s.end(s.r.broker.SetMetaLater(s.r.spec.Queue, markName(s.r.instance, lane), m.encode()))
 }
 
 // run starts the session's goroutines and waits for all of them:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func open(t *testing.T, config surgetank.QueueConfig) surgetank.Broker {

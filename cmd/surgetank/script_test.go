@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/surgetank/surgetank/internal/server/child"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func TestMain(m *testing.M) {
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 			h := &host{dir: e.WorkDir}
 			e.Values[hostKey{}] = h
 			e.Defer(h.end)
+			e.Setenv("SURGETANK_TEST_SHARDS", strconv.Itoa(shardstest.N))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip, "write": write,

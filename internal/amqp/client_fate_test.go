@@ -3,6 +3,7 @@ package amqp
 import (
 	"context"
 	"fmt"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"strings"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 )
 
 func TestTransactions(t *testing.T) {
+	shardstest.One(t, "a transaction stays within one shard")
 	bn := start(t, Limits{})
 	c := bn.dial()
 	other := c.open()

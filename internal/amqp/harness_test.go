@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 

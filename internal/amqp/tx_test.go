@@ -1,6 +1,7 @@
 package amqp
 
 import (
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"slices"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 // commit is returned, in the order of publishing. A message with a remaining queue arrives in this
 // queue.
 func TestCommitReturnsWhatLostItsQueues(t *testing.T) {
+	shardstest.One(t, "a transaction stays within one shard")
 	bn := start(t, Limits{})
 	p := bn.connect("guest")
 	p.Channel(1)

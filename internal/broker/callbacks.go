@@ -24,6 +24,7 @@ func (b *core) each(n int, users bool, step func(i int)) {
 // release sends a turn's outputs. It sends hand-outs before answers, so that an answered receive
 // finds its messages.
 func (b *core) release(f *flight) {
+	defer b.tellPools(f.pools)
 	b.passMetas(f)
 	outs, ended, told := len(f.outs), len(f.ended), len(f.told)
 	if outs > 0 {

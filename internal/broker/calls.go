@@ -331,14 +331,20 @@ func (b *Broker) History(ctx context.Context, name string, count ...door.NumberR
 
 // Redrive moves messages, at opts.Rate if it is set. See surgetank.Broker.
 func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.RedriveOptions) (surgetank.RedriveResult, error) {
+	return b.RedriveAmong(ctx, from, opts, nil)
+}
+
+// RedriveAmong is Redrive in one of several shards. See door.Shard.
+func (b *Broker) RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(string) bool) (surgetank.RedriveResult, error) {
 	if b == nil || ctx == nil {
 		return surgetank.RedriveResult{}, b.put(ctx, nil, true)
 	}
 	if !(opts.Rate >= 0 && opts.Rate <= 1e9) {
 		return surgetank.RedriveResult{}, surgetank.FieldErrorf("rate", "rate must be between 0 and 1e9 per second, not %v", float64(opts.Rate))
 	}
-	c := &queue.Redrive{From: from, Opts: opts}
+	c := &queue.Redrive{From: from, Opts: opts, Elsewhere: elsewhere}
 	start := b.clock.Passed()
+	var stuck time.Duration // how long an outbox has had no room
 	for {
 		if opts.Rate > 0 && !opts.DryRun {
 			// Each step moves as many messages as the rate allows by now. If the rate allows none,
@@ -369,6 +375,16 @@ func (b *Broker) Redrive(ctx context.Context, from string, opts surgetank.Redriv
 		if c.Next == 0 || opts.Max > 0 && c.Result.Matched >= opts.Max {
 			return c.Result, nil
 		}
+		if c.Result.Matched > so.Matched {
+			stuck = 0
+		}
+		if c.Waits {
+			if err := b.pause(ctx, outboxRetry); err != nil {
+				return c.Result, err
+			}
+			stuck += outboxRetry
+			c.Skip = stuck > outboxPatience
+		}
 	}
 }
 
@@ -383,5 +399,74 @@ func (b *Broker) pause(ctx context.Context, d time.Duration) error {
 		return surgetank.Errorf(surgetank.CodeUncertain, "the call was stopped before it was finished: %w", ctx.Err())
 	case <-b.closed:
 		return errClosed()
+	}
+}
+
+// A redrive into a queue of another shard waits for room in the outbox. If the outbox has no room
+// for outboxPatience, the other queue has none, and the message is skipped.
+const (
+	outboxRetry    = 10 * time.Millisecond
+	outboxPatience = 2 * time.Second
+)
+
+// Arrive stores messages from an outbox of another shard. See door.Shard.
+func (b *Broker) Arrive(ctx context.Context, a door.Arrivals) (int, error) {
+	c := &queue.Arrive{Arrivals: a}
+	var weight int64
+	for i := range a.Msgs {
+		if m := &a.Msgs[i]; !a.Redriven && len(m.Deaths) == 0 && m.Message.Group == "" { // a forwarded message is new in its queue
+			if groups := b.groups.find(&surgetank.Publishing{Queues: []string{a.Queue}, Message: m.Message}); groups != nil {
+				m.Message.Group = groups[0]
+			}
+		}
+		weight += int64(len(a.Msgs[i].Message.Body)) + 256
+	}
+	if err := b.do(ctx, c, weight); err != nil {
+		return 0, err
+	}
+	return c.Stored, c.Err
+}
+
+var _ door.Shard = (*Broker)(nil)
+
+// lendPool is a PoolLimit with the function that gets the pool's state.
+type lendPool struct {
+	queue.PoolLimit
+	state func(limit, leased int, waits bool)
+}
+
+// LendPool sets the part of a pool's limit that this shard may use. See door.Shard.
+func (b *Broker) LendPool(pool uint64, limit int, state func(limit, leased int, waits bool)) {
+	c := &lendPool{queue.PoolLimit{Pool: pool, Limit: limit, Watch: state != nil}, state}
+	if state != nil && limit <= 0 {
+		c.Limit = queue.PoolClosed
+	}
+	_ = b.put(context.Background(), &op{cmd: c, quiet: true, release: func(error) {}}, false) // a closed broker hands out nothing
+}
+
+// poolReport is a pool's state and the function that gets it.
+type poolReport struct {
+	queue.PoolState
+	to func(limit, leased int, waits bool)
+}
+
+// reports returns the reports of a turn. Each goes to the function of the newest LendPool that the
+// turn knew, even if a later turn has another function when the report is sent.
+func (b *core) reports(states []queue.PoolState) (all []poolReport) {
+	for _, s := range states {
+		if s.Limit == queue.PoolClosed {
+			s.Limit = 0
+		}
+		if f := b.lent[s.Pool]; f != nil {
+			all = append(all, poolReport{s, f})
+		}
+	}
+	return all
+}
+
+// tellPools sends reports.
+func (b *core) tellPools(all []poolReport) {
+	for _, r := range all {
+		r.to(r.Limit, r.Held, r.Waits)
 	}
 }

@@ -60,8 +60,9 @@ type core struct {
 	held      held
 	pacing    pacing
 	subs      map[uint64]*subscription
-	levelSubs map[uint64]*subscription // those with OnLevel
-	levels    uint64                   // Machine.LevelChanges, when Levels were told last
+	lent      map[uint64]func(limit, leased int, waits bool) // see LendPool
+	levelSubs map[uint64]*subscription                       // those with OnLevel
+	levels    uint64                                         // Machine.LevelChanges, when Levels were told last
 	snap      snapState
 	watch     func(Turn) // see Stepping; nil: no function
 	left      []Left     // for watch
@@ -214,6 +215,7 @@ type flight struct {
 	outs  []pendingRun
 	ended []queue.Ended
 	told  []told
+	pools []poolReport
 	metas []queue.MetaChange
 }
 

@@ -99,8 +99,8 @@ func (b *Broker) SetMetaIf(ctx context.Context, namespace, name string, value []
 
 // SetMetaLater stores a door's value without waiting. The value is durable when any later command
 // of the same goroutine is durable, such as a settlement. An error means that the broker is closed.
-func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
-	c := &queue.SetMeta{Namespace: namespace, Name: name, Value: value}
+func (b *Broker) SetMetaLater(_, name string, value []byte) error {
+	c := &queue.SetMeta{Namespace: door.MarksNamespace, Name: name, Value: value}
 	return b.put(context.Background(), &op{cmd: c, weight: int64(len(value)), quiet: true, release: func(error) {}}, false)
 }
 

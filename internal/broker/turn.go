@@ -50,6 +50,7 @@ func (b *core) turn() bool {
 		b.settingsChanged(o.cmd)
 	}
 	b.tellLevels(&f)
+	f.pools = b.reports(out.Pools)
 	b.group(&f, out.Handouts)
 	decided := append(b.cmds[:fronts], back[:done]...)
 	clear(b.pending[:done])
@@ -157,6 +158,15 @@ func (b *core) settingsChanged(cmd queue.Command) {
 				b.levelSubs[c.Consumer] = s
 				b.levels-- // so that the new subscription is told
 			}
+		}
+	case *lendPool:
+		if c.state == nil {
+			delete(b.lent, c.Pool)
+		} else {
+			if b.lent == nil {
+				b.lent = map[uint64]func(int, int, bool){}
+			}
+			b.lent[c.Pool] = c.state
 		}
 	case *queue.Detach:
 		delete(b.levelSubs, c.Consumer)

@@ -40,6 +40,9 @@ const (
 	minWaste   = 1 << 20
 )
 
+// maxShards is the largest number of shards.
+const maxShards = 64
+
 // Server is the server section: settings that cannot change while the server runs. Empty fields
 // mean the default. Flags override the file.
 type Server struct {
@@ -56,6 +59,11 @@ type Server struct {
 	SQLiteDir string
 
 	TLSCert, TLSKey string // PEM files; if set, HTTP is HTTPS, and AMQPS may be set
+
+	// Shards is the number of shards; 0: 1. ShardDirs has their directories, with an empty text for
+	// the default one; nil: all are the defaults.
+	Shards    int
+	ShardDirs []string
 
 	MaxMessage int64 // the most bytes of a body
 
@@ -105,6 +113,8 @@ func (s Server) Validate() error {
 		return surgetank.FieldErrorf("server.amqps", "AMQP over TLS needs server.tls with cert and key")
 	case s.HTTP == Off && s.AMQP == Off && (s.AMQPS == "" || s.AMQPS == Off):
 		return surgetank.FieldErrorf("server", "http and amqp are both off; nothing could reach the server")
+	case s.Shards < 0 || s.Shards > maxShards:
+		return surgetank.FieldErrorf("server.shards", "shards must be between 1 and %d, not %d", maxShards, s.Shards)
 	case s.MaxMessage < 1 || s.MaxMessage > surgetank.CeilingMaxMessage:
 		return surgetank.FieldErrorf("server.max_message", "max_message must be between 1 byte and 128MiB, not %d bytes", s.MaxMessage)
 	case s.SegmentBytes != 0 && (s.SegmentBytes < minSegment || s.SegmentBytes > maxSegment):
@@ -158,6 +168,8 @@ func (r *reader) server(s *Server, n *node) {
 			s.TrustedProxies = r.prefixes(e.value, path)
 		case "sqlite_dir":
 			s.SQLiteDir = r.str(e.value, path)
+		case "shards":
+			r.shards(s, e.value, path)
 		case "max_message":
 			if v, err := settings.ParseSize(r.str(e.value, path)); err != nil {
 				r.add(e.value, path, "%s", err)
@@ -308,4 +320,35 @@ func (r *reader) str(n *node, path string) string {
 		return ""
 	}
 	return n.text
+}
+
+// shards reads the number of shards, or the list of their directories.
+func (r *reader) shards(s *Server, n *node, path string) {
+	if n.kind != kindList {
+		if v, err := strconv.Atoi(r.str(n, path)); err != nil || v < 1 || v > maxShards {
+			r.add(n, path, "this must be a number from 1 to %d, or a list with the directory of each shard", maxShards)
+		} else {
+			s.Shards = v
+		}
+		return
+	}
+	if s.Shards = len(n.items); s.Shards < 1 || s.Shards > maxShards {
+		r.add(n, path, "the list must have 1 to %d shards", maxShards)
+		return
+	}
+	s.ShardDirs = make([]string, len(n.items))
+	for i, item := range n.items {
+		at := path + "[" + strconv.Itoa(i) + "]"
+		if item.kind != kindMap {
+			r.add(item, at, "this must be a map with the key dir")
+			continue
+		}
+		for _, e := range item.entries {
+			if e.key != "dir" {
+				r.add(e.value, at, "the key %s is not known; known: dir", e.key)
+				continue
+			}
+			s.ShardDirs[i] = r.str(e.value, at+".dir")
+		}
+	}
 }

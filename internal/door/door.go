@@ -16,9 +16,9 @@ type Broker interface {
 
 	// Attach is Subscribe with the options of doors and sinks.
 	Attach(ctx context.Context, queue string, opts SubscribeOptions) (Subscription, error)
-	// SetMetaLater is SetMeta without the wait for the disk. Later settlements by the same
-	// goroutine become durable only after the value.
-	SetMetaLater(namespace, name string, value []byte) error
+	// SetMetaLater is SetMeta without the wait for the disk, in namespace MarksNamespace. Later
+	// settlements of the queue by the same goroutine become durable only after the value.
+	SetMetaLater(queue, name string, value []byte) error
 	// ReportTarget tells the flow control of a queue about the target. See TargetReport.
 	ReportTarget(ctx context.Context, queue string, r TargetReport) error
 	// History returns a queue's position in the history of its data directory. It also counts the

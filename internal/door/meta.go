@@ -5,6 +5,10 @@ import (
 	"sync"
 )
 
+// MarksNamespace is the namespace of SetMetaLater. Its values are stored in the log of their queue.
+// The other namespaces are in the log of the broker's first shard.
+const MarksNamespace = "sink.written"
+
 // Metadata stores the state of doors and sinks in the broker: small values under a namespace and a
 // name. internal/metacache has the cache that doors and sinks use.
 //

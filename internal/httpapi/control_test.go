@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"net/http"
 	"strings"
 	"testing"
@@ -140,6 +141,7 @@ func receipts(t *testing.T, a answer) (list []map[string]any, all string) {
 }
 
 func TestReceiveAndSettle(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r := newRig(t)
 	r.queue("q", `{"retry":{"max_attempts":2,"initial":"0s"}}`)
 	r.queue("other", "{}")
@@ -241,6 +243,7 @@ func TestSettleRefused(t *testing.T) {
 }
 
 func TestControl(t *testing.T) {
+	shardstest.One(t, "a dead letter for another shard arrives after its confirm")
 	r := newRig(t)
 	r.queue("q", "{}")
 	r.queue("to", "{}")
@@ -343,6 +346,7 @@ func TestLongPollsEndWithTheAPI(t *testing.T) {
 }
 
 func TestTransact(t *testing.T) {
+	shardstest.One(t, "a transaction stays within one shard")
 	r := newRig(t)
 	r.queue("in", "{}")
 	r.queue("out", "{}")

@@ -19,6 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // rig is the API with an in-memory broker.

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 // TestPublisherNumbers publishes twice with a publisher id and numbers, in each form that a request
 // can have. The second time every message is a duplicate, on a queue without a dedup window.
 func TestPublisherNumbers(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r := newRig(t)
 	r.queue("q", `{}`)
 	const id = "a-publisher-of-this-test"
@@ -49,6 +51,7 @@ func TestPublisherNumbers(t *testing.T) {
 // TestPartOfANumberedRequest repeats a request of which a part was refused because a queue was
 // full.
 func TestPartOfANumberedRequest(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r := newRig(t)
 	r.queue("q", `{"max_messages":2,"overflow":"reject"}`)
 	request := func(status int) answer {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -43,6 +44,7 @@ func newTappedRig(t *testing.T) (*rig, *tap) {
 }
 
 func TestPublishOneRaw(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r, b := newTappedRig(t)
 	r.queue("q", `{"max_priority":9,"dedup":{"window":"1h"}}`)
 	a := r.want(http.StatusCreated, "POST", "/v1/queues/q/messages", "\x00 any bytes \xff", header("Content-Type", "image/png; x=1"),
@@ -80,6 +82,7 @@ func TestPublishOneRawTypes(t *testing.T) {
 }
 
 func TestPublishNDJSON(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r, b := newTappedRig(t)
 	r.queue("q", `{"max_priority":9}`)
 	body := lines(
@@ -113,6 +116,7 @@ func TestPublishNDJSON(t *testing.T) {
 }
 
 func TestPublishRawLines(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r := newRig(t)
 	r.queue("q", `{"dedup":{"window":"1h"}}`)
 	post := func(ids, body string, change ...with) string {
@@ -366,6 +370,7 @@ func TestPublishRefused(t *testing.T) {
 
 // If the broker refuses some messages, the answer says which, and has the results of the others.
 func TestPublishRefusedInPart(t *testing.T) {
+	shardstest.One(t, "the test compares message ids")
 	r := newRig(t)
 	r.queue("q", `{"max_messages":2}`)
 	a := r.do("POST", "/v1/queues/q/messages?raw=lines", "a\nb\nc\nd\n")

@@ -32,7 +32,7 @@ var queueDurability = durability{
 	mixed:   []string{"Queue", "slots"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
-		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.moved", "Queue.purge", "Queue.span",
+		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.arrive", "noteOf", "Queue.moved", "Queue.purge", "Queue.span",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
 		"dedup.add", "metadata.set",
@@ -44,7 +44,7 @@ var queueDurability = durability{
 		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
 	},
 	gates: map[string][]string{
-		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each function adds the record to the entry before the call
+		"Machine.apply": {"Machine.emit", "Machine.publish", "Machine.arrive", "Relocate.run"}, // each function adds the record to the entry before the call
 	},
 	upkeep: map[string]string{
 		"slot.to":           "its callers set only volatile states, which this test checks",

@@ -47,6 +47,7 @@ var layers = map[string]int{
 
 	"internal/broker":    30, // the loop
 	"internal/supervise": 30, // a broker that is opened again below its callers; imports no broker
+	"internal/shards":    30, // the router in front of several loops; it does not import the loop
 
 	"internal/amqp/wire":       40, // doors and consumers; the packages of the AMQP door, lowest first
 	"internal/amqp/amqptest":   41,

@@ -351,11 +351,11 @@ func (v *View) SetMetaIf(ctx context.Context, namespace, name string, value []by
 }
 
 // SetMetaLater stores a door's value. See door.Broker.
-func (v *View) SetMetaLater(namespace, name string, value []byte) error {
+func (v *View) SetMetaLater(queue, name string, value []byte) error {
 	if err := v.auth.AuthorizeAdmin(v.user); err != nil {
 		return err
 	}
-	return v.Broker.SetMetaLater(namespace, name, value)
+	return v.Broker.SetMetaLater(queue, name, value)
 }
 
 // Meta reads a door's values. See door.Broker.

@@ -19,6 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // A policy can set each setting that a queue does not set itself: a queue declared without the

@@ -268,11 +268,9 @@ func (m *Machine) sendToDeadLetter(q *Queue, seq uint64, why reason, attempts in
 		m.circled(q, seq, to)
 		return true
 	}
-	dead := m.byName[to]
+	dead, name := q.nextDead()
 	if dead == nil {
-		r := &Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: to, Config: deadLetterConfig(to)}
-		m.emit(r)
-		dead = m.byName[to]
+		dead = m.made(name)
 	} else if dead != q && !dead.accepts(int64(q.slots.get(seq).size)) {
 		return false
 	}

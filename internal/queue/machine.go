@@ -14,6 +14,7 @@ import (
 type Limits struct {
 	MaxMessage  int           // bytes of a body; DefaultMaxMessage
 	MaxQueues   int           // 100,000
+	Shards      int           // shards of the broker; with more than 1, queues that do not exist here can exist elsewhere (outbox.go); 1
 	MaxMeta     int           // bytes of one metadata value; 1 MiB
 	TurnBytes   int           // the entry size after which a turn takes no further command; 256 KiB
 	TurnHandout int           // hand-outs in one turn; 4,096
@@ -35,6 +36,7 @@ func (l Limits) withDefaults() Limits {
 	}
 	def(&l.MaxMessage, surgetank.DefaultMaxMessage)
 	def(&l.MaxQueues, 100_000)
+	def(&l.Shards, 1)
 	def(&l.MaxMeta, 1<<20)
 	def(&l.TurnBytes, 256<<10)
 	def(&l.TurnHandout, 4096)
@@ -93,6 +95,7 @@ type machineVolatile struct {
 	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
+	watched     []*pool     // pools whose state is reported
 	timers      timeHeap    // when each queue has something to do; entries can be early or stale
 	dirty       []*Queue    // queues that dispatch must look at
 	after       uint64      // id of the queue that made the last turn full; 0: none
@@ -281,6 +284,7 @@ type Output struct {
 	Ended    []Ended  // subscriptions that the machine ended
 	Notices  []Notice // events for the operator
 	Metas    []MetaChange
+	Pools    []PoolState // watched pools that changed
 }
 
 // Handout is a message for a consumer. The broker reads the body when it delivers the message.

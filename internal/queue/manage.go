@@ -23,10 +23,14 @@ type Declare struct {
 }
 
 func (c *Declare) run(m *Machine) bool {
-	if c.Err = fullname.Validate(c.Name); c.Err != nil {
+	hidden := m.limits.Shards > 1 && door.Hidden(c.Name)
+	if c.Err = fullname.Validate(c.Name); c.Err != nil && !hidden {
 		return true
 	}
-	if c.Err = settings.Validate(c.Config); c.Err != nil {
+	if hidden {
+		c.Config = outboxConfig(c.Name)
+	}
+	if c.Err = settings.Validate(c.Config); c.Err != nil && !hidden {
 		return true
 	}
 	// A policy can set the TTL of many queues at once. Some of these queues can be dead-letter
@@ -39,6 +43,9 @@ func (c *Declare) run(m *Machine) bool {
 	q := m.byName[c.Name]
 	config := settings.WithDefaults(c.Config)
 	switch {
+	case q == nil && c.Config.Shard > m.limits.Shards:
+		c.Err = surgetank.FieldErrorf("shard", "there is no shard %d; this broker has %d", c.Config.Shard, m.limits.Shards)
+		return true
 	case q == nil && c.Mode == surgetank.DeclareUpdate:
 		c.Err = noQueue(c.Name)
 		return true
@@ -157,8 +164,16 @@ type Redrive struct {
 	Result surgetank.RedriveResult
 	Err    error
 
+	// Elsewhere reports whether a queue exists in another shard; nil: there are no other shards.
+	Elsewhere func(queue string) bool
+	// Waits is set if the next message waits for room in an outbox. With Skip, the message counts
+	// as skipped.
+	Waits, Skip bool
+
 	until uint64 // messages above this number are ignored
 }
+
+func (c *Redrive) isElsewhere(queue string) bool { return c.Elsewhere != nil && c.Elsewhere(queue) }
 
 func (c *Redrive) run(m *Machine) bool {
 	q := m.byName[c.From]
@@ -166,14 +181,15 @@ func (c *Redrive) run(m *Machine) bool {
 		c.Err = noQueue(c.From)
 		return true
 	}
-	if c.Opts.To != "" && m.byName[c.Opts.To] == nil {
+	if c.Opts.To != "" && m.byName[c.Opts.To] == nil && !c.isElsewhere(c.Opts.To) {
 		c.Err = noQueue(c.Opts.To)
 		return true
 	}
+	c.Waits = false
 	if c.until == 0 {
 		c.until = q.nextSeq
 	}
-	var found []uint64
+	var found, skipped []uint64
 	next, batch := uint64(0), m.limits.TurnHandout
 	q.slots.ascend(c.Next, func(seq uint64, s *slot) bool {
 		if seq >= c.until {
@@ -193,6 +209,7 @@ func (c *Redrive) run(m *Machine) bool {
 		c.Result.Matched++
 		if c.target(m, n) == nil {
 			c.Result.Skipped++
+			skipped = append(skipped, seq)
 			return true
 		}
 		if !c.Opts.DryRun {
@@ -200,13 +217,21 @@ func (c *Redrive) run(m *Machine) bool {
 		}
 		return true
 	})
-	for _, seq := range found {
+	for i, seq := range found {
 		to := c.target(m, q.notes[seq])
 		if m.redriveMeets(q, seq, to) {
 			c.Result.Moved++
 			continue
 		}
 		if to != q && !to.fits(int64(q.slots.get(seq).size)) {
+			if door.Hidden(to.name) && !c.Skip { // the outbox empties by itself
+				c.Waits, next = true, seq
+				skipped = slices.DeleteFunc(skipped, func(s uint64) bool { return s < seq })
+				c.Result.Matched -= int64(len(found) - i + len(skipped))
+				c.Result.Skipped -= int64(len(skipped))
+				break
+			}
+			c.Skip = false
 			c.Result.Skipped++
 			c.Result.Full++
 			continue
@@ -226,12 +251,24 @@ func (c *Redrive) run(m *Machine) bool {
 	return true
 }
 
+// target returns the queue that gets a message with this note, or nil if there is none.
 func (c *Redrive) target(m *Machine, n *note) *Queue {
-	if c.Opts.To != "" {
-		return m.byName[c.Opts.To]
+	name := c.Opts.To
+	if name == "" {
+		if n == nil {
+			return nil
+		}
+		name = n.from
 	}
-	if n == nil {
-		return nil
+	to, at := m.next(name, false, true)
+	if at == name || !c.isElsewhere(name) {
+		return m.byName[name]
 	}
-	return m.byName[n.from]
+	if to == nil && c.Opts.DryRun {
+		return m.byName[c.From] // nothing moves; the caller only needs to know that there is a queue
+	}
+	if to == nil {
+		to = m.made(at)
+	}
+	return to
 }

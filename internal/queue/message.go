@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// The record of a message, enqueued or moved, starts at a multiple of refAlign:
+// The record of a message (enqueued, moved or arrived) starts at a multiple of refAlign:
 //
-//	kind, flags(2), targets: n × (queue, seq, group, expires, dedup-until, coalescing),
+//	kind, flags(2), [redriven: in arrived], targets: n × (queue, seq, group, expires, dedup-until, coalescing),
 //	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
 //
 // The record's size is known only after parsing. The body is last.
@@ -55,7 +55,11 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 			flags |= f
 		}
 	}
-	set(r.Kind == kindMoved, flagTime)
+	born := r.Time
+	if r.Kind == kindArrived {
+		born = r.Born
+	}
+	set(r.Kind != kindEnqueued, flagTime)
 	set(r.NotBefore != 0, flagNotBefore)
 	set(r.Priority != 0, flagPriority)
 	set(m.DedupID != "", flagDedup)
@@ -69,6 +73,9 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 		set(r.Targets[i].Key != CoalesceKey{}, flagKeyed)
 	}
 	b = append(b, byte(r.Kind), byte(flags), byte(flags>>8))
+	if r.Kind == kindArrived {
+		b = append(b, boolByte(r.Redriven))
+	}
 	b = appendUint(b, uint64(len(r.Targets)))
 	for i := range r.Targets {
 		t := &r.Targets[i]
@@ -84,7 +91,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 		}
 	}
 	if flags&flagTime != 0 {
-		b = appendUint(b, uint64(r.Time))
+		b = appendUint(b, uint64(born))
 	}
 	if flags&flagNotBefore != 0 {
 		b = appendUint(b, uint64(r.NotBefore))
@@ -135,6 +142,13 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		d.fail("a message has unknown flags (a newer version wrote it?)")
 		return
 	}
+	arrived := r.Kind == kindArrived
+	if r.Deaths = nil; arrived {
+		r.Redriven = d.byte() != 0
+		if deaths == nil {
+			deaths = &r.Deaths
+		}
+	}
 	n := d.count()
 	if r.Targets = r.Targets[:0]; n > surgetank.MaxTargets {
 		d.fail("a message has too many targets")
@@ -151,7 +165,9 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		r.Targets = append(r.Targets, t)
 	}
 	if flags&flagTime != 0 {
-		r.Time = d.time()
+		if r.Born = d.time(); !arrived {
+			r.Time = r.Born
+		}
 	}
 	r.NotBefore, r.Priority, r.DedupKey = 0, 0, DedupKey{}
 	if flags&flagNotBefore != 0 {
@@ -229,6 +245,16 @@ type Stored struct {
 	Deaths  []surgetank.Death // the dead-letter history in a moved record; newer events are in notes
 }
 
+// message reports whether records of this kind contain a message.
+func (k Kind) message() bool { return k == kindEnqueued || k == kindMoved || k == kindArrived }
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // ReadMessage decodes the message at ref, which must be in entry. Body and opaque part share
 // entry's memory.
 func ReadMessage(entry []byte, ref Ref, s *Stored) error {
@@ -242,14 +268,17 @@ func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 		return fmt.Errorf("entry %d was asked for, entry %d is there: %w", ref.Entry(), h.Number, errDecode)
 	}
 	d.off = min(ref.Position(), len(entry))
-	if k := Kind(d.byte()); k != kindEnqueued && k != kindMoved {
-		return fmt.Errorf("there is no message at byte %d of entry %d (record kind %d): %w", ref.Position(), h.Number, k, errDecode)
+	if r.Kind = Kind(d.byte()); !r.Kind.message() {
+		return fmt.Errorf("there is no message at byte %d of entry %d (record kind %d): %w", ref.Position(), h.Number, r.Kind, errDecode)
 	}
 	r.Targets = s.Targets
 	r.Time = h.Time
 	d.message(&r, &s.Message, &s.Deaths)
 	if d.err != nil {
 		return d.err
+	}
+	if r.Kind == kindArrived {
+		r.Time = r.Born
 	}
 	s.Targets, s.Time = r.Targets, time.Unix(0, r.Time)
 	s.Message.Priority = r.Priority
@@ -285,10 +314,10 @@ func Records(entry []byte, f func(h EntryHeader, r *Record) error) error {
 	for d.more() {
 		position := d.off
 		r.Kind = Kind(d.byte())
-		switch r.Kind {
-		case kindPad:
+		switch {
+		case r.Kind == kindPad:
 			continue
-		case kindEnqueued, kindMoved:
+		case r.Kind.message():
 			r.Time = h.Time
 			d.message(&r, nil, nil)
 		default:

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/surgetank/surgetank"
 )
@@ -33,6 +34,7 @@ const (
 	kindClosed      Kind = 14 // a broker stopped cleanly; names the messages that were leased
 	kindFailed      Kind = 15 // as kindReturned, with the reason
 	kindCoalesced   Kind = 16 // a message is not delivered, because a waiting message stands for it
+	kindArrived     Kind = 20 // a message from another shard, with its history
 
 	// The kinds below are in snapshots only. Those marked "optional" are left out when empty.
 	kindSnapHead  Kind = 32 // counters, then the last entry covered and the extents
@@ -141,6 +143,12 @@ type Record struct {
 	DedupKey  DedupKey
 	Targets   []Target
 
+	// arrived: as enqueued, with the time of the first publishing and the dead-letter history.
+	// Redriven means that a redrive moved the message.
+	Born     int64
+	Deaths   []surgetank.Death
+	Redriven bool
+
 	DedupUntil int64 // coalesced: the id of DedupKey is kept until this time; 0: there is no id
 
 	// acked, removed, returned, transferred, purged, queue records
@@ -185,6 +193,14 @@ const (
 
 var reasonNames = [...]string{"redriven", surgetank.ReasonRejected, surgetank.ReasonAttempts,
 	surgetank.ReasonExpired, surgetank.ReasonOverflow, "damaged", "purged", "circled"}
+
+// reasonNamed is the reverse of String. An unknown name is reasonRejected.
+func reasonNamed(name string) reason {
+	if i := slices.Index(reasonNames[:], name); i >= 0 {
+		return reason(i)
+	}
+	return reasonRejected
+}
 
 func (r reason) String() string {
 	if int(r) < len(reasonNames) {

@@ -180,7 +180,7 @@ func (s *Repair) Entry(entry []byte) (EntryHeader, error) {
 func (s *Repair) fit(r *Record) bool {
 	m := s.m
 	switch r.Kind {
-	case kindEnqueued:
+	case kindEnqueued, kindArrived:
 		r.Targets = slices.DeleteFunc(r.Targets, func(t Target) bool { return !s.next(s.queue(t.Queue, r.Time), t.Seq) })
 		for i := range r.Targets {
 			t := &r.Targets[i]

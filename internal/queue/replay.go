@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -30,7 +33,7 @@ func (m *Machine) applyChecked(r *Record) error {
 		return fmt.Errorf("record kind %d names %s %d, which does not exist: %w", r.Kind, what, id, errDecode)
 	}
 	switch r.Kind {
-	case kindEnqueued:
+	case kindEnqueued, kindArrived:
 		for i := range r.Targets {
 			t := &r.Targets[i]
 			q := m.byID[t.Queue]
@@ -127,6 +130,10 @@ func (m *Machine) apply(r *Record) {
 		for i := range r.Targets {
 			m.byID[r.Targets[i].Queue].enqueue(r, &r.Targets[i])
 		}
+	case kindArrived:
+		for i := range r.Targets {
+			m.byID[r.Targets[i].Queue].arrive(r, &r.Targets[i])
+		}
 	case kindMoved:
 		for i := range r.Targets {
 			if q := m.byID[r.Targets[i].Queue]; q != nil {
@@ -151,6 +158,11 @@ func (m *Machine) apply(r *Record) {
 	case kindQueueGone:
 		m.queueGone(m.byID[r.Queue])
 	case kindMetaSet:
+		if r.Namespace == door.ShardNamespace && r.Name == door.ShardIndex {
+			if index, err := strconv.ParseUint(string(r.Value), 10, 64-surgetank.ShardBits); err == nil {
+				m.nextQueue = max(m.nextQueue, index<<surgetank.ShardBits|1)
+			}
+		}
 		m.meta.set(r)
 	case kindEpoch, kindOpened:
 		m.epoch = r.Epoch
@@ -478,6 +490,42 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	if r.Expires() != 0 {
 		to.expires(r.Expires(), r.ToSeq)
 	}
+}
+
+// arrive adds a message that comes from another shard.
+func (q *Queue) arrive(r *Record, t *Target) {
+	s := q.insert(t.Seq, t.Group, min(r.Priority, q.config.MaxPriority), r.BodySize, r.Time)
+	s.setRef(r.Ref)
+	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
+	if r.Redriven {
+		s.set(slotRedelivered)
+	}
+	if len(r.Deaths) > 0 {
+		s.set(slotNoted)
+		if q.notes == nil {
+			q.notes = map[uint64]*note{}
+		}
+		q.notes[t.Seq] = noteOf(r.Deaths, r.Redriven) // the record itself has the history, so refs stays empty
+	}
+	q.place(t.Seq, s, 0, r.Time)
+	if t.Expires != 0 {
+		q.expires(t.Expires, t.Seq)
+	}
+}
+
+// noteOf makes the note of a message from its history, newest event first.
+func noteOf(deaths []surgetank.Death, redriven bool) *note {
+	n := &note{from: deaths[0].Queue, reason: reasonNamed(deaths[0].Reason)}
+	last := 0 // events that belong to the trail
+	for !redriven && last < len(deaths) && automatic(reasonNamed(deaths[last].Reason)) {
+		last++
+	}
+	for _, x := range slices.Backward(deaths[:last]) {
+		if !n.trail.has(x.Queue) {
+			n.trail = &trail{x.Queue, n.trail}
+		}
+	}
+	return n
 }
 
 // expires schedules the end of a message's TTL. It drops the entries of settled messages when they

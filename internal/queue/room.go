@@ -47,9 +47,9 @@ func (q *Queue) sheds() bool {
 	if q.config.Overflow != surgetank.OverflowDeadLetter || q.deadLetter() == q.name {
 		return true // the queue drops its oldest message
 	}
-	dead := q.m.byName[q.deadLetter()]
+	dead, _ := q.nextDead()
 	oldest := q.oldest()
-	return dead == nil || oldest == 0 || q.trailOf(oldest).has(dead.name) || dead.accepts(int64(q.slots.get(oldest).size))
+	return dead == nil || oldest == 0 || q.trailOf(oldest).has(q.deadLetter()) || dead.accepts(int64(q.slots.get(oldest).size))
 }
 
 // oldest returns the oldest message that is not handed out, or 0 if there is none.
@@ -75,7 +75,7 @@ func (q *Queue) makeRoom() {
 
 // waitForRoom requests a look at the queue when its dead-letter queue changes.
 func (q *Queue) waitForRoom() {
-	if dead := q.m.byName[q.deadLetter()]; dead != nil && !slices.Contains(dead.givers, q) {
+	if dead, _ := q.nextDead(); dead != nil && !slices.Contains(dead.givers, q) {
 		dead.givers = append(dead.givers, q)
 	}
 }

@@ -148,6 +148,7 @@ func (m *Machine) finish() {
 		return true
 	})
 	m.sweep(m.share(costRemain))
+	m.reportPools()
 	m.armTouched()
 	m.handed = len(m.out.Handouts)
 	if m.out.Records > 0 {

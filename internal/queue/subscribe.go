@@ -114,11 +114,12 @@ func (c *Credit) run(m *Machine) bool {
 // PoolLimit sets how many messages may be leased to the subscriptions of a pool together.
 type PoolLimit struct {
 	Pool  uint64
-	Limit int
+	Limit int  // 0: none
+	Watch bool // report the pool's state in Output.Pools
 }
 
 func (c *PoolLimit) run(m *Machine) bool {
-	m.poolLimit(c.Pool, c.Limit)
+	m.poolLimit(c.Pool, c.Limit, c.Watch)
 	return true
 }
 

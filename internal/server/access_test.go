@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/config"
+	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // TestSQLiteFilesStayInTheirDirectory: an administrator on the network may only name files in the

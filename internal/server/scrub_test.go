@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,6 +45,7 @@ func (w *lineWatcher) String() string {
 // TestRotUnderARunningServer: a bit flips in a file of a running server. The log and the metrics
 // name the file, and a peek names the message, before a consumer reads it.
 func TestRotUnderARunningServer(t *testing.T) {
+	shardstest.One(t, "the test damages the file of one log")
 	dir := filepath.Join(t.TempDir(), "data")
 	cfg := local(dir)
 	cfg.ScrubEvery, cfg.ScrubRate = time.Second, 1<<30

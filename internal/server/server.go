@@ -161,7 +161,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 	}
 	began := time.Now()
 	if s.broker, err = embedded.Open(dir, embedded.Options{Logger: s.log, MaxMessage: int(s.cfg.MaxMessage), SegmentBytes: s.cfg.SegmentBytes, SnapshotBytes: s.cfg.WasteBytes,
-		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate, ReopenFor: s.cfg.ReopenFor}); err != nil {
+		ScrubEvery: s.cfg.ScrubEvery, ScrubRate: s.cfg.ScrubRate, ReopenFor: s.cfg.ReopenFor, Shards: s.cfg.Shards, ShardDirs: s.cfg.ShardDirs}); err != nil {
 		return fmt.Errorf("opening the data directory %s: %w", dir, err)
 	}
 	s.log.Info("data directory open", "dir", dir, "epoch", s.broker.Health().Openings, "took", time.Since(began).Round(time.Millisecond))

@@ -88,7 +88,10 @@ func limit[T cmp.Ordered](at func(*config) *T) place {
 	return p
 }
 
-const maxCount = 1 << 30
+const (
+	maxCount  = 1 << 30
+	maxShards = 64 // as door.MaxShards
+)
 
 // Table has every setting of a queue, in the order in which settings are written.
 var Table = []Setting{
@@ -207,6 +210,9 @@ var Table = []Setting{
 		Help: "A message that waited for this time counts as one priority higher, so that low priorities are served, too."},
 	{Path: "lease", place: field(func(c *config) *timeDuration { return &c.Lease }), Min: 1, Max: float64(surgetank.MaxLease), Default: surgetank.DefaultLease, Example: "1m",
 		Help: "The time in which a consumer must ack a message, if the consumer sets no lease."},
+	{Path: "shard", place: field(func(c *config) *int { return &c.Shard }), Min: 1, Max: maxShards, Zero: "the broker chooses", Example: 1,
+		NoPolicy: "a queue stays in the shard in which it was created",
+		Help:     "The shard in which the queue is created, from 1. A change has no effect on an existing queue."},
 	{Path: "transient", place: field(func(c *config) *bool { return &c.Transient }), Zero: "the queue is kept", Example: true,
 		NoPolicy: "whether a queue survives a restart is decided when it is declared",
 		Help:     "The queue and its messages are removed when the server starts again."},

@@ -24,6 +24,7 @@ func (s *Supervisor) inOrder() []*subscription {
 func (s *Supervisor) attachAll(o *opening) error {
 	s.mu.Lock()
 	subs := s.inOrder()
+	s.lendAgain(o)
 	s.mu.Unlock()
 	byQueue := map[string][]*subscription{}
 	var queues []string

@@ -16,13 +16,13 @@ func (s *Supervisor) SetMeta(ctx context.Context, namespace, name string, value 
 
 // SetMetaLater stores a value without a wait. While no opening serves, it returns CodeUnavailable.
 // See door.Broker.
-func (s *Supervisor) SetMetaLater(namespace, name string, value []byte) error {
+func (s *Supervisor) SetMetaLater(queue, name string, value []byte) error {
 	if s == nil {
 		_, err := s.acquire(context.Background(), nil)
 		return err
 	}
 	if o := s.cur.Load(); o != nil {
-		if err := o.SetMetaLater(namespace, name, value); err == nil || !o.failed() {
+		if err := o.SetMetaLater(queue, name, value); err == nil || !o.failed() {
 			return err
 		}
 		return surgetank.Errorf(surgetank.CodeUnavailable, "the broker's log has failed; the value was not stored: %w", o.Err())

@@ -18,7 +18,7 @@ import (
 // Instance is one opening of a broker. After its log has failed, Close must still be called, and
 // must make another opening possible.
 type Instance interface {
-	door.Broker
+	door.Shard
 	// Failed returns a channel that is closed when the log has failed. Err then returns the failure.
 	Failed() <-chan struct{}
 	Err() error
@@ -77,6 +77,7 @@ type Supervisor struct {
 	watches map[*metaWatch]struct{}
 	made    uint64 // number of subscriptions that were ever made
 	pools   map[uint64]*pool
+	loans   map[uint64]loan // by pool
 	closing bool
 	late    lateAnswers
 
@@ -132,7 +133,7 @@ func Open(ctx context.Context, opts Options) (*Supervisor, error) {
 		return nil, err
 	}
 	s := &Supervisor{opts: opts, clock: opts.Clock, logger: opts.Logger, calls: callback.Calls{Logger: opts.Logger},
-		change: make(chan struct{}), subs: map[*subscription]uint64{}, watches: map[*metaWatch]struct{}{}, pools: map[uint64]*pool{}, done: make(chan struct{}), ended: make(chan struct{})}
+		change: make(chan struct{}), subs: map[*subscription]uint64{}, watches: map[*metaWatch]struct{}{}, pools: map[uint64]*pool{}, loans: map[uint64]loan{}, done: make(chan struct{}), ended: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	o := &opening{first, first.Failed()}
 	s.cur.Store(o)
@@ -265,6 +266,7 @@ func (s *Supervisor) serve(o *opening) *opening {
 	}
 	s.status.Openings++
 	down := s.clock.Now().Sub(s.status.Since)
+	s.lendAgain(o) // loans can have changed while the subscriptions were attached
 	s.cur.Store(o)
 	s.set(Serving, nil)
 	n, openings := len(s.subs), s.status.Openings

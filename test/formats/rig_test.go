@@ -37,7 +37,7 @@ func open(t *testing.T, dir string, o opening) *broker.Broker {
 	}
 	opts := broker.Options{Snapshots: snaps, Seed: 1, Incarnation: o.incarnation, SnapshotBytes: never, QuickReplay: never,
 		OpenLog: func(from commitlog.Offset, hooks broker.LogHooks) (commitlog.Replay, commitlog.Log, error) {
-			return disklog.OpenStepped(disklog.Options{FS: fs, Dir: dir, From: from, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1,
+			return disklog.Open(disklog.Options{FS: fs, Dir: dir, From: from, SegmentBytes: disklog.MinSegmentBytes, CacheBytes: -1, MinFree: -1,
 				OnFull: hooks.Full, OnDamage: hooks.Damage, Snapshots: snaps, ScrubEvery: -1})
 		}}
 	if o.snapshotBytes > 0 {

@@ -183,7 +183,7 @@ func (w *writer) settings() {
 		Retry: surgetank.RetryConfig{MaxAttempts: 4, Initial: 2 * time.Second, Factor: 3, Max: time.Minute, Jitter: 0.25, Budget: 0.5,
 			ByReason: map[string]surgetank.RetryRule{"timeout": {MaxAttempts: 9, Initial: surgetank.NoDelay, Factor: 1.5, Max: time.Hour, Jitter: surgetank.NoJitter}}},
 		DeadLetter: "graveyard", DedupWindow: 96 * time.Hour, DedupBy: "header:id", TTL: 96 * time.Hour, MaxBytes: 1 << 20, MaxMessages: 50, MaxConsumers: 8, Accept: surgetank.AcceptConfig{Rate: 1e6, Burst: 1e6},
-		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), PriorityStep: 30 * time.Second,
+		Overflow: surgetank.OverflowDeadLetter, MaxPriority: 5, Lease: 45 * time.Second, Paused: true, PausedUntil: time.Date(2040, 1, 2, 3, 4, 5, 0, time.UTC), Shard: 1, PriorityStep: 30 * time.Second,
 	})
 	w.must(w.b.PauseQueue(door.WithUser(ctx, "ann"), "paused by ann", 80_000*time.Hour))
 	w.declare("newest", surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "header:key", Window: time.Minute, MaxWait: 200 * time.Hour}})
@@ -359,4 +359,11 @@ func (w *writer) later() {
 		[]surgetank.Settlement{{Receipt: ds[0].Receipt}})
 	w.must(err)
 	w.must(res[0].Err)
+	n, err := w.b.Arrive(ctx, door.Arrivals{Queue: "plain", Outbox: "1099511627777", Floor: 1, Msgs: []door.Arrival{{Seq: 1, Incarnation: 7, Time: time.Now(),
+		Message: surgetank.Message{Body: []byte("from another shard")},
+		Deaths:  []surgetank.Death{{Queue: "elsewhere", Reason: surgetank.ReasonExpired, Time: time.Now(), Attempts: 1}}}}})
+	w.must(err)
+	if n != 1 {
+		w.t.Fatalf("%d messages arrived, want 1", n)
+	}
 }

@@ -122,7 +122,7 @@ func (vh *Vhost) passOn(ctx context.Context, batch []surgetank.Delivery) {
 
 func (vh *Vhost) transact(ctx context.Context, msgs []surgetank.Publishing, settles []surgetank.Settlement) error {
 	if len(msgs) > 0 {
-		_, err := vh.env.Broker.Transact(ctx, msgs, settles)
+		_, err := vh.env.Broker.Transact(door.Forwarding(ctx), msgs, settles)
 		return err
 	}
 	_, err := vh.env.Broker.Settle(ctx, settles)

@@ -116,8 +116,8 @@ func (b *Broker) History(_ context.Context, name string, count ...door.NumberRan
 }
 
 // SetMetaLater stores a value. See door.Broker.
-func (b *Broker) SetMetaLater(namespace, name string, value []byte) error {
-	return b.SetMeta(context.Background(), namespace, name, value)
+func (b *Broker) SetMetaLater(_, name string, value []byte) error {
+	return b.SetMeta(context.Background(), door.MarksNamespace, name, value)
 }
 
 // SetLoseAck sets a function that is called for each ack and reject, with the broker's lock held.

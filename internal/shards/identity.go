@@ -1,0 +1,181 @@
+package shards
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+
+	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
+)
+
+// Each shard stores which shard of which broker it is, so that mixed-up directories are noticed.
+// The names are in door.ShardNamespace, with door.ShardIndex.
+const (
+	brokerName = "broker" // a random text, the same in all shards
+	countName  = "shards" // the number of shards
+)
+
+// Identity is what a shard stores about itself. The zero value is a shard of a broker that never
+// had several shards.
+type Identity struct {
+	Broker string
+	Index  int // from 0
+	Count  int
+}
+
+// ReadIdentity reads a shard's identity.
+func ReadIdentity(ctx context.Context, b door.Metadata) (id Identity, err error) {
+	state, err := b.Meta(ctx, door.ShardNamespace)
+	values := state.Bytes()
+	if err != nil || len(values) == 0 {
+		return id, err
+	}
+	id.Broker = string(values[brokerName])
+	var err1, err2 error
+	id.Index, err1 = strconv.Atoi(string(values[door.ShardIndex]))
+	id.Count, err2 = strconv.Atoi(string(values[countName]))
+	if id.Broker == "" || err1 != nil || err2 != nil {
+		// A crash during the first opening can leave a part.
+		return Identity{Broker: id.Broker, Index: max(0, id.Index)}, nil
+	}
+	return id, nil
+}
+
+// dirName is the name of a shard's directory in the first shard.
+func dirName(i int) string { return "dir." + strconv.Itoa(i) }
+
+// Dirs returns the directories of a broker's shards, as its first shard knows them.
+func Dirs(ctx context.Context, first door.Metadata, count int) ([]string, error) {
+	state, err := first.Meta(ctx, door.ShardNamespace)
+	values := state.Bytes()
+	dirs := make([]string, count)
+	for i := range dirs {
+		dirs[i] = string(values[dirName(i)])
+	}
+	return dirs, err
+}
+
+// Empty reports whether a queue has no messages.
+func Empty(i *surgetank.QueueInfo) bool {
+	return i.Ready+i.Blocked+i.Delayed+i.Leased+i.Damaged == 0
+}
+
+// Shrink makes the first shard forget the shards from n on, which have no queues. With n = 1 the
+// shard is a broker of its own again: it must have no messages on their way to other shards.
+func Shrink(ctx context.Context, first door.Shard, n int) error {
+	if n == 1 {
+		infos, err := first.Queues(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range infos {
+			if to, _, ok := door.OutboxOf(infos[i].Name); ok && !Empty(&infos[i]) {
+				return surgetank.Errorf(surgetank.CodeInvalid, "messages are on their way from shard 1 to the queue %q, which was in another shard; open the broker with all its shards, and wait until they have arrived", to)
+			}
+		}
+		for i := range infos {
+			if door.Hidden(infos[i].Name) {
+				if _, err := first.DeleteQueue(ctx, infos[i].Name, surgetank.DeleteOptions{IfEmpty: true}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return first.SetMeta(ctx, door.ShardNamespace, countName, []byte(strconv.Itoa(n)))
+}
+
+// identify checks that the shards belong together, in this order, and stores the identity of new
+// ones.
+func (b *Broker) identify(ctx context.Context) error {
+	ids := make([]Identity, len(b.parts))
+	broker := ""
+	for i := range b.parts {
+		var err error
+		if ids[i], err = ReadIdentity(ctx, b.parts[i]); err != nil {
+			return fmt.Errorf("reading the identity of shard %d: %w", i+1, err)
+		}
+		if broker == "" {
+			broker = ids[i].Broker
+		}
+	}
+	if ids[0].Broker == "" && broker != "" {
+		return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard 1 and is no shard of the broker that the other directories belong to; list the directories of one broker", b.parts[0].name(0))
+	}
+	for i, id := range ids {
+		switch {
+		case id.Broker == "" && i > 0:
+			infos, err := b.parts[i].Queues(ctx)
+			if err != nil {
+				return err
+			}
+			if len(infos) > 0 {
+				return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d, but it has queues and is the data directory of a broker of its own; use an empty directory", b.parts[i].name(i), i+1)
+			}
+		case id.Broker == "":
+		case id.Broker != broker:
+			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and belongs to another broker than shard 1; list the directories of one broker", b.parts[i].name(i), i+1)
+		case id.Index != i:
+			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and is shard %d; list the directories in their order", b.parts[i].name(i), i+1, id.Index+1)
+		case i == 0 && id.Count > len(b.parts): // other shards can still have the number before a removal
+			return surgetank.Errorf(surgetank.CodeInvalid, "this broker has %d shards and %d are listed; list all of them, or remove the last ones as docs/shards.md describes", id.Count, len(b.parts))
+		}
+	}
+	if broker == "" {
+		var random [12]byte
+		_, _ = rand.Read(random[:]) // never fails, by its documentation
+		broker = hex.EncodeToString(random[:])
+	}
+	known, err := Dirs(ctx, b.parts[0], len(b.parts))
+	if err != nil {
+		return err
+	}
+	for i := range b.parts {
+		if dir := b.parts[i].Dir; dir != known[i] {
+			if err := b.parts[0].SetMeta(ctx, door.ShardNamespace, dirName(i), []byte(dir)); err != nil {
+				return err
+			}
+		}
+	}
+	for i, id := range ids {
+		want := Identity{broker, i, len(b.parts)}
+		if id != want {
+			if err := want.store(ctx, b.parts[i]); err != nil {
+				return fmt.Errorf("storing the identity of shard %d: %w", i+1, err)
+			}
+		}
+	}
+	return nil
+}
+
+// store stores an identity. The broker's name is first: a shard with a name and without a number is
+// completed at the next opening.
+func (id Identity) store(ctx context.Context, b door.Metadata) error {
+	for _, v := range [...]struct{ name, value string }{{door.ShardIndex, strconv.Itoa(id.Index)}, {brokerName, id.Broker}, {countName, strconv.Itoa(id.Count)}} {
+		if err := b.SetMeta(ctx, door.ShardNamespace, v.name, []byte(v.value)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Part) name(i int) string {
+	if p.Dir != "" {
+		return "the directory " + p.Dir
+	}
+	return fmt.Sprintf("the log of shard %d", i+1)
+}
+
+// Alone checks that a shard can be used as the only shard of a broker: it never had other shards,
+// or it is the first shard of a broker with more.
+func Alone(id Identity, dir string) error {
+	switch {
+	case id.Broker == "" || id.Count < 2 && id.Index == 0:
+		return nil
+	case id.Index > 0:
+		return surgetank.Errorf(surgetank.CodeInvalid, "the directory %s is shard %d of a broker; open the directory of the broker's first shard, with all its shards", dir, id.Index+1)
+	}
+	return surgetank.Errorf(surgetank.CodeInvalid, "the broker in %s has %d shards and 1 is configured; set shards to %d, or remove the other shards as docs/shards.md describes", dir, id.Count, id.Count)
+}
