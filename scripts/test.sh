@@ -58,7 +58,7 @@ simulator() {
 scripts/deps.sh || exit 1
 run "format"        formatted
 run "vet"           go vet ./...
-run "shards"        env SURGETANK_TEST_SHARDS=3 go test -timeout 5m ./brokertest -run 'TestMemory|TestDisk'
+run "shards"        env SURGETANK_TEST_SHARDS=3 go test -count=1 -timeout 5m ./brokertest -run 'TestMemory|TestDisk'
 run "tests"         go test -timeout 8m ./...
 run "simulator"     simulator
 run "race detector" race

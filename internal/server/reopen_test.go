@@ -27,7 +27,7 @@ func TestClientsLiveThroughALostLog(t *testing.T) {
 	data, rows := filepath.Join(dir, "data"), filepath.Join(dir, "rows.db")
 	file, err := config.Parse("f.yaml", []byte(fmt.Sprintf(`
 server: {sqlite_dir: any}
-queues: {q: {}, orders: {}}
+queues: {q: {shard: 1}, orders: {shard: 1}}
 sinks:
   db: {queue: orders, sqlite: {path: %q, table: rows, create_table: true, columns: {id: message.id, body: body}}, batch: {max: 1}}
 `, rows)), os.LookupEnv)

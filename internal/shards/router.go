@@ -31,8 +31,8 @@ import (
 type Part struct {
 	door.Shard
 	Dir string // its data directory, for errors; "" if it has none
-	// Failed is closed when the shard's log has failed, and Err then returns the failure. Both are
-	// nil if the shard opens again by itself.
+	// Failed is closed when the shard has failed for good or was closed. Err then returns the
+	// failure, or nil. A shard that opens again by itself has not failed meanwhile.
 	Failed <-chan struct{}
 	Err    func() error
 }
@@ -135,10 +135,12 @@ func (b *Broker) part(i int) (door.Shard, error) {
 	p := &b.parts[i]
 	select {
 	case <-p.Failed:
-		return nil, surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has failed, so its queues are unavailable; the other shards work: %w", i+1, p.Err())
+		if err := p.Err(); err != nil { // otherwise the shard was closed, as its calls say
+			return nil, surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has failed, so its queues are unavailable; the other shards work: %w", i+1, err)
+		}
 	default:
-		return p.Shard, nil
 	}
+	return p.Shard, nil
 }
 
 // Close closes all shards at the same time.
