@@ -507,9 +507,11 @@ func (q *Queue) restoreKeys(d *decoder) {
 
 // fixed16 reads 16 bytes.
 func (d *decoder) fixed16() (b [16]byte) {
-	for i := range b {
-		b[i] = d.byte()
+	if len(d.b)-d.off < len(b) {
+		d.fail("a hash is cut off")
+		return b
 	}
+	d.off += copy(b[:], d.b[d.off:])
 	return b
 }
 

@@ -369,11 +369,7 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapDedup:
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
-					var k DedupKey
-					for i := range k {
-						k[i] = d.byte()
-					}
-					q.dedup.add(k, d.uint(), d.time())
+					q.dedup.add(d.fixed16(), d.uint(), d.time())
 				}
 			}
 		case kindSnapTail:
