@@ -151,9 +151,6 @@ func (w *why) sayKeyBusy() string {
 }
 
 func (w *why) sayCollects() string {
-	if w.seq == 0 {
-		return "All messages wait for the ends of their keys' windows (coalesce.window)."
-	}
 	return fmt.Sprintf("Its coalescing key collects changes for %s more (coalesce.window).", w.in(w.q.slots.key(w.seq).due))
 }
 
