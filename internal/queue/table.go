@@ -9,7 +9,7 @@ import (
 // cryptographic hash. At most one row of each key is in the index.
 //
 // Rows are in pages, so a row never moves while the table grows. The index grows by linear hashing
-// (Litwin, VLDB 1980): a new row splits one bucket at most. So no insert copies the whole table.
+// (Litwin, VLDB 1980): a new row splits two buckets at most. So no insert copies the whole table.
 type table[V any] struct {
 	salt  uint64 // random, so that publishers cannot choose keys of one bucket
 	pages []*[tablePage]row[V]
@@ -39,6 +39,7 @@ const (
 const (
 	tablePage   = 64
 	fewestHeads = 8
+	perRow      = 2 // buckets: most searches find no row, and should not read another row
 )
 
 // at returns a row in use.
@@ -122,7 +123,7 @@ func (t *table[V]) put(i uint32) (before uint32) {
 		p = &x.next
 	}
 	*head, r.next, r.state = i, *head, rowIndexed
-	if t.found++; t.found > len(t.heads) {
+	for t.found++; perRow*t.found > len(t.heads); {
 		t.split()
 	}
 	return 0
