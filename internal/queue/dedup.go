@@ -2,7 +2,7 @@ package queue
 
 import "slices"
 
-// dedup is the set of dedup ids published to a queue within its window. Each id takes about 80
+// dedup is the set of dedup ids published to a queue within its window. Each id takes about 85
 // bytes until it expires.
 type dedup struct {
 	ids  table[dedupAt]
