@@ -33,6 +33,7 @@ bench: ## measure an embedded broker and the sink against their bounds; writes t
 
 bench-rules: ## measure what each rule of docs/flow-control.md costs on the hot path, the memory of 5 million groups, and a quiet group's wait (minutes, 8 GiB)
 	$(GO) test ./internal/queue -run - -bench 'Rules' -benchtime 300x -timeout 0
+	$(GO) test ./embedded -run - -bench 'Rules' -benchtime 100x -timeout 0
 	$(GO) test ./internal/queue -run - -bench 'QuietGroup|GroupMemory' -benchtime 1x -timeout 0
 
 chaos-main: ## publish → PostgreSQL under kill -9 of both; CHAOS_INPUT=FILE CHAOS_FLAGS='-kills 20'; writes to bench/results

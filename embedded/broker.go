@@ -207,8 +207,12 @@ func (b *Broker) Dir() string {
 func (b *Broker) Close() error { return b.in().Close() }
 
 // Done is closed when the broker cannot continue: it has failed for good, or it was closed. Health
-// then returns the cause. Close must still be called.
+// then returns the cause. Close must still be called. With several shards, this is about the first
+// shard, which has the metadata: if another shard fails, only its queues are unavailable.
 func (b *Broker) Done() <-chan struct{} {
+	if b != nil && b.router != nil {
+		return b.shards[0].Done()
+	}
 	if in := b.inner(); in != nil {
 		return in.Done()
 	}

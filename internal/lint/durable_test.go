@@ -30,12 +30,15 @@ type durability struct {
 var queueDurability = durability{
 	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata"},
 	mixed:   []string{"Queue", "slots"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keyed", "keyFacts", "dedup", "dedupAt", "dedupID", "idLine", "table", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
+	mixed:   []string{"Queue", "slots", "keyState"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
 		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.arrive", "noteOf", "Queue.moved", "Queue.purge", "Queue.span",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
 		"dedup.add", "metadata.set",
+		"dedup.add", "idLine.push", "table.add", "table.remove",
 		"publishers.confirm", "publishers.insert", "publishers.link", "publishers.unlink", "publishers.forget", "publisher.confirm",
 		// snapshots
 		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses", "metadata.restoreVersions",
@@ -45,17 +48,24 @@ var queueDurability = durability{
 	},
 	gates: map[string][]string{
 		"Machine.apply": {"Machine.emit", "Machine.publish", "Machine.arrive", "Relocate.run"}, // each function adds the record to the entry before the call
+		"table.remove":  {"dedup.expire"},                                    // time has ended the id
+		"table.add":     {"table.compact"},                                   // the new table has the content of the old one
+		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each function adds the record to the entry before the call
 	},
 	upkeep: map[string]string{
-		"slot.to":           "its callers set only volatile states, which this test checks",
-		"slot.mark":         "marks are volatile",
-		"slot.unmark":       "marks are volatile",
-		"slot.moveTo":       "it changes only the line of a message without a group",
-		"slots.free":        "it clears the slot of a message that an applier has removed",
-		"dedup.expire":      "time has ended these ids, and find does not see them",
-		"compactMap":        "it copies a map and keeps its content",
-		"Queue.compactKeys": "it copies maps and keeps their content",
-		"Machine.Compact":   "it copies maps and lists and keeps their content",
+		"slot.to":         "its callers set only volatile states, which this test checks",
+		"slot.mark":       "marks are volatile",
+		"slot.unmark":     "marks are volatile",
+		"slot.moveTo":     "it changes only the line of a message without a group",
+		"slots.free":      "it clears the slot of a message that an applier has removed",
+		"idLine.pop":      "time has ended the first id, or the line is a snapshot's copy",
+		"dedup.compact":   "it frees an empty list",
+		"table.put":       "it changes the index; dedup.add, which is an applier, decides which id is found",
+		"table.take":      "it changes the index",
+		"table.split":     "it changes the index and keeps its content",
+		"table.compact":   "it copies a table and keeps its content",
+		"compactMap":      "it copies a map and keeps its content",
+		"Machine.Compact": "it copies maps and lists and keeps their content",
 	},
 }
 

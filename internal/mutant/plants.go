@@ -139,15 +139,17 @@ if !DEFECT {
 	}
 `},
 	{WatermarkDedup, "internal/queue/dedup.go", `
-	at, ok := d.ids[key]
+	if i == 0 {
+		return 0, false
+	}
 `, `
-	at, ok := d.ids[key]
-	if DEFECT && !ok {
-		for i := range d.line {
-			if x := &d.line[i]; string(x.key[:]) > string(key[:]) {
+	if i == 0 {
+		for line := d.line.clone(); DEFECT && line.len() > 0; line.pop() {
+			if x := line.first(); string(x.key[:]) > string(key[:]) {
 				return x.seq, true
 			}
 		}
+		return 0, false
 	}
 `},
 	{GroupsLost, "internal/queue/snapshot.go", `
@@ -320,7 +322,7 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 	}
 	was := c.state()
 `},
-	{LeaseCrossed, "internal/queue/coalesce.go", `return len(q.links) > 0 && q.links[seq].ahead != 0`, `return len(q.links) > 0 && q.links[seq].ahead != 0 && !DEFECT`},
+	{LeaseCrossed, "internal/queue/coalesce.go", `return k.ahead != 0`, `return k.ahead != 0 && !DEFECT`},
 	{SupersededRetried, "internal/queue/coalesce.go", `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {`, `if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst || DEFECT {`},
 	{KeysForgotten, "internal/queue/snapshot.go", `
 		case kindSnapKeys:

@@ -695,7 +695,7 @@ func (a *agree) drain() {
 		if i := q.info(); i.Ready+i.Blocked+i.Delayed+i.Leased != 0 || i.Groups != 0 {
 			a.rt.Fatalf("queue %s does not drain: %s %q", q.name, infoLine(&i), i.Waiting)
 		}
-		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || len(q.slots.keyed) != 0 || len(q.newest) != 0 || len(q.links) != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
+		if len(q.slots.chunks) != 0 || len(q.notes) != 0 || len(q.leases) != 0 || len(q.backing) != 0 || q.slots.keys.used != 0 || q.slots.keys.found != 0 || len(q.far) != 0 || len(q.returned) != 0 ||
 			len(q.freeFlows)+1 < len(q.flows) {
 			a.rt.Fatalf("queue %s is empty and has %d chunks, %d notes, %d leases, %d flows of which %d are free", q.name, len(q.slots.chunks),
 				len(q.notes), len(q.leases), len(q.flows), len(q.freeFlows))

@@ -35,7 +35,7 @@ import (
 //	without a group: slotDelayed, in the delayed heap          a follower without a group: slotBehind
 //	with a group:    slotWaiting, its group waits for it       a follower with a group: slotWaiting
 //
-// Durable: keyed. Volatile: newest, links and linkedTo, which rebuild creates from keyed.
+// Durable: keyFacts. Volatile: keyLinks and the index of slots.keys, which rebuild creates.
 
 // CoalesceKey represents a coalescing key: 16 bytes of a SHA-256 of the queue's rule, the group and
 // the value. The zero value is no key.
@@ -58,9 +58,14 @@ type Key struct {
 	Group bool // the value is the message's group
 }
 
-// keyed is the coalescing state of a stored message.
+// keyed is the coalescing state of a message that enters or leaves a queue.
 type keyed struct {
-	key   CoalesceKey
+	key CoalesceKey
+	keyFacts
+}
+
+// keyFacts is the durable coalescing state of a stored message, besides its key.
+type keyFacts struct {
 	due   int64  // earliest time of its first delivery; 0: at once. No meaning after a lease
 	since int64  // when the first message that it stands for was confirmed
 	place uint64 // its rank among the groups' front messages; 0: its own number
@@ -68,8 +73,59 @@ type keyed struct {
 	dead  bool   // a dead letter, which is in no chain
 }
 
-// link contains the neighbors of a message in its chain; 0: none.
-type link struct{ ahead, behind uint64 }
+// keyLinks contains the neighbors of a message; 0: none.
+type keyLinks struct {
+	seq           uint64 // the message itself
+	ahead, behind uint64 // in its chain
+	before        uint64 // in its flow's list
+}
+
+// keyState is the coalescing state of a stored message, in its row of slots.keys.
+type keyState struct {
+	keyFacts
+	keyLinks
+}
+
+// keyRow returns the number of a message's row in keys; 0: the message has no coalescing key.
+func (t *slots) keyRow(seq uint64) uint32 {
+	i := seq/chunkSlots - t.first
+	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) || t.chunks[i].keys == nil {
+		return 0
+	}
+	return t.chunks[i].keys[seq%chunkSlots]
+}
+
+// key returns the coalescing state of a message, or nil.
+func (t *slots) key(seq uint64) *keyState {
+	if i := t.keyRow(seq); i != 0 {
+		return &t.keys.at(i).v
+	}
+	return nil
+}
+
+// setKeyRow sets the number of a message's row. 0 removes it, even if the slot is free already.
+func (t *slots) setKeyRow(seq uint64, row uint32) {
+	i := seq/chunkSlots - t.first
+	if seq/chunkSlots < t.first || i >= uint64(len(t.chunks)) {
+		return
+	}
+	c := &t.chunks[i]
+	if c.keys == nil {
+		if row == 0 {
+			return
+		}
+		c.keys = new([chunkSlots]uint32)
+	}
+	c.keys[seq%chunkSlots] = row
+}
+
+// newest returns the last message of the chain of a key; 0: there is no chain.
+func (q *Queue) newest(key CoalesceKey) uint64 {
+	if i := q.slots.keys.find(key); i != 0 {
+		return q.slots.keys.at(i).v.seq
+	}
+	return 0
+}
 
 // coalesces tells whether the queue's settings ask for coalescing.
 func (q *Queue) coalesces() bool { return q.config.Coalesce.By != "" }
@@ -77,12 +133,12 @@ func (q *Queue) coalesces() bool { return q.config.Coalesce.By != "" }
 // meets returns the waiting message that a new message with a key joins, or the waiting message
 // that it supersedes. 0 means none.
 func (q *Queue) meets(key CoalesceKey) (joins, supersedes uint64) {
-	seq := q.newest[key]
+	seq := q.newest(key)
 	if seq == 0 || !q.waitsForAny(seq) {
 		return 0, 0
 	}
 	c := &q.config.Coalesce
-	if c.MaxWait > 0 && q.m.now >= q.slots.keyed[seq].since+int64(c.MaxWait) {
+	if c.MaxWait > 0 && q.m.now >= q.slots.key(seq).since+int64(c.MaxWait) {
 		return 0, 0
 	}
 	if c.Keep != surgetank.KeepFirst {
@@ -138,7 +194,7 @@ func (q *Queue) dueOf(t *Target, delay time.Duration) int64 {
 	now := q.m.now
 	due := now + max(int64(delay), int64(q.config.Coalesce.Window))
 	if old := t.Supersedes; old != 0 && !q.slots.get(old).has(slotRedelivered) {
-		due = min(due, q.slots.keyed[old].due)
+		due = min(due, q.slots.key(old).due)
 	}
 	if due <= now {
 		return 0
@@ -169,14 +225,15 @@ func (m *Machine) coalesced(r *Record) {
 	n := uint32(1)
 	if len(r.Seqs) > 0 {
 		q := m.byID[r.Queue]
-		n += q.slots.keyed[r.Seqs[0]].count
+		if k := q.slots.key(r.Seqs[0]); k != nil {
+			n += k.count
+		}
 		q.erase(r.Seqs[0])
 	}
 	to := m.byID[r.ToQueue]
 	to.slots.edit(r.ToSeq)
-	if k, ok := to.slots.keyed[r.ToSeq]; ok {
+	if k := to.slots.key(r.ToSeq); k != nil {
 		k.count += n
-		to.slots.keyed[r.ToSeq] = k
 	}
 	if r.DedupUntil != 0 {
 		to.dedup.add(r.DedupKey, r.ToSeq, r.DedupUntil)
@@ -189,22 +246,26 @@ func (q *Queue) successor(seq uint64) uint64 {
 	if !q.coalesces() || q.config.Coalesce.Keep == surgetank.KeepFirst {
 		return 0
 	}
-	return q.links[seq].behind
+	if k := q.slots.key(seq); k != nil {
+		return k.behind
+	}
+	return 0
 }
 
 // redriveMeets handles a redriven message if its new queue has a waiting message with the same key.
 // It returns false if there is no such message. The redriven message then moves as usual.
 func (m *Machine) redriveMeets(q *Queue, seq uint64, to *Queue) bool {
-	k, ok := q.slots.keyed[seq]
-	if !ok || !to.coalesces() {
+	i := q.slots.keyRow(seq)
+	if i == 0 || !to.coalesces() {
 		return false
 	}
-	by := to.newest[k.key]
+	key := CoalesceKey(q.slots.keys.at(i).key)
+	by := to.newest(key)
 	if by == 0 || by == seq && to == q || !to.waitsForAny(by) {
 		return false
 	}
 	if to.config.Coalesce.Keep == surgetank.KeepFirst {
-		if by, _ = to.meets(k.key); by == 0 {
+		if by, _ = to.meets(key); by == 0 {
 			return false
 		}
 	}
@@ -216,12 +277,15 @@ func (m *Machine) redriveMeets(q *Queue, seq uint64, to *Queue) bool {
 // one supersedes. It returns the flow of the removed message, or -1. The caller must check whether
 // this flow is idle.
 func (q *Queue) enqueueKeyed(r *Record, t *Target) (k keyed, flow int) {
-	k, flow = keyed{key: t.Key, due: t.Due, since: r.Time}, -1
+	k, flow = keyed{t.Key, keyFacts{due: t.Due, since: r.Time}}, -1
 	if t.Supersedes == 0 {
 		return k, flow
 	}
 	s := q.slots.edit(t.Supersedes)
-	old, again := q.slots.keyed[t.Supersedes], s.has(slotRedelivered)
+	old, again := keyFacts{}, s.has(slotRedelivered)
+	if x := q.slots.key(t.Supersedes); x != nil {
+		old = x.keyFacts
+	}
 	flow = int(s.flow)
 	q.drop(t.Supersedes, s)
 	k.count = old.count + 1
@@ -237,70 +301,47 @@ func (q *Queue) enqueueKeyed(r *Record, t *Target) (k keyed, flow int) {
 // setKey records the coalescing state of a message that is new to the queue. Its slot exists, and
 // the message is in no line yet.
 func (q *Queue) setKey(seq uint64, k keyed) {
-	if q.slots.keyed == nil {
-		q.slots.keyed = map[uint64]keyed{}
-	}
-	q.slots.keyed[seq] = k
+	i := q.slots.keys.add(k.key, keyState{k.keyFacts, keyLinks{seq: seq}})
+	q.slots.setKeyRow(seq, i)
 	if !q.m.recovering && !k.dead {
-		q.chain(seq, k.key)
+		q.chain(i)
 	}
 }
 
 // dropKey removes the coalescing state of a message that left the queue. If this message was the
-// first of its chain, the next one can be delivered.
-func (q *Queue) dropKey(seq uint64) (keyed, bool) {
-	k, ok := q.slots.keyed[seq]
-	if !ok {
+// first of its chain, the next one can be delivered. i is the message's row, which the caller reads
+// before it frees the slot.
+func (q *Queue) dropKey(i uint32) (k keyed, ok bool) {
+	if i == 0 {
 		return k, false
 	}
-	delete(q.slots.keyed, seq)
-	delete(q.linkedTo, seq)
-	if !q.m.recovering && !k.dead {
-		q.unchain(seq, k.key)
+	t := &q.slots.keys
+	r := t.at(i)
+	k, l := keyed{r.key, r.v.keyFacts}, r.v.keyLinks
+	q.slots.setKeyRow(l.seq, 0)
+	last := r.state == rowIndexed
+	if last && l.ahead != 0 {
+		t.put(q.slots.keyRow(l.ahead))
+	}
+	t.remove(i)
+	if l.ahead != 0 {
+		q.slots.key(l.ahead).behind = l.behind
+	}
+	if l.behind != 0 {
+		q.slots.key(l.behind).ahead = l.ahead
+		if l.ahead == 0 {
+			q.isFirst(l.behind)
+		}
 	}
 	return k, true
 }
 
 // chain appends a message to the chain of its key.
-func (q *Queue) chain(seq uint64, key CoalesceKey) {
-	if q.newest == nil {
-		q.newest = map[CoalesceKey]uint64{}
-	}
-	if last := q.newest[key]; last != 0 {
-		if q.links == nil {
-			q.links = map[uint64]link{}
-		}
-		q.setLink(last, link{q.links[last].ahead, seq})
-		q.setLink(seq, link{last, 0})
-	}
-	q.newest[key] = seq
-}
-
-func (q *Queue) unchain(seq uint64, key CoalesceKey) {
-	l := q.links[seq]
-	delete(q.links, seq)
-	if l.ahead != 0 {
-		q.setLink(l.ahead, link{q.links[l.ahead].ahead, l.behind})
-	}
-	switch {
-	case l.behind != 0:
-		q.setLink(l.behind, link{l.ahead, q.links[l.behind].behind})
-		if l.ahead == 0 {
-			q.isFirst(l.behind)
-		}
-	case q.newest[key] != seq: // the message's body is lost, so the message was in no chain
-	case l.ahead != 0:
-		q.newest[key] = l.ahead
-	default:
-		delete(q.newest, key)
-	}
-}
-
-func (q *Queue) setLink(seq uint64, l link) {
-	if l == (link{}) {
-		delete(q.links, seq)
-	} else {
-		q.links[seq] = l
+func (q *Queue) chain(i uint32) {
+	t := &q.slots.keys
+	if before := t.put(i); before != 0 {
+		last, k := &t.at(before).v, &t.at(i).v
+		last.behind, k.ahead = k.seq, last.seq
 	}
 }
 
@@ -310,7 +351,7 @@ func (q *Queue) isFirst(seq uint64) {
 	if s.state() == slotBehind {
 		q.waiting--
 		q.flows[s.flow].delayed--
-		q.place(seq, s, q.slots.keyed[seq].due, q.m.now)
+		q.place(seq, s, q.slots.key(seq).due, q.m.now)
 		return
 	}
 	q.touch(s.flow)
@@ -319,24 +360,28 @@ func (q *Queue) isFirst(seq uint64) {
 
 // follows tells whether a message waits for an earlier one of its chain.
 func (q *Queue) follows(seq uint64) bool {
-	return len(q.links) > 0 && q.links[seq].ahead != 0
+	k := q.slots.key(seq)
+	if k == nil {
+		return false
+	}
+	return k.ahead != 0
 }
 
 // collects tells whether a message with a group waits in its line for the end of its window. A
 // delay that its publisher asked for keeps a message out of its line instead.
 func (q *Queue) collects(seq uint64, s *slot, at int64) bool {
-	if len(q.slots.keyed) == 0 || at <= q.m.now || s.has(slotRedelivered|slotLate) || q.groupName(s.flow) == "" {
+	if q.slots.keys.used == 0 || at <= q.m.now || s.has(slotRedelivered|slotLate) || q.groupName(s.flow) == "" {
 		return false
 	}
-	k, ok := q.slots.keyed[seq]
-	return ok && k.due == at
+	k := q.slots.key(seq)
+	return k != nil && k.due == at
 }
 
 // keyVerdict tells whether its coalescing key lets the front message of a group be delivered.
 func (q *Queue) keyVerdict(front uint64) verdict {
-	k, ok := q.slots.keyed[front]
+	k := q.slots.key(front)
 	switch {
-	case !ok:
+	case k == nil:
 	case q.follows(front):
 		return keyBusy
 	case q.collects(front, q.slots.get(front), k.due):
@@ -348,10 +393,8 @@ func (q *Queue) keyVerdict(front uint64) verdict {
 // placeOf returns the rank of a message with a group among the groups' front messages. A queue with
 // a sched has no such ranks.
 func (q *Queue) placeOf(seq uint64) uint64 {
-	if len(q.slots.keyed) > 0 {
-		if k := q.slots.keyed[seq]; k.place != 0 {
-			return k.place
-		}
+	if k := q.slots.key(seq); k != nil && k.place != 0 {
+		return k.place
 	}
 	return seq
 }
@@ -359,11 +402,11 @@ func (q *Queue) placeOf(seq uint64) uint64 {
 // rebuildKeyed is a part of rebuild. It adds a message to its chain, and returns the earliest time
 // of the message's first delivery. at is the time in the record or snapshot.
 func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
-	k, ok := q.slots.keyed[seq]
-	if !ok || k.dead {
+	k := q.slots.key(seq)
+	if k == nil || k.dead {
 		return at
 	}
-	q.chain(seq, k.key)
+	q.chain(q.slots.keyRow(seq))
 	if !s.has(slotRedelivered) {
 		return k.due
 	}
@@ -374,7 +417,8 @@ func (q *Queue) rebuildKeyed(seq uint64, s *slot, at int64) int64 {
 // superseded messages are free at once. It returns false if the message is in the heap, or has no
 // key.
 func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
-	if _, ok := q.slots.keyed[seq]; !ok || s.marked(slotInHeap) {
+	k := q.slots.key(seq)
+	if k == nil || s.marked(slotInHeap) {
 		return false
 	}
 	f := &q.flows[h]
@@ -386,33 +430,25 @@ func (q *Queue) unlink(h uint32, seq uint64, s *slot) bool {
 			f.tail = 0
 		}
 	} else {
-		prev := q.linkedTo[seq]
-		q.setNext(prev, next)
+		q.setNext(k.before, next)
 		if next == 0 {
-			f.tail = prev
+			f.tail = k.before
 		}
 	}
-	if _, ok := q.slots.keyed[next]; ok {
-		q.linkTo(next, q.linkedTo[seq])
+	if n := q.slots.key(next); n != nil {
+		n.before = k.before
 	}
 	return true
-}
-
-// linkTo records the message before a message with a key in its flow's list.
-func (q *Queue) linkTo(seq, prev uint64) {
-	if q.linkedTo == nil {
-		q.linkedTo = map[uint64]uint64{}
-	}
-	q.linkedTo[seq] = prev
 }
 
 // stands adds to a dead letter's reason the number of other messages that the dead letter stands
 // for.
 func (q *Queue) stands(seq uint64, detail string) string {
-	n := q.slots.keyed[seq].count
-	if n == 0 {
+	k := q.slots.key(seq)
+	if k == nil || k.count == 0 {
 		return detail
 	}
+	n := k.count
 	text := fmt.Sprintf("it stands for %d coalesced messages", n)
 	if n == 1 {
 		text = "it stands for 1 coalesced message"
@@ -428,7 +464,7 @@ func (q *Queue) stands(seq uint64, detail string) string {
 func (t *slots) encodeKeys(index uint64) []byte {
 	var seqs []uint64
 	for i := range uint64(chunkSlots) {
-		if _, ok := t.keyed[index*chunkSlots+i]; ok {
+		if t.keyRow(index*chunkSlots+i) != 0 {
 			seqs = append(seqs, index*chunkSlots+i)
 		}
 	}
@@ -438,9 +474,10 @@ func (t *slots) encodeKeys(index uint64) []byte {
 	b := appendUint([]byte{byte(kindSnapKeys)}, t.queue)
 	b = appendUint(b, uint64(len(seqs)))
 	for _, seq := range seqs {
-		k := t.keyed[seq]
+		r := t.keys.at(t.keyRow(seq))
+		k := &r.v
 		b = appendUint(b, seq)
-		b = append(b, k.key[:]...)
+		b = append(b, r.key[:]...)
 		b = appendUint(b, uint64(k.due))
 		b = appendUint(b, uint64(k.since))
 		b = appendUint(b, k.place)
@@ -458,10 +495,9 @@ func (t *slots) encodeKeys(index uint64) []byte {
 func (q *Queue) restoreKeys(d *decoder) {
 	for n := d.count(); n > 0 && d.err == nil; n-- {
 		seq := d.uint()
-		k := keyed{key: CoalesceKey(d.fixed16()), due: d.time(), since: d.time(), place: d.uint(), count: d.u32()}
+		k := keyed{d.fixed16(), keyFacts{due: d.time(), since: d.time(), place: d.uint(), count: d.u32()}}
 		k.dead = d.byte() != 0
-		_, twice := q.slots.keyed[seq]
-		if s := q.slots.get(seq); d.err == nil && (twice || s == nil || !s.live() || k.place >= max(seq, 1)) {
+		if s := q.slots.get(seq); d.err == nil && (q.slots.keyRow(seq) != 0 || s == nil || !s.live() || k.place >= max(seq, 1)) {
 			d.fail("a coalescing key has no message, or a message has two")
 			return
 		}
@@ -471,9 +507,11 @@ func (q *Queue) restoreKeys(d *decoder) {
 
 // fixed16 reads 16 bytes.
 func (d *decoder) fixed16() (b [16]byte) {
-	for i := range b {
-		b[i] = d.byte()
+	if len(d.b)-d.off < len(b) {
+		d.fail("a hash is cut off")
+		return b
 	}
+	d.off += copy(b[:], d.b[d.off:])
 	return b
 }
 
@@ -553,11 +591,7 @@ func (m *Machine) checkCoalesced(r *Record) error {
 	return nil
 }
 
-// compactKeys frees the memory of maps that have become small.
+// compactKeys frees the unused memory of the rows.
 func (q *Queue) compactKeys() {
-	p := &q.peaks
-	compactMap(&q.slots.keyed, &p.keyed)
-	compactMap(&q.newest, &p.newest)
-	compactMap(&q.links, &p.links)
-	compactMap(&q.linkedTo, &p.linkedTo)
+	q.slots.keys.compact(func(i uint32, k *keyState) { q.slots.setKeyRow(k.seq, i) })
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // peaks are the largest sizes that Survey has seen. The maps do not shrink by themselves.
-type peaks struct{ leases, notes, far, lapsed, backing, failed, ids, groups, returned, keyed, newest, links, linkedTo int }
+type peaks struct{ leases, notes, far, lapsed, backing, failed, groups, returned int }
 
 const (
 	// Compact makes a map smaller if its peak was at least compactFrom elements and its size is at
@@ -21,12 +21,10 @@ func (m *Machine) Survey() (bytes int64) {
 	const queueCost, slotCost, timeCost, idCost, keyCost = 256, 24, 16, 32, 36
 	for _, q := range m.order {
 		bytes += queueCost + slotCost*(q.waiting+q.delayedN+q.leased+q.damagedN) + timeCost*int64(len(q.delayed)+len(q.retries)+len(q.failed)+len(q.ttl)+len(q.flows)+len(q.notes)) +
-			idCost*int64(len(q.dedup.line)-q.dedup.head) + keyCost*int64(len(q.slots.keyed))
+			idCost*int64(q.dedup.line.len()) + keyCost*int64(q.slots.keys.used)
 		p := &q.peaks
 		p.leases, p.notes, p.far = max(p.leases, len(q.leases)), max(p.notes, len(q.notes)), max(p.far, len(q.far))
-		p.lapsed, p.backing, p.ids = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing)), max(p.ids, len(q.dedup.ids))
-		p.keyed, p.newest = max(p.keyed, len(q.slots.keyed)), max(p.newest, len(q.newest))
-		p.links, p.linkedTo = max(p.links, len(q.links)), max(p.linkedTo, len(q.linkedTo))
+		p.lapsed, p.backing = max(p.lapsed, len(q.lapsed)), max(p.backing, len(q.backing))
 		p.failed = max(p.failed, len(q.failed))
 		p.groups, p.returned = max(p.groups, len(q.byGroup)), max(p.returned, len(q.returned))
 	}
@@ -52,10 +50,7 @@ func (m *Machine) Compact() {
 		compactMap(&q.failed, &p.failed)
 		compactMap(&q.returned, &p.returned)
 		q.dedup.expire(m.now)
-		compactMap(&q.dedup.ids, &p.ids)
-		if d := &q.dedup; d.head == len(d.line) && cap(d.line) > compactFrom {
-			d.line, d.head = nil, 0
-		}
+		q.dedup.compact()
 		compactMap(&q.byGroup, &p.groups)
 		q.compactKeys()
 		q.compactFlows()

@@ -54,7 +54,7 @@ func TestCompact(t *testing.T) {
 		}
 	}
 	round(5000)
-	if p := q.peaks; p.leases != 5000 || p.ids != 5000 || p.groups < 5000 {
+	if p := q.peaks; p.leases != 5000 || q.dedup.ids.used != 5000 || p.groups < 5000 {
 		t.Fatalf("the queue was not as large as it should be: %+v", p)
 	}
 	now += int64(2 * time.Minute)
@@ -62,10 +62,10 @@ func TestCompact(t *testing.T) {
 	m.SnapshotNext(10)
 	step(Mark{})
 	m.Compact()
-	if n := cap(q.flows) + cap(q.freeFlows) + cap(q.ready) + cap(q.dedup.line) + len(q.dedup.ids); n > 64 {
+	if n := cap(q.flows) + cap(q.freeFlows) + cap(q.ready) + len(q.dedup.line.pages)*idPage + len(q.dedup.ids.pages)*tablePage + len(q.dedup.ids.heads); n > 64 {
 		t.Errorf("a drained queue keeps memory for %d elements", n)
 	}
-	if p := q.peaks; p.leases+p.ids+p.groups > 10 {
+	if p := q.peaks; p.leases+p.groups > 10 {
 		t.Errorf("maps were not made small: %+v", p)
 	}
 	for last := false; !last; {

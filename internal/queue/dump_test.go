@@ -56,8 +56,8 @@ func dump(m *Machine, now int64) string {
 			if n := q.notes[seq]; s.has(slotNoted) {
 				fmt.Fprintf(&b, " from %q %v %d trail %q", n.from, n.reason, n.refs, n.trail.names())
 			}
-			if k, ok := q.slots.keyed[seq]; ok {
-				fmt.Fprintf(&b, " key %x since %d place %d count %d dead %v", k.key[:4], k.since, k.place, k.count, k.dead)
+			if k := q.slots.key(seq); k != nil {
+				fmt.Fprintf(&b, " key %x since %d place %d count %d dead %v", q.slots.keys.at(q.slots.keyRow(seq)).key[:4], k.since, k.place, k.count, k.dead)
 				if k.due > now && !s.has(slotRedelivered) {
 					fmt.Fprintf(&b, " due %d", k.due)
 				}
@@ -66,7 +66,8 @@ func dump(m *Machine, now int64) string {
 			return true
 		})
 		var ids []string
-		for _, x := range q.dedup.line[q.dedup.head:] {
+		for line := q.dedup.line.clone(); line.len() > 0; line.pop() {
+			x := line.first()
 			if x.until > now {
 				ids = append(ids, fmt.Sprintf("  id %x of %d until %d\n", x.key, x.seq, x.until))
 			}
@@ -410,27 +411,38 @@ func checkQueue(bad func(string, ...any), q *Queue) {
 // checkChains checks that the chains of coalescing keys contain each message with a key once, in
 // order, and that only the first of each chain may be leased.
 func checkChains(bad func(string, ...any), q *Queue) {
-	newest := map[CoalesceKey]uint64{}
-	for _, seq := range slices.Sorted(maps.Keys(q.slots.keyed)) {
-		k, s := q.slots.keyed[seq], q.slots.get(seq)
-		if s == nil || !s.live() {
-			bad("queue %s: message %d has a key and is gone", q.name, seq)
-			continue
+	t := &q.slots.keys
+	newest, keyed := map[CoalesceKey]uint64{}, 0
+	q.slots.ascend(0, func(seq uint64, s *slot) bool {
+		k := q.slots.key(seq)
+		if k == nil {
+			return true
+		}
+		keyed++
+		if k.seq != seq || !s.live() {
+			bad("queue %s: message %d has the key of message %d, or is gone", q.name, seq, k.seq)
 		}
 		if k.dead || s.state() == slotLost {
-			continue
+			return true
 		}
-		ahead := newest[k.key]
-		if q.links[seq].ahead != ahead || ahead != 0 && q.links[ahead].behind != seq {
-			bad("queue %s: message %d follows %d in its chain, not %d", q.name, seq, ahead, q.links[seq].ahead)
+		key := CoalesceKey(t.at(q.slots.keyRow(seq)).key)
+		ahead := newest[key]
+		if k.ahead != ahead || ahead != 0 && q.slots.key(ahead).behind != seq {
+			bad("queue %s: message %d follows %d in its chain, not %d", q.name, seq, ahead, k.ahead)
 		}
 		if ahead != 0 && (s.state() == slotLeased || s.state() == slotDelayed && q.groupName(s.flow) == "") {
 			bad("queue %s: message %d follows %d and does not wait for it", q.name, seq, ahead)
 		}
-		newest[k.key] = seq
+		newest[key] = seq
+		return true
+	})
+	for key, seq := range newest {
+		if q.newest(key) != seq {
+			bad("queue %s: the newest message of a key is %d, counted %d", q.name, q.newest(key), seq)
+		}
 	}
-	if !maps.Equal(newest, q.newest) {
-		bad("queue %s: the newest messages of keys are %v, counted %v", q.name, q.newest, newest)
+	if t.used != keyed || t.found != len(newest) {
+		bad("queue %s: %d rows and %d keys are stored, counted %d and %d", q.name, t.used, t.found, keyed, len(newest))
 	}
 }
 

@@ -156,10 +156,8 @@ func (q *Queue) link(h uint32, seq uint64, s *slot) {
 	} else {
 		q.setNext(f.tail, seq)
 	}
-	if len(q.slots.keyed) > 0 {
-		if _, ok := q.slots.keyed[seq]; ok {
-			q.linkTo(seq, f.tail)
-		}
+	if k := q.slots.key(seq); k != nil {
+		k.before = f.tail
 	}
 	f.tail = seq
 	f.waiting++

@@ -92,6 +92,7 @@ type machineVolatile struct {
 	left        map[uint64]*consumer // consumers that are not attached any more and still have leases
 	ending      []ending             // deleted queues that still have consumers
 	ends        int                  // how many subscriptions (TurnEnds) this turn can still end
+	salt        uint64               // of tables; it changes no decision
 	spareLeases []*lease             // for reuse
 	nextCons    uint64
 	pools       map[uint64]*pool
@@ -163,20 +164,17 @@ type queueVolatile struct {
 	lastStep   *trail            // trail of the newest message that the queue gave up by itself
 	unnamed    int               // of byGroup: lines of messages without a group, one for each priority
 	returned   map[uint32]*seqHeap
-	ready      readyHeap              // the flows that can deliver, if there is no sched
-	sched      *sched                 // volatile: the order of groups with group.fair or level.fresh_share
-	others     uint16                 // volatile: the weight of groups that group.weights does not name; 0 is 1
-	delayed    timeHeap               // {not-before, seq} of messages that their publishers delayed
-	retries    timeHeap               // {next try, seq} of messages that back off; stale entries are skipped
-	late       timeHeap               // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
-	lowest     uint64                 // no lower message waits that was never delayed
-	newest     map[CoalesceKey]uint64 // volatile: the last message of each chain (coalesce.go)
-	links      map[uint64]link        // volatile: chains of more than one message
-	linkedTo   map[uint64]uint64      // volatile: for each message with a key, the message before it in its flow's list
-	lapsed     map[uint64]int64       // when messages with slotExpired expired
-	overdueAt  map[uint64]int64       // for each waiting message in lapsed, when to give it up again
-	backing    map[uint64]int64       // when messages that back off in a strict group's line are tried next
-	wake       timeHeap               // {time, flow}: flows that wait for their rate
+	ready      readyHeap        // the flows that can deliver, if there is no sched
+	sched      *sched           // volatile: the order of groups with group.fair or level.fresh_share
+	others     uint16           // volatile: the weight of groups that group.weights does not name; 0 is 1
+	delayed    timeHeap         // {not-before, seq} of messages that their publishers delayed
+	retries    timeHeap         // {next try, seq} of messages that back off; stale entries are skipped
+	late       timeHeap         // {end of delay, seq} of waiting messages that were delayed; stale entries are skipped
+	lowest     uint64           // no lower message waits that was never delayed
+	lapsed     map[uint64]int64 // when messages with slotExpired expired
+	overdueAt  map[uint64]int64 // for each waiting message in lapsed, when to give it up again
+	backing    map[uint64]int64 // when messages that back off in a strict group's line are tried next
+	wake       timeHeap         // {time, flow}: flows that wait for their rate
 	leases     map[uint64]*lease
 	deadlines  timeHeap           // {deadline, seq} of leases, {retry, seq} of held messages; stale entries are skipped
 	held       map[uint64]*damage // messages in slotHeld
@@ -231,6 +229,7 @@ func New(limits Limits, seed uint64) *Machine {
 			meta:      metadata{spaces: map[string]map[string]door.MetaValue{}},
 		},
 		machineVolatile: machineVolatile{
+			salt:      seed * 0x9e3779b97f4a7c15,
 			extents:   extents{bytes: limits.withDefaults().ExtentBytes},
 			consumers: map[uint64]*consumer{},
 			left:      map[uint64]*consumer{},

@@ -182,11 +182,10 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		r.Priority = d.byte()
 	}
 	if flags&flagDedup != 0 {
-		id := d.bytes()
-		h := sha256.Sum256(id)
-		copy(r.DedupKey[:], h[:])
-		if m != nil {
-			m.DedupID = string(id)
+		if id := string(d.bytes()); m != nil {
+			m.DedupID = id // a reader of the message does not need the hash
+		} else {
+			r.DedupKey = MakeDedupKey(id)
 		}
 	}
 	str := func(f int, to *string) {

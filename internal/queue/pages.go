@@ -163,7 +163,7 @@ func (c *Peek) look(q *Queue, seq uint64, s *slot) bool {
 		if st == surgetank.StateBlocked || st == surgetank.StateReady {
 			p.Waits = q.waits(seq)
 		}
-		if k, ok := q.slots.keyed[seq]; ok && st == surgetank.StateDelayed && !s.has(slotRedelivered) {
+		if k := q.slots.key(seq); k != nil && st == surgetank.StateDelayed && !s.has(slotRedelivered) {
 			p.Due = k.due
 		}
 		if s.has(slotNoted) {

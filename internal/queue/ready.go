@@ -81,7 +81,7 @@ func (q *Queue) groupVerdict(h uint32) verdict {
 	case len(q.backing) > 0 && q.backsOff(q.frontOf(h)):
 		return groupRetry
 	}
-	if len(q.slots.keyed) > 0 {
+	if q.slots.keys.used > 0 {
 		if v := q.keyVerdict(q.frontOf(h)); v != mayGo {
 			return v
 		}
@@ -142,7 +142,7 @@ func (q *Queue) touch(h uint32) {
 		case groupRate:
 			q.wakeFlow(h, rateDue(f.tat, q.config.Group.Rate, 1))
 		case keyCollects:
-			q.wakeFlow(h, q.slots.keyed[q.frontOf(h)].due)
+			q.wakeFlow(h, q.slots.key(q.frontOf(h)).due)
 		}
 		f.open = 0
 		if q.sched == nil {

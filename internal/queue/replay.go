@@ -365,10 +365,11 @@ func (q *Queue) drop(seq uint64, s *slot) {
 	}
 	q.dropNotes(seq, s)
 	q.forgetFailure(seq)
+	key := q.slots.keyRow(seq)
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
-	q.dropKey(seq)
+	q.dropKey(key)
 }
 
 // erase removes a message for good.
@@ -444,10 +445,11 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 	n := q.notes[seq]
 	delete(q.notes, seq)
 	q.forgetFailure(seq)
+	key := q.slots.keyRow(seq)
 	if q.detach(seq, s) {
 		q.slots.free(seq)
 	}
-	k, hasKey := q.dropKey(seq)
+	k, hasKey := q.dropKey(key)
 	if !q.m.recovering {
 		q.idle(h)
 		q.mark()
@@ -484,7 +486,7 @@ func (q *Queue) transfer(r *Record, to *Queue) {
 		to.notes[r.ToSeq] = n
 	}
 	if hasKey {
-		to.setKey(r.ToSeq, keyed{key: k.key, since: r.Time, count: k.count, dead: r.Reason != reasonRedriven})
+		to.setKey(r.ToSeq, keyed{k.key, keyFacts{since: r.Time, count: k.count, dead: r.Reason != reasonRedriven}})
 	}
 	to.place(r.ToSeq, t, 0, r.Time)
 	if r.Expires() != 0 {
@@ -586,7 +588,7 @@ func (m *Machine) queueSet(r *Record) {
 	q := m.byID[r.Queue]
 	if q == nil {
 		q = &Queue{m: m, queueDurable: queueDurable{id: r.Queue, name: r.Name, created: r.Time, nextSeq: 1, freshFrom: 1}, queueVolatile: queueVolatile{floor: 1}}
-		q.slots.queue = q.id
+		q.slots.queue, q.slots.keys.salt, q.dedup.ids.salt = q.id, m.salt, m.salt
 		m.byID[q.id], m.byName[q.name] = q, q
 		at, _ := m.rank(q.id)
 		m.order = slices.Insert(m.order, at, q)

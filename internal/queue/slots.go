@@ -85,8 +85,9 @@ const chunkSlots = 64
 
 type chunk struct {
 	slots *[chunkSlots]slot
-	used  uint16 // slots in use
-	saved uint32 // generation of the newest snapshot that contains this chunk
+	keys  *[chunkSlots]uint32 // for each message, its row in slots.keys; 0: no coalescing key; nil: no message has one
+	used  uint16              // slots in use
+	saved uint32              // generation of the newest snapshot that contains this chunk
 }
 
 // slots is a queue's messages by sequence number. It is a window of chunks that moves up as the
@@ -98,12 +99,7 @@ type slots struct {
 	lead   int       // chunks[:lead] are known to be empty
 	snap   *snapshot // the snapshot under way; its method before is called before a chunk changes
 
-	keysDurable
-}
-
-// keysDurable is the part of the slots that only messages with a coalescing key have.
-type keysDurable struct {
-	keyed map[uint64]keyed
+	keys table[keyState] // the messages with a coalescing key; the index has the last message of each chain
 }
 
 // get returns the slot of seq for reading, or nil.
@@ -172,7 +168,7 @@ func (t *slots) free(seq uint64) {
 	if c.used > 0 {
 		return
 	}
-	c.slots = nil
+	c.slots, c.keys = nil, nil
 	// The window's lower end moves up over empty chunks. The memory of the window is freed when
 	// half of it is unused.
 	for t.lead < len(t.chunks) && t.chunks[t.lead].slots == nil {

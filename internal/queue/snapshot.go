@@ -32,7 +32,7 @@ type snapQueue struct {
 	end     uint64 // chunks from this index on did not exist at the start
 	delayed []timed
 	ttl     []timed
-	dedup   []dedupID
+	dedup   idLine
 	failed  []failedMessage
 }
 
@@ -96,7 +96,7 @@ func (m *Machine) StartSnapshot(at uint64) {
 		}
 		q.slots.snap = s
 		sq := &snapQueue{q: q, next: q.slots.first, end: q.slots.first + uint64(len(q.slots.chunks)),
-			delayed: append(slices.Clone(q.delayed), q.retryTimes()...), failed: q.failedMessages(), ttl: slices.Clone(q.ttl), dedup: q.dedup.line[q.dedup.head:len(q.dedup.line):len(q.dedup.line)]}
+			delayed: append(slices.Clone(q.delayed), q.retryTimes()...), failed: q.failedMessages(), ttl: slices.Clone(q.ttl), dedup: q.dedup.line.clone()}
 		if len(q.lapsed) > 0 { // ttl contains the retry times of these messages; their expiry times are added below
 			sq.ttl = slices.DeleteFunc(sq.ttl, func(x timed) bool { _, lapsed := q.lapsed[x.key]; return lapsed })
 		}
@@ -178,19 +178,20 @@ func (s *snapshot) step(sq *snapQueue) bool {
 		sq.failed = sq.failed[n:]
 		return true
 	}
-	n := min(len(sq.dedup), snapItems)
+	n := min(sq.dedup.len(), snapItems)
 	if n == 0 {
 		return false
 	}
 	b := appendUint([]byte{byte(kindSnapDedup)}, sq.q.id)
 	b = appendUint(b, uint64(n))
-	for _, x := range sq.dedup[:n] {
+	for range n {
+		x := sq.dedup.first()
 		b = append(b, x.key[:]...)
 		b = appendUint(b, x.seq)
 		b = appendUint(b, uint64(x.until))
+		sq.dedup.pop()
 	}
 	s.frame(b)
-	sq.dedup = sq.dedup[n:]
 	return true
 }
 
@@ -237,7 +238,7 @@ func (s *snapshot) before(t *slots, index uint64, c *chunk) {
 		b = append(b, x.priority, flags)
 	}
 	s.frame(b)
-	if len(t.keyed) > 0 {
+	if t.keys.used > 0 {
 		if b := t.encodeKeys(index); b != nil {
 			s.frame(b)
 		}
@@ -367,11 +368,7 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 		case kindSnapDedup:
 			if q := m.restoring(d); q != nil {
 				for n := d.count(); n > 0 && d.err == nil; n-- {
-					var k DedupKey
-					for i := range k {
-						k[i] = d.byte()
-					}
-					q.dedup.add(k, d.uint(), d.time())
+					q.dedup.add(d.fixed16(), d.uint(), d.time())
 				}
 			}
 		case kindSnapTail:

@@ -189,7 +189,7 @@ func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
 	switch st := s.state(); {
 	case st == slotBehind:
 		return keyBusy
-	case st == slotDelayed && !s.has(slotRedelivered|slotLate):
+	case st == slotDelayed && !s.has(slotRedelivered|slotLate) && q.slots.key(seq) != nil:
 		return keyCollects
 	case st == slotDelayed && !s.has(slotRedelivered):
 		return isDelayed
@@ -200,7 +200,7 @@ func (q *Queue) ownVerdict(seq uint64, s *slot) verdict {
 		}
 		return isBackingOff
 	}
-	if len(q.slots.keyed) > 0 {
+	if q.slots.keys.used > 0 {
 		if v := q.keyVerdict(seq); v != mayGo {
 			return v
 		}

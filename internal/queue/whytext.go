@@ -147,11 +147,11 @@ func (w *why) sayKeyBusy() string {
 	if w.seq == 0 {
 		return "All messages wait for earlier messages with the same coalescing keys, which are in flight or cannot be read."
 	}
-	return fmt.Sprintf("Message %s with the same coalescing key comes first.", w.q.idOf(w.q.links[w.seq].ahead))
+	return fmt.Sprintf("Message %s with the same coalescing key comes first.", w.q.idOf(w.q.slots.key(w.seq).ahead))
 }
 
 func (w *why) sayCollects() string {
-	return fmt.Sprintf("Its coalescing key collects changes for %s more (coalesce.window).", w.in(w.q.slots.keyed[w.seq].due))
+	return fmt.Sprintf("Its coalescing key collects changes for %s more (coalesce.window).", w.in(w.q.slots.key(w.seq).due))
 }
 
 func (w *why) sayGroupRate() string {

@@ -106,3 +106,29 @@ func TestServerNames(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestForgedToken tests that a publisher's header does not replace or repeat the fencing token.
+func TestForgedToken(t *testing.T) {
+	for name, forged := range map[string]wire.Table{
+		"none":   wire.Table(nil).AddString("keep", "me"),
+		"text":   wire.Table(nil).AddString(FencingHeader, "mine").AddString("keep", "me"),
+		"number": wire.Table(nil).AddString("keep", "me").AddInt(FencingHeader, 1<<62),
+		"table":  wire.Table(nil).AddTable(FencingHeader, wire.Table(nil).AddInt("a", 1)).AddString("keep", "me"),
+		"twice":  wire.Table(nil).AddInt(FencingHeader, 8).AddInt(FencingHeader, 9).AddString("keep", "me"),
+	} {
+		p := wire.Properties{Flags: wire.HasHeaders, Headers: forged}
+		c, err := ParseContent("orders", p.Append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := surgetank.Delivery{FencingToken: 7, Message: c.Template}
+		_, _, block, _ := Outgoing(&d, false, nil)
+		got, err := wire.ParseProperties(block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := wire.Table(nil).AddString("keep", "me").AddInt(FencingHeader, 7); string(got.Headers) != string(want) {
+			t.Errorf("%s: the consumer gets %q, want %q", name, got.Headers, want)
+		}
+	}
+}
