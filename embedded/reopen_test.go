@@ -60,7 +60,7 @@ func TestReopenAfterErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs := vfs.NewInject(vfs.OS{})
-			b, err := Open(t.TempDir(), Options{fs: fs, ScrubEvery: -1})
+			b, err := Open(t.TempDir(), Options{Shards: 1, fs: fs, ScrubEvery: -1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestReopenAfterALostMount(t *testing.T) {
 			base := t.TempDir()
 			dir, away := filepath.Join(base, "data"), filepath.Join(base, "away")
 			other := filepath.Join(base, "other")
-			o, err := Open(other, Options{})
+			o, err := Open(other, Options{Shards: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -111,7 +111,7 @@ func TestReopenAfterALostMount(t *testing.T) {
 			if err := o.Close(); err != nil {
 				t.Fatal(err)
 			}
-			b, err := Open(dir, Options{ReopenWait: time.Minute})
+			b, err := Open(dir, Options{Shards: 1, ReopenWait: time.Minute})
 			if err != nil {
 				t.Fatal(err)
 			}

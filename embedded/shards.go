@@ -233,12 +233,20 @@ func (b *Broker) Shard(n int) *Broker {
 	return b.shards[n-1]
 }
 
-// healthOfAll combines the health of all shards: the worst state, and the sums of sizes. Err is set
-// if the first shard has failed.
+// healthOfAll combines the health of all shards: the worst state with its errors and times, and the
+// sums of sizes and counts.
 func (b *Broker) healthOfAll() Health {
+	rank := map[State]int{StateServing: 1, StateFollowing: 2, StateOpening: 3, StateFailed: 4, StateClosed: 5}
 	all := b.shards[0].Health()
 	for _, s := range b.shards[1:] {
 		h := s.Health()
+		if rank[h.State] > rank[all.State] {
+			all.State, all.Since, all.Err, all.LastErr, all.NextTry = h.State, h.Since, h.Err, h.LastErr, h.NextTry
+		}
+		if all.LastErr == nil {
+			all.LastErr = h.LastErr
+		}
+		all.Reopenings += h.Reopenings
 		all.Stalled = max(all.Stalled, h.Stalled)
 		all.Full, all.FullFor = all.Full || h.Full, max(all.FullFor, h.FullFor)
 		all.NeededBytes += h.NeededBytes

@@ -28,17 +28,14 @@ type durability struct {
 }
 
 var queueDurability = durability{
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keysDurable", "keyed", "dedup", "dedupAt", "dedupID", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata"},
-	mixed:   []string{"Queue", "slots"},
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keyed", "keyFacts", "dedup", "dedupAt", "dedupID", "idLine", "table", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keyed", "keyFacts", "dedup", "dedupAt", "dedupID", "idLine", "table", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata"},
 	mixed:   []string{"Queue", "slots", "keyState"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
 		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.arrive", "noteOf", "Queue.moved", "Queue.purge", "Queue.span",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
-		"dedup.add", "metadata.set",
-		"dedup.add", "idLine.push", "table.add", "table.remove",
+		"dedup.add", "metadata.set", "idLine.push", "table.add", "table.remove",
 		"publishers.confirm", "publishers.insert", "publishers.link", "publishers.unlink", "publishers.forget", "publisher.confirm",
 		// snapshots
 		"Machine.Restore", "Machine.restoreQueue", "Machine.restoreChunk", "Machine.restoreFresh", "Queue.restoreTrails", "Queue.restoreFailures", "Queue.restoreKeys", "publishers.restore", "decoder.losses", "metadata.restoreVersions",
@@ -48,9 +45,8 @@ var queueDurability = durability{
 	},
 	gates: map[string][]string{
 		"Machine.apply": {"Machine.emit", "Machine.publish", "Machine.arrive", "Relocate.run"}, // each function adds the record to the entry before the call
-		"table.remove":  {"dedup.expire"},                                    // time has ended the id
-		"table.add":     {"table.compact"},                                   // the new table has the content of the old one
-		"Machine.apply": {"Machine.emit", "Machine.publish", "Relocate.run"}, // each function adds the record to the entry before the call
+		"table.remove":  {"dedup.expire"},                                                      // time has ended the id
+		"table.add":     {"table.compact"},                                                     // the new table has the content of the old one
 	},
 	upkeep: map[string]string{
 		"slot.to":         "its callers set only volatile states, which this test checks",

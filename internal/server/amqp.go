@@ -53,18 +53,19 @@ const diskAlarm = "low on disk"
 const openingAlarm = "the log failed and is being opened again"
 
 // watchDisk blocks AMQP publishers while the log has no room or is being opened again after a
-// failure. It unblocks them afterwards.
+// failure. It unblocks them afterwards. With several shards, it blocks them only if this is true of
+// every shard: a single shard refuses the messages of its own queues.
 func (s *Server) watchDisk(door *amqp.Server) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for full, down := false, false; ; {
 		select {
 		case <-tick.C:
-			if now := s.broker.Health().State == embedded.StateOpening; now != down {
+			if now := s.everyShard(func(b *embedded.Broker) bool { return b.Health().State == embedded.StateOpening }); now != down {
 				down = now
 				door.SetAlarm(openingAlarm, down)
 			}
-			if now := s.broker.LogStats().Full; now != full {
+			if now := s.everyShard(func(b *embedded.Broker) bool { return b.LogStats().Full }); now != full {
 				full = now
 				door.SetAlarm(diskAlarm, full)
 				s.log.Warn("room for messages", "disk_full", full)

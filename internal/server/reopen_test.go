@@ -27,7 +27,7 @@ func TestClientsLiveThroughALostLog(t *testing.T) {
 	data, rows := filepath.Join(dir, "data"), filepath.Join(dir, "rows.db")
 	file, err := config.Parse("f.yaml", []byte(fmt.Sprintf(`
 server: {sqlite_dir: any}
-queues: {q: {shard: 1}, orders: {shard: 1}}
+queues: {q: {}, orders: {}}
 sinks:
   db: {queue: orders, sqlite: {path: %q, table: rows, create_table: true, columns: {id: message.id, body: body}}, batch: {max: 1}}
 `, rows)), os.LookupEnv)
@@ -35,6 +35,7 @@ sinks:
 		t.Fatal(err)
 	}
 	c := file.Server
+	c.Shards = 1 // so that the alarm comes: it is about all shards
 	c.Data, c.HTTP, c.AMQP = data, "127.0.0.1:0", "127.0.0.1:0"
 	s := start(t, Options{Config: c, File: file})
 	base := "http://" + s.Addresses().HTTP

@@ -280,7 +280,7 @@ func (s *Server) notReady() error {
 	case !s.ready.Load():
 		return surgetank.Errorf(surgetank.CodeClosed, "the server is starting")
 	}
-	h := s.broker.Health()
+	h := s.broker.Shard(1).Health() // without it no user can log in; refusing tells about the others
 	switch {
 	case h.State == embedded.StateOpening:
 		return surgetank.Errorf(surgetank.CodeUnavailable, "the log failed, and the broker opens it again by itself, for %v now: %w", time.Since(h.Since).Round(time.Second), h.Err)
@@ -288,6 +288,16 @@ func (s *Server) notReady() error {
 		return surgetank.Errorf(surgetank.CodeBusy, "the disk has not answered for %v: nothing is confirmed until it does", h.Stalled.Round(100*time.Millisecond))
 	}
 	return h.Err
+}
+
+// everyShard reports whether is returns true for every shard.
+func (s *Server) everyShard(is func(*embedded.Broker) bool) bool {
+	for n := 1; n <= s.broker.Shards(); n++ {
+		if !is(s.broker.Shard(n)) {
+			return false
+		}
+	}
+	return true
 }
 
 // state returns the broker's state for readiness.
