@@ -222,7 +222,7 @@ func TestReopenIsFinal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
 			dir, copied := filepath.Join(base, "data"), filepath.Join(base, "copy")
-			var opts Options
+			opts := Options{Shards: 1}
 			if name == "never" {
 				opts.ReopenFor = -1
 			}
