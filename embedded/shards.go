@@ -207,7 +207,7 @@ func (o *Options) unused(ctx context.Context, dir string, i int, of shards.Ident
 	}
 	for j := range infos {
 		if !door.Hidden(infos[j].Name) || !shards.Empty(&infos[j]) {
-			return surgetank.Errorf(surgetank.CodeInvalid, "shard %d in %s has queues, so it cannot be removed; set shards to %d, and move or delete its queues", i+1, dir, of.Count)
+			return surgetank.Errorf(surgetank.CodeInvalid, "shard %d in %s has queues, so it cannot be removed; set shards to %d, or first start with %[3]d shards, consume its messages and delete its queues", i+1, dir, of.Count)
 		}
 	}
 	return nil
