@@ -19,7 +19,7 @@ type change = build.Change
 // trims and snapshots as many files as a run of days.
 var smallLog = []change{
 	{File: "internal/disklog/disklog.go", Old: "DefaultSegmentBytes = 64 << 20", New: "DefaultSegmentBytes = 1 << 20"},
-	{File: "internal/broker/broker.go", Old: "def(&opts.SnapshotBytes, 128<<20)", New: "def(&opts.SnapshotBytes, 3<<19)"},
+	{File: "internal/broker/broker.go", Old: "def(&o.SnapshotBytes, 128<<20)", New: "def(&o.SnapshotBytes, 3<<19)"},
 	{File: "internal/queue/machine.go", Old: "l.ExtentBytes = 16 << 20", New: "l.ExtentBytes = 1 << 20"},
 }
 
