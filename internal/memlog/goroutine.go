@@ -25,6 +25,9 @@ func (l *Log) work() {
 		}
 		due := l.queue[0].due
 		s.mu.Unlock()
+		if l.o.Latency <= 0 { // the entry was appended after pump, and is due now
+			continue
+		}
 		timer := l.o.Clock.NewTimer(due - l.o.Clock.Passed())
 		select {
 		case <-timer.C():
