@@ -23,8 +23,8 @@ type several struct {
 	shards []*Broker
 }
 
-// defaultShards is the number of shards if Options sets none. Tests of this module change it
-// through package shards.
+// checkShards checks the number and the directories of shards. If the options set neither, the
+// broker has one shard, or the number that package shardstest has set for tests of this module.
 func (o *Options) checkShards() error {
 	if o.Shards == 0 {
 		if o.Shards = len(o.ShardDirs); o.Shards == 0 {
