@@ -28,8 +28,17 @@ import (
 //
 // Several Brokers over one plain broker follow each other's policies and declarations. Each change
 // of a queue looks afterwards whether another Broker has changed the queue's declaration or policy
-// meanwhile, and if so makes the change again. The owners of exclusive queues are known only to the
-// Broker of their connection.
+// meanwhile, and if so makes the change again. The record of a queue's declaration makes this sound:
+//
+//   - The first policy of a queue stores a pending record, then reads the queue, then stores the
+//     declaration that it has read. Only then do the settings of the policy reach the queue. A
+//     declaration that has not seen the pending record is in what was read.
+//   - The record stays until the queue is deleted. If there was a moment without it, a Broker could
+//     take the settings of a policy for the declaration.
+//   - A Broker that has changed the queue compares the record's version with the version that the
+//     change has used.
+//
+// The owners of exclusive queues are known only to the Broker of their connection.
 type Broker struct {
 	door.Broker
 	// Refused counts queues that a limit refused. Nil: they are not counted. Set it before the
@@ -62,10 +71,11 @@ type Broker struct {
 	updating  bool // update runs
 }
 
-// own is the declaration of a queue.
+// own is the recorded declaration of a queue.
 type own struct {
-	id     uint64 // the queue's id; another queue with the same name has another id
-	config surgetank.QueueConfig
+	id      uint64 // the queue's id; another queue with the same name has another id
+	pending bool   // the queue's settings are the declaration, and a Broker is about to record them
+	config  surgetank.QueueConfig
 
 	version uint64 // of the record
 }
@@ -81,11 +91,19 @@ func (b *Broker) lock(queue string) (unlock func()) {
 	return m.Unlock
 }
 
+// owned returns the recorded declaration of a queue. If it is damaged or missing, owned returns
+// false, and the version is right.
 func (b *Broker) owned(queue string) (own, bool) {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
 	o, ok := b.under[queue]
-	return o, ok
+	b.mu.RUnlock()
+	if ok {
+		return o, true
+	}
+	r, good := b.records.Get(ownKey(queue)) // good: follow is about to see the record
+	o = r.V.own
+	o.version = r.Version
+	return o, good
 }
 
 // Watch registers f, which is called after every change of policies when all queues have their new
@@ -174,6 +192,12 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 	if err == nil && !created && mode == surgetank.DeclareIfAbsent {
 		return info, created, nil
 	}
+	if err == nil && !has {
+		b.records.Refresh()
+		if _, recorded := b.owned(name); recorded && p == nil {
+			err = errRaced
+		}
+	}
 	for try := 1; ; try++ {
 		next, again := b.raced(name, p, err, try)
 		if !again {
@@ -184,7 +208,7 @@ func (b *Broker) declareUncounted(ctx context.Context, name string, c surgetank.
 			return info, created, qerr
 		}
 		p = next
-		info, err = b.set(ctx, now, c, pauseOf(&c), p)
+		info, err = b.declareOver(ctx, now, c, p)
 	}
 }
 
@@ -210,7 +234,7 @@ func (b *Broker) declareOnce(ctx context.Context, name string, c surgetank.Queue
 		if err := settings.Validate(c); err != nil {
 			return surgetank.QueueInfo{}, false, err
 		}
-		info, err := b.set(ctx, now, c, pauseOf(&c), p)
+		info, err := b.declareOver(ctx, now, c, p)
 		return info, false, err
 	case surgetank.CodeNotFound:
 	default:
@@ -227,8 +251,14 @@ func (b *Broker) declareOnce(ctx context.Context, name string, c surgetank.Queue
 	if err != nil || p == nil || !created {
 		return info, created, err
 	}
-	info, err = b.set(ctx, info, c, pauseOf(&c), p)
+	info, err = b.declareOver(ctx, info, c, p)
 	return info, true, err
+}
+
+// declareOver declares an existing queue, whatever its declaration was.
+func (b *Broker) declareOver(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, p *compiled) (surgetank.QueueInfo, error) {
+	old, _ := b.owned(now.Name)
+	return b.set(ctx, now, old, c, pauseOf(&c), p)
 }
 
 // room refuses a queue if its virtual host has no room for it. It counts all queues, so it runs
@@ -267,15 +297,11 @@ func pauseOf(c *surgetank.QueueConfig) pauseState { return pauseState{c.Paused, 
 
 func (p pauseState) apply(c *surgetank.QueueConfig) { c.Paused, c.PausedUntil = p.paused, p.until }
 
-// set applies the combination of c and a policy, which may be nil, to a queue. The caller holds the
-// queue's stripe.
-func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.QueueConfig, pause pauseState, p *compiled) (surgetank.QueueInfo, error) {
-	old, has := b.owned(now.Name)
-	version := old.version
-	if r, good := b.records.Get(ownKey(now.Name)); !good {
-		version = r.Version // of a damaged record, or 0
-	}
-	has = has && old.id == now.ID
+// set applies the combination of c and a policy, which may be nil, to a queue. c replaces the
+// recorded declaration old. The error is errRaced if another Broker was faster. The caller holds
+// the queue's stripe.
+func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, old own, c surgetank.QueueConfig, pause pauseState, p *compiled) (surgetank.QueueInfo, error) {
+	version, has := old.version, old.id == now.ID
 	pauseState{}.apply(&c)
 	result := c
 	if p != nil {
@@ -286,12 +312,12 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 				return now, err
 			}
 		}
-		// The declaration is recorded before the queue's settings change.
-		if !has || !settings.Equal(old.config, c) {
-			var err error
-			if version, err = b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}, version); err != nil {
-				return now, err
-			}
+	}
+	// The declaration is recorded before the queue's settings change.
+	if has && (old.pending || !settings.Equal(old.config, c)) || !has && p != nil {
+		var err error
+		if version, err = b.saveOwn(ctx, now.Name, own{id: now.ID, config: c}, version); err != nil {
+			return now, err
 		}
 	}
 	pause.apply(&result)
@@ -302,10 +328,6 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 		}
 		now = info
 	}
-	if p == nil {
-		b.forget(ctx, now.Name)
-		return now, nil
-	}
 	b.records.Refresh()
 	if o, _ := b.owned(now.Name); o.version != version {
 		return now, errRaced
@@ -313,15 +335,14 @@ func (b *Broker) set(ctx context.Context, now surgetank.QueueInfo, c surgetank.Q
 	return b.dress(now), nil
 }
 
-// forget removes the record of a queue that no policy changes any more. If removing fails, the
-// record does no harm: it equals the queue's settings.
-func (b *Broker) forget(ctx context.Context, name string) {
-	o, has := b.owned(name)
-	if !has {
+// forget removes the record of a deleted queue. If removing fails, the record does no harm, because
+// another queue of the same name has another id.
+func (b *Broker) forget(ctx context.Context, name string, version uint64) {
+	if version == 0 {
 		return
 	}
-	// If another Broker has changed the record, the record is not this one's any more.
-	if _, err := b.records.Set(ctx, ownKey(name), nil, o.version); err != nil && surgetank.CodeOf(err) != surgetank.CodeExists {
+	// If another Broker has changed the record, the record is of another queue.
+	if _, err := b.records.Set(ctx, ownKey(name), nil, version); err != nil && surgetank.CodeOf(err) != surgetank.CodeExists {
 		b.log.Warn("the record of a queue's declaration could not be removed; it is void, and goes when the server starts next", "queue", name, "err", err)
 	}
 }
@@ -332,10 +353,11 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	if err := b.mine(ctx, name); err != nil {
 		return 0, err
 	}
+	o, _ := b.owned(name)
 	n, err := b.Broker.DeleteQueue(ctx, name, opts)
 	if err == nil {
 		b.dropClaim(name)
-		b.forget(ctx, name)
+		b.forget(ctx, name, o.version)
 		b.SetQuorum(name, false)
 	}
 	return n, err
@@ -344,16 +366,18 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 // dress adds the effect of the policy to a queue's info.
 func (b *Broker) dress(i surgetank.QueueInfo) surgetank.QueueInfo {
 	o, has := b.owned(i.Name)
-	if !has || o.id != i.ID {
+	if !has || o.pending || o.id != i.ID {
 		return i
 	}
 	c := o.config
 	pauseOf(&i.Config).apply(&c)
-	i.Own = &c
 	vhost, name := fullname.Split(i.Name)
 	if p := b.match(vhost, Queues, name); p != nil {
 		i.Policy = p.Name
+	} else if settings.Equal(c, i.Config) {
+		return i
 	}
+	i.Own = &c
 	return i
 }
 

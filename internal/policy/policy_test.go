@@ -304,8 +304,12 @@ func TestPoliciesComeAndGo(t *testing.T) {
 	if err := r.DeletePolicy(ctx, "/", "low"); surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		t.Errorf("deleting it again: %v", err)
 	}
+	for _, name := range []string{"orders.a", "orders.b"} {
+		_, err := r.DeleteQueue(ctx, name, surgetank.DeleteOptions{})
+		r.ok(err)
+	}
 	if meta, _ := r.raw.Meta(ctx, Namespace); len(meta.Values) != 0 {
-		t.Errorf("%d records are left behind", len(meta.Values))
+		t.Errorf("%d records remain after the queues and policies are deleted", len(meta.Values))
 	}
 }
 

@@ -76,7 +76,7 @@ func TestTwoBrokers(t *testing.T) {
 func TestBrokersAtOnce(t *testing.T) {
 	list := pair(t)
 	one, two := list[0], list[1]
-	const rounds, queues = 20, 3
+	const rounds, queues = 60, 3
 	name := func(i int) string { return fmt.Sprint("q", i) }
 	for i := range queues {
 		one.declare(name(i), surgetank.QueueConfig{TTL: time.Hour}, surgetank.DeclareNew)

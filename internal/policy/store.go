@@ -42,6 +42,7 @@ type ownRecord struct {
 	Version    int            `json:"v"`
 	Queue      string         `json:"queue"` // full name
 	ID         uint64         `json:"id"`
+	Pending    bool           `json:"pending,omitempty"` // see own
 	Settings   map[string]any `json:"settings"`
 	DeadLetter string         `json:"dead_letter,omitempty"` // full name, which settings cannot contain
 }
@@ -149,7 +150,7 @@ func decodeOwn(value []byte) (queue string, o own, err error) {
 		return "", o, err
 	}
 	c.DeadLetter = r.DeadLetter
-	return r.Queue, own{id: r.ID, config: c}, nil
+	return r.Queue, own{id: r.ID, pending: r.Pending, config: c}, nil
 }
 
 // follow builds the next set of policies from changed records. It is called for the changes of
@@ -243,7 +244,7 @@ func (b *Broker) update() {
 // saveOwn stores the declaration of a queue. version is the version of the record that the caller
 // has read. If another Broker has changed the record, the error is errRaced.
 func (b *Broker) saveOwn(ctx context.Context, queue string, o own, version uint64) (uint64, error) {
-	r := ownRecord{Version: recordVersion, Queue: queue, ID: o.id, DeadLetter: o.config.DeadLetter}
+	r := ownRecord{Version: recordVersion, Queue: queue, ID: o.id, Pending: o.pending, DeadLetter: o.config.DeadLetter}
 	c := o.config
 	c.DeadLetter = ""
 	r.Settings = settings.Encode(c)
@@ -423,7 +424,7 @@ func (b *Broker) applyAll(ctx context.Context) error {
 	}
 	for name, o := range maps.Clone(b.under) {
 		if ids[name] != o.id {
-			b.forget(ctx, name)
+			b.forget(ctx, name, o.version)
 		}
 	}
 	return nil
@@ -447,28 +448,42 @@ func (b *Broker) apply(ctx context.Context, in func(vhost string) bool) error {
 }
 
 func (b *Broker) applyTo(ctx context.Context, full string, p *compiled) error {
-	_, has := b.owned(full)
-	if p == nil && !has {
-		return nil
-	}
 	defer b.lock(full)()
 	for try := 1; ; try++ {
-		now, err := b.Broker.Queue(ctx, full) // again, because it may have changed since the list was made
-		if err != nil {
-			return err
+		b.records.Refresh()
+		o, has := b.owned(full)
+		if p == nil && (!has || o.pending) {
+			return nil
 		}
-		b.records.Refresh() // a declaration is stored before the queue's settings change
-		c := now.Config
-		if o, has := b.owned(full); has && o.id == now.ID {
-			c = o.config
+		now, o, err := b.declaration(ctx, full, o, p)
+		if err == nil {
+			_, err = b.set(ctx, now, o, o.config, pauseOf(&now.Config), p)
 		}
-		_, err = b.set(ctx, now, c, pauseOf(&now.Config), p)
 		next, again := b.raced(full, p, err, try)
 		if !again {
 			return err
 		}
 		p = next
 	}
+}
+
+// declaration returns a queue and its declaration, of which o is recorded. If a policy covers the
+// queue for the first time, declaration stores the pending record.
+func (b *Broker) declaration(ctx context.Context, full string, o own, p *compiled) (surgetank.QueueInfo, own, error) {
+	now, err := b.Broker.Queue(ctx, full)
+	if err != nil || o.id == now.ID && !o.pending {
+		return now, o, err
+	}
+	if o.id != now.ID && p != nil {
+		o = own{id: now.ID, pending: true, version: o.version}
+		if o.version, err = b.saveOwn(ctx, full, o, o.version); err != nil {
+			return now, o, err
+		}
+		// A declaration that has not seen the pending record was made before this read.
+		now, err = b.Broker.Queue(ctx, full)
+	}
+	o.config = now.Config
+	return now, o, err
 }
 
 // errRaced reports that another Broker over the same plain broker has changed a queue's declaration
