@@ -76,6 +76,7 @@ func (m *Manager) change(ctx context.Context, name string, f func() error) error
 // renew makes a sink follow its stored value, if another Manager has changed it. The caller holds
 // the token.
 func (m *Manager) renew(ctx context.Context, name string) error {
+	m.values.Refresh()
 	value, exists := m.values.Get(name)
 	m.mu.Lock()
 	old := m.sinks[name]

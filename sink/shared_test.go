@@ -75,12 +75,15 @@ func TestManagersAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer managers[i].Close(ctx)
+		if _, _, err := managers[i].Put(ctx, "s", json.RawMessage(memorySpec)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var wg sync.WaitGroup
 	for i, m := range managers {
 		wg.Go(func() { // one sets the table, the other pauses and resumes
 			for n := range 20 {
-				if i == 0 || n == 0 {
+				if i == 0 {
 					spec := strings.Replace(memorySpec, `"t"`, fmt.Sprintf(`"t%d"`, n), 1)
 					if _, _, err := m.Put(ctx, "s", json.RawMessage(spec)); err != nil {
 						t.Error(err)
