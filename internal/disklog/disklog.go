@@ -277,7 +277,7 @@ func open(o Options, r runner) (commitlog.Replay, *Log, error) {
 	}
 	if s := o.Snapshots; s != nil {
 		s.mu.Lock()
-		s.place, s.short = l.checkPlace, l.dropSpares
+		s.place, s.short, s.random = l.checkPlace, l.dropSpares, o.Rand
 		s.mu.Unlock()
 	}
 	replay, err := l.newReplay(o.From)

@@ -52,6 +52,8 @@ type Snapshots struct {
 	place func() error
 	// short, if not nil, asks the log to free space on a full disk. The log sets it when it opens.
 	short func()
+	// random is the source of the files' ids; nil means crypto/rand. The log sets it when it opens.
+	random io.Reader
 
 	badMu sync.Mutex
 	bad   map[commitlog.Offset]bool // snapshots that the scrub found damaged
@@ -204,7 +206,7 @@ func saveError(name string, err error) error {
 }
 
 func (s *Snapshots) fill(f vfs.File, at commitlog.Offset, write func(io.Writer) error) error {
-	x, err := newID(nil)
+	x, err := newID(s.random)
 	if err != nil {
 		return err
 	}

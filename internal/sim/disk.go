@@ -41,6 +41,8 @@ type disk interface {
 	setFull(full bool)
 	// used returns the bytes of all files, or 0 if there are none.
 	used() int64
+	// checksum covers all bytes of all files. It is 0 if there are none.
+	checksum() uint64
 	heal()
 	// broken tells whether the fault has happened since the call of fault.
 	broken() bool
@@ -98,6 +100,8 @@ func (d *memDisk) fault(*rand.Rand) string {
 	d.faulty = true
 	return "the next write fails"
 }
+
+func (d *memDisk) checksum() uint64 { return 0 }
 
 func (d *memDisk) plan(*FaultPlan) { d.fault(nil) }
 
@@ -204,6 +208,8 @@ func (d *fileDisk) snapshots() (_ commitlog.Snapshots, err error) {
 }
 
 func (d *fileDisk) used() int64 { return d.mem.Used() }
+
+func (d *fileDisk) checksum() uint64 { return d.mem.Checksum() }
 
 func (d *fileDisk) scrub(files int) {
 	for range files {

@@ -82,7 +82,9 @@ func (p *prober) repair(fs *vfs.Mem) (*queue.RepairReport, error) {
 	}
 	return broker.Repair(broker.RepairOptions{Snapshots: snaps, Trimmed: rep.Trimmed, Tail: rep.Tail, Clock: p.w.clock, Limits: queue.Limits{ExtentBytes: p.w.o.ExtentBytes},
 		OpenLog: func() (commitlog.Replay, commitlog.Log, error) {
-			return disklog.OpenStepped(logOptions(fs, savedDir, false, p.random, 0, func(bool) {}, nil))
+			o := logOptions(fs, savedDir, false, p.random, 0, func(bool) {}, nil)
+			o.Snapshots = snaps
+			return disklog.OpenStepped(o)
 		}})
 }
 

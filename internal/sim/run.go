@@ -19,5 +19,8 @@ func Run(seed uint64) Result {
 func Play(o Options, actions []Action, tracing bool) Result {
 	w := newWorld(o, tracing)
 	violation := w.play(actions)
+	if tracing {
+		w.tracef("the end: the files have the checksum %016x", w.disk.checksum())
+	}
 	return Result{Options: o, Actions: actions, Violation: violation, Trace: w.trace, Counters: w.count}
 }

@@ -2,8 +2,11 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
+	"hash/fnv"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -87,6 +90,25 @@ func (m *Mem) used() int64 {
 		n += int64(len(node.blocks)) * blockSize
 	}
 	return n
+}
+
+// Checksum is the same for two file systems with the same names and bytes.
+func (m *Mem) Checksum() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := fnv.New64a()
+	for _, name := range slices.Sorted(maps.Keys(m.names)) {
+		node := m.names[name]
+		fmt.Fprintf(h, "%q %d\n", name, node.size)
+		for i := range node.blocks {
+			b := blockAt(node.blocks, i)
+			if b == nil {
+				b = new(block)
+			}
+			_, _ = h.Write(b[:])
+		}
+	}
+	return h.Sum64()
 }
 
 func pathError(op, name string, err error) error {
