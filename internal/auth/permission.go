@@ -220,15 +220,7 @@ func (s *Store) DeletePermission(ctx context.Context, userName, vhostName string
 }
 
 func (s *Store) changePermission(ctx context.Context, userName, vhostName string, p *Permission) error {
-	return s.changeUser(ctx, userName, func(st *state, old *user) (*user, error) {
-		v := st.vhosts[vhostName]
-		if v == nil || v.Deleting {
-			return nil, errNoVhost(vhostName)
-		}
-		if old == nil {
-			return nil, errNoUser(userName)
-		}
-		next := *old
+	return s.changeRights(ctx, userName, vhostName, func(st *state, v *vhost, next, old *user) error {
 		next.Permissions = nil
 		for _, g := range old.Permissions {
 			// Permissions for deleted virtual hosts are removed here, because the record is written
@@ -239,6 +231,25 @@ func (s *Store) changePermission(ctx context.Context, userName, vhostName string
 		}
 		if p != nil {
 			next.Permissions = append(next.Permissions, grant{VhostID: v.ID, Vhost: v.Name, Permission: *p})
+		}
+		return nil
+	})
+}
+
+// changeRights changes the rights of an existing user in an existing virtual host. change gets a
+// copy of the user.
+func (s *Store) changeRights(ctx context.Context, userName, vhostName string, change func(st *state, v *vhost, next, old *user) error) error {
+	return s.changeUser(ctx, userName, func(st *state, old *user) (*user, error) {
+		v := st.vhosts[vhostName]
+		if v == nil || v.Deleting {
+			return nil, errNoVhost(vhostName)
+		}
+		if old == nil {
+			return nil, errNoUser(userName)
+		}
+		next := *old
+		if err := change(st, v, &next, old); err != nil {
+			return nil, err
 		}
 		return &next, nil
 	})

@@ -1,14 +1,13 @@
 package auth
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/metacache"
 )
 
 // Records are JSON objects with the keys "user/NAME" and "vhost/NAME"; "seeded" marks that the
@@ -121,10 +120,10 @@ func decodeRecord(key string, value []byte) (r record, err error) {
 	switch {
 	case key == seededKey:
 		var x seededRecord
-		return r, decode(value, &x, &x.Version)
+		return r, metacache.DecodeJSON(value, &x, &x.Version, recordVersion)
 	case strings.HasPrefix(key, userPrefix):
 		u := new(user)
-		if err = decode(value, u, &u.Version); err == nil {
+		if err = metacache.DecodeJSON(value, u, &u.Version, recordVersion); err == nil {
 			err = u.prepare()
 		}
 		if err == nil && userRecordKey(u.Name) != key {
@@ -136,7 +135,7 @@ func decodeRecord(key string, value []byte) (r record, err error) {
 		return r, err
 	case strings.HasPrefix(key, vhostPrefix):
 		v := new(vhost)
-		if err = decode(value, v, &v.Version); err == nil && vhostKey(v.Name) != key {
+		if err = metacache.DecodeJSON(value, v, &v.Version, recordVersion); err == nil && vhostKey(v.Name) != key {
 			err = fmt.Errorf("it is the record of virtual host %q", v.Name)
 		}
 		if err == nil {
@@ -150,20 +149,4 @@ func decodeRecord(key string, value []byte) (r record, err error) {
 func errRecord(key string, err error) error {
 	return surgetank.Errorf(surgetank.CodeCorrupt,
 		"the stored access record %q cannot be used: %w; run the version that wrote it, or restore a backup", key, err)
-}
-
-// decode reads one record strictly, because an unknown field might be a restriction.
-func decode(b []byte, into any, version *int) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the record")
-	}
-	if *version != recordVersion {
-		return fmt.Errorf("it has version %d, this version knows %d", *version, recordVersion)
-	}
-	return nil
 }

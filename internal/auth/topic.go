@@ -111,15 +111,7 @@ func (s *Store) DeleteTopicPermission(ctx context.Context, userName, vhostName, 
 }
 
 func (s *Store) changeTopic(ctx context.Context, userName, vhostName, exchange string, t *TopicPermission) error {
-	return s.changeUser(ctx, userName, func(st *state, old *user) (*user, error) {
-		v := st.vhosts[vhostName]
-		if v == nil || v.Deleting {
-			return nil, errNoVhost(vhostName)
-		}
-		if old == nil {
-			return nil, errNoUser(userName)
-		}
-		next := *old
+	return s.changeRights(ctx, userName, vhostName, func(st *state, v *vhost, next, old *user) error {
 		next.Topics = nil
 		for _, g := range old.Topics {
 			other := st.vhosts[g.Vhost]
@@ -130,10 +122,10 @@ func (s *Store) changeTopic(ctx context.Context, userName, vhostName, exchange s
 		}
 		if t != nil {
 			if len(next.Topics) >= MaxTopics {
-				return nil, surgetank.Errorf(surgetank.CodeTooLarge, "user %.60q has %d topic permissions, which is the most; remove some", userName, len(next.Topics))
+				return surgetank.Errorf(surgetank.CodeTooLarge, "user %.60q has %d topic permissions, which is the most; remove some", userName, len(next.Topics))
 			}
 			next.Topics = append(next.Topics, topicGrant{v.ID, v.Name, *t})
 		}
-		return &next, nil
+		return nil
 	})
 }

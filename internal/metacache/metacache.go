@@ -11,7 +11,12 @@
 package metacache
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -281,4 +286,22 @@ func (c *Cache[T]) wait(ctx context.Context, version uint64) error {
 			return surgetank.Errorf(surgetank.CodeUncertain, "the value is stored, but it was not seen in the cache in time: %w", ctx.Err())
 		}
 	}
+}
+
+// DecodeJSON reads a stored record strictly, because an unknown field might be a restriction. version
+// points to the version in into, which must be known. Numbers of unknown type become json.Number.
+func DecodeJSON(value []byte, into any, version *int, known int) error {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.DisallowUnknownFields()
+	d.UseNumber()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the record")
+	}
+	if *version != known {
+		return fmt.Errorf("it has version %d, this version knows %d", *version, known)
+	}
+	return nil
 }

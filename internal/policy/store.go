@@ -1,13 +1,11 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -126,7 +124,7 @@ func decodeRecord(key string, value []byte) (r record, err error) {
 	switch {
 	case strings.HasPrefix(key, policyPrefix):
 		var p policyRecord
-		if err := decode(value, &p, &p.Version); err != nil {
+		if err := metacache.DecodeJSON(value, &p, &p.Version, recordVersion); err != nil {
 			return r, err
 		}
 		if r.policy, err = compile(p.Policy); err == nil {
@@ -142,7 +140,7 @@ func decodeRecord(key string, value []byte) (r record, err error) {
 
 func decodeOwn(value []byte) (queue string, o own, err error) {
 	var r ownRecord
-	if err := decode(value, &r, &r.Version); err != nil {
+	if err := metacache.DecodeJSON(value, &r, &r.Version, recordVersion); err != nil {
 		return "", o, err
 	}
 	c, err := settings.Decode(r.Settings)
@@ -257,23 +255,6 @@ func (b *Broker) saveOwn(ctx context.Context, queue string, o own, version uint6
 		err = errRaced
 	}
 	return version, err
-}
-
-// decode reads one record strictly, because an unknown field might be a limit.
-func decode(v []byte, into any, version *int) error {
-	d := json.NewDecoder(bytes.NewReader(v))
-	d.DisallowUnknownFields()
-	d.UseNumber()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the record")
-	}
-	if *version != recordVersion {
-		return fmt.Errorf("it has version %d, this version knows %d", *version, recordVersion)
-	}
-	return nil
 }
 
 // in returns the policies of a virtual host in order of priority. It ignores policies of an earlier
