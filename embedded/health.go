@@ -63,8 +63,13 @@ func (b *Broker) Health() Health {
 		return Health{State: StateClosed, Err: surgetank.Errorf(surgetank.CodeClosed, "there is no broker: open one with embedded.Open or embedded.Memory")}
 	}
 	st, in := s.Status(), b.at.Load()
-	h := Health{State: State(st.State), Since: st.Since, Err: st.Reason, LastErr: st.LastError, NextTry: st.Next, Reopenings: st.Openings - 1,
-		Openings: in.Epoch(), CallbackFailures: in.CallbackFailures() + b.old.Load() + s.CallbackFailures()}
+	h := Health{State: State(st.State), Since: st.Since, Err: st.Reason, LastErr: st.LastError, NextTry: st.Next, Reopenings: max(1, st.Openings) - 1,
+		CallbackFailures: b.old.Load() + s.CallbackFailures()}
+	if in == nil { // a shard that was not open yet
+		return h
+	}
+	h.Openings = in.Epoch()
+	h.CallbackFailures += in.CallbackFailures()
 	if st.State == supervise.Serving {
 		h.Stalled = in.Stalled()
 	}

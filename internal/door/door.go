@@ -88,6 +88,17 @@ func PhaseOf(b Broker) uint64 {
 	return 0
 }
 
+// PhaseOfMessage returns the phase of the part of a broker that has a message: with several shards, the
+// phase of its shard.
+func PhaseOfMessage(b Broker, id surgetank.MessageID) uint64 {
+	if p, ok := b.(interface {
+		MessagePhase(surgetank.MessageID) uint64
+	}); ok {
+		return p.MessagePhase(id)
+	}
+	return PhaseOf(b)
+}
+
 // Of returns the part of b that doors and sinks need. b is an embedded.Broker, or has the methods
 // itself. A struct that embeds *embedded.Broker counts as that broker, and methods that the struct
 // overrides are not called. Any other broker is CodeInvalid: a client of a server cannot do what

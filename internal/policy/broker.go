@@ -85,6 +85,11 @@ var stripeSeed = maphash.MakeSeed()
 // Phase returns the phase of the plain broker. See door.Phased.
 func (b *Broker) Phase() uint64 { return door.PhaseOf(b.Broker) }
 
+// MessagePhase returns the phase of a message's shard. See door.PhaseOfMessage.
+func (b *Broker) MessagePhase(id surgetank.MessageID) uint64 {
+	return door.PhaseOfMessage(b.Broker, id)
+}
+
 func (b *Broker) lock(queue string) (unlock func()) {
 	m := &b.stripes[maphash.String(stripeSeed, queue)%uint64(len(b.stripes))]
 	m.Lock()

@@ -155,7 +155,7 @@ func (b *Broker) divide(p *surgetank.Publishing, i int, s *split, add func(int, 
 	for _, name := range p.Queues {
 		at, ok := b.dir.locate(name)
 		if !ok {
-			if err := b.dir.missing(name); err != nil {
+			if err := b.missing(name); err != nil {
 				s.results[i].Err = err
 			}
 			unknown = append(unknown, name)

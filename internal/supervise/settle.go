@@ -36,7 +36,7 @@ func (s *Supervisor) serving() (*opening, error) {
 
 // servingLocked is serving for a caller that has locked mu.
 func (s *Supervisor) servingLocked() (*opening, error) {
-	if s.status.State == Failed || s.status.State == Closed {
+	if s.status.State == Failed && !s.opts.Optional || s.status.State == Closed {
 		return nil, s.refusal()
 	}
 	if o := s.cur.Load(); o != nil && !o.failed() {

@@ -313,6 +313,9 @@ func (w publisher) reconsider(m surgetank.Publishing) {
 			if q != nil {
 				vh.Forget(q)
 			}
+		default: // the queue cannot be asked now, and may exist
+			w.ch.confirm(w.seq, false)
+			return
 		}
 	}
 	if len(left) == 0 {
