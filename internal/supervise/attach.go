@@ -104,9 +104,7 @@ func (sub *subscription) attach(o *opening) {
 	sub.mu.Unlock()
 	if left {
 		_ = in.Close() // fails only if the opening has failed
-		return
 	}
-	sub.remind()
 }
 
 var _ surgetank.Subscription = (*subscription)(nil)

@@ -127,7 +127,8 @@ func (sub *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes in
 	sub.mu.Lock()
 	in, o, err := sub.inner, sub.of, sub.err
 	sub.mu.Unlock()
-	if in == nil || o.failed() {
+	// An opening that does not serve yet has leased messages, but their settlements would be refused.
+	if in == nil || o.failed() || err == nil && sub.s.cur.Load() != o {
 		if err != nil {
 			sub.token()
 		}

@@ -317,9 +317,12 @@ func (s *Supervisor) serve(o *opening) *opening {
 	s.lendAgain(o) // loans can have changed while the subscriptions were attached
 	s.cur.Store(o)
 	s.set(Serving, nil)
-	n, openings := len(s.subs), s.status.Openings
+	subs, openings := s.inOrder(), s.status.Openings
 	s.mu.Unlock()
-	s.logger.Warn("broker", "state", Serving, "openings", openings, "subscriptions", n, "after", down.Round(time.Millisecond))
+	for _, sub := range subs { // they deliver from now on
+		sub.remind()
+	}
+	s.logger.Warn("broker", "state", Serving, "openings", openings, "subscriptions", len(subs), "after", down.Round(time.Millisecond))
 	return o
 }
 
