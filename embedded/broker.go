@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,9 @@ type behind = hidden.Field[door.Broker]
 //
 // If the log fails, for example because the disk is full or its mount is lost, the broker opens the
 // directory again by itself. Calls in progress get CodeUncertain. Later calls wait for the next
-// opening up to Options.ReopenWait, and then get CodeUnavailable. Subscriptions stay; leases end, so
-// their settlements get CodeLeaseLost and the messages are delivered again. If the stored data is
-// damaged, the failure is final: see Done.
+// opening up to Options.ReopenWait, and then get CodeUnavailable. Subscriptions stay; leases end,
+// so their settlements get CodeLeaseLost and the messages are delivered again. If the stored data
+// is damaged, the failure is final: see Done.
 type Broker struct {
 	behind
 	s   *supervise.Supervisor
@@ -41,29 +42,38 @@ type instance struct {
 	log *disklog.Log // nil: in memory
 }
 
-// open opens a Broker. opener opens its data, once for each opening. after is the incarnation of the
-// opening before; 0: this is the first.
+// open opens a Broker. opener opens its data, once for each opening. after is the incarnation of
+// the opening before; 0: this is the first.
 func (o *Options) open(dir string, opener func(after uint64) (*instance, error)) (*Broker, error) {
-	e := &Broker{dir: dir}
+	e, tries := &Broker{dir: dir}, 0
 	var err error
-	e.s, err = supervise.Open(context.Background(), supervise.Options{Wait: o.ReopenWait, ReopenFor: o.ReopenFor, Clock: o.clock, Logger: o.Logger,
-		Open: func(_ context.Context, again bool) (supervise.Instance, error) {
+	so := supervise.Options{Wait: o.ReopenWait, ReopenFor: o.ReopenFor, Clock: o.clock, Logger: o.Logger,
+		Open: func(ctx context.Context, _ bool) (supervise.Instance, error) {
+			tries++
 			var after uint64
 			was := e.at.Load()
-			if again {
+			if was != nil {
 				after = was.Incarnation()
 			}
 			in, err := opener(after)
 			if err != nil {
 				return nil, err
 			}
+			if o.link != nil {
+				if err := o.link.opened(ctx, in, tries == 1); err != nil {
+					return nil, errors.Join(err, in.Close())
+				}
+			}
 			if was != nil {
 				e.old.Add(was.CallbackFailures())
 			}
 			e.at.Store(in)
 			return in, nil
-		}})
-	if err != nil {
+		}}
+	if l := o.link; l != nil {
+		so.Shard, so.Optional, so.Fell, so.Logger = l.shard, l.shard > 1, l.fell, o.Logger.With("shard", l.shard)
+	}
+	if e.s, err = supervise.Open(context.Background(), so); err != nil {
 		return nil, err
 	}
 	*hidden.Of(e) = e.s

@@ -62,7 +62,8 @@ type Options struct {
 	// Empty text: as above. The first is empty or DIR.
 	ShardDirs []string
 
-	shards int // number of shards that the machine knows of
+	shards int   // number of shards that the machine knows of
+	link   *link // of a shard; nil: the broker has one
 
 	// Tests of this module replace these parts.
 	clock clock.Clock
@@ -148,7 +149,7 @@ func Memory(opts Options) (*Broker, error) {
 		return nil, err
 	}
 	if opts.Shards > 1 {
-		return opts.several(make([]string, opts.Shards), func(string, Options) (*Broker, error) { return memory(opts) })
+		return opts.several(make([]string, opts.Shards), func(_ string, o Options) (*Broker, error) { return memory(o) })
 	}
 	return memory(opts)
 }

@@ -27,11 +27,12 @@ type Health struct {
 	// Since is the time of the last change of State.
 	Since time.Time
 	// Err is why the broker does not serve: in StateOpening the newest failure, in StateFailed the
-	// final one. Nothing is confirmed meanwhile. After a final failure, close the broker, remove the
-	// cause, verify the directory, and open it again. nil while the broker works, and after Close.
+	// final one. Nothing is confirmed meanwhile. After a final failure, close the broker, remove
+	// the cause, verify the directory, and open it again. nil while the broker works, and after
+	// Close.
 	Err error
-	// LastErr is the newest failure of the log or of an opening. It stays after the next opening. nil:
-	// there was none.
+	// LastErr is the newest failure of the log or of an opening. It stays after the next opening.
+	// nil: there was none.
 	LastErr error
 	// NextTry is the time of the next opening, in StateOpening; zero: it is being tried now.
 	NextTry time.Time
@@ -63,8 +64,13 @@ func (b *Broker) Health() Health {
 		return Health{State: StateClosed, Err: surgetank.Errorf(surgetank.CodeClosed, "there is no broker: open one with embedded.Open or embedded.Memory")}
 	}
 	st, in := s.Status(), b.at.Load()
-	h := Health{State: State(st.State), Since: st.Since, Err: st.Reason, LastErr: st.LastError, NextTry: st.Next, Reopenings: st.Openings - 1,
-		Openings: in.Epoch(), CallbackFailures: in.CallbackFailures() + b.old.Load() + s.CallbackFailures()}
+	h := Health{State: State(st.State), Since: st.Since, Err: st.Reason, LastErr: st.LastError, NextTry: st.Next, Reopenings: max(1, st.Openings) - 1,
+		CallbackFailures: b.old.Load() + s.CallbackFailures()}
+	if in == nil { // a shard that was not open yet
+		return h
+	}
+	h.Openings = in.Epoch()
+	h.CallbackFailures += in.CallbackFailures()
 	if st.State == supervise.Serving {
 		h.Stalled = in.Stalled()
 	}

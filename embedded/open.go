@@ -17,6 +17,10 @@ import (
 //
 //	dir/log/            the log in segments, and snapshots of the state, which make opening faster
 //	dir/shard-2/log/    with Options.Shards above 1: the same for each further shard
+//
+// With several shards, Open fails only if the first one cannot be opened, or if the directories do
+// not belong together. The broker works without another shard, and opens it when that becomes
+// possible: see Shard.
 func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -46,6 +50,11 @@ func openOne(dir string, opts Options) (*Broker, error) {
 	}
 	var only disklog.Identity // of the log of the first opening
 	return opts.open(dir, func(after uint64) (*instance, error) {
+		if opts.link != nil && only == (disklog.Identity{}) {
+			if err := opts.link.mayMake(fs, dir); err != nil {
+				return nil, err
+			}
+		}
 		in, err := opts.openLog(fs, filepath.Join(dir, "log"), only, after)
 		if err == nil {
 			only = in.log.Identity()

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/hidden"
 	"github.com/surgetank/surgetank/internal/queue"
@@ -24,11 +25,11 @@ type several struct {
 }
 
 // checkShards checks the number and the directories of shards. If the options set neither, the
-// broker has one shard, or the number that package shardstest has set for tests of this module.
+// broker has one shard.
 func (o *Options) checkShards() error {
 	if o.Shards == 0 {
 		if o.Shards = len(o.ShardDirs); o.Shards == 0 {
-			o.Shards = max(1, shards.TestShards())
+			o.Shards = 1
 		}
 	}
 	switch {
@@ -91,28 +92,114 @@ func (o *Options) openShards(dir string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range dirs {
-		if err := (vfs.OS{}).Mkdir(d); err != nil {
-			return nil, surgetank.Errorf(surgetank.CodeInvalid, "cannot make the directory of a shard: %w", err)
-		}
-	}
 	return o.several(dirs, openOne)
 }
 
-// several opens all shards at the same time, and the router in front of them.
+// link connects a shard with the broker that the shard is a part of.
+type link struct {
+	shard int // from 1
+	of    *joint
+}
+
+// joint is what the shards of a broker share while they are opened.
+type joint struct {
+	known chan struct{} // closed when made is known, or the first shard could not be opened
+	made  []bool        // see shards.Made
+	err   error         // of the first shard
+
+	routed chan struct{} // closed when there is a router, or will be none
+	router *shards.Broker
+}
+
+// mayMake creates the directory of a new shard. It returns CodeUnavailable if the shard's log is
+// not there and was there before: its disk is probably not mounted.
+func (l *link) mayMake(fs vfs.FS, dir string) error {
+	if l.shard == 1 {
+		return nil
+	}
+	there, err := disklog.Exists(fs, filepath.Join(dir, "log"))
+	if err != nil || there {
+		return err
+	}
+	<-l.of.known
+	switch {
+	case l.of.err != nil:
+		return l.of.err
+	case l.of.made[l.shard-1]:
+		return shards.NotMounted(l.shard-1, "the directory "+dir)
+	}
+	if err := fs.Mkdir(dir); err != nil {
+		return surgetank.Errorf(surgetank.CodeUnavailable, "cannot make the directory of shard %d: %w", l.shard, err)
+	}
+	return nil
+}
+
+// opened is called before an opening serves. first says that no try was made before: the function
+// several passes this opening to the router.
+func (l *link) opened(ctx context.Context, in *instance, first bool) error {
+	j := l.of
+	if first {
+		if l.shard == 1 {
+			j.made, j.err = shards.Made(ctx, in, len(j.made))
+			close(j.known)
+			return j.err
+		}
+		<-j.known
+		if j.err != nil || !j.made[l.shard-1] {
+			return j.err
+		}
+		// An empty log below a mount point is not the shard.
+		if id, err := shards.ReadIdentity(ctx, in); err != nil || id.Broker != "" {
+			return err
+		}
+		return shards.NotMounted(l.shard-1, "the directory of the shard")
+	}
+	select {
+	case <-j.routed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if j.router == nil {
+		return surgetank.Errorf(surgetank.CodeUnavailable, "the broker was not opened")
+	}
+	return j.router.Opened(ctx, l.shard-1, in)
+}
+
+// fell is called when an opening has failed.
+func (l *link) fell() {
+	select {
+	case <-l.of.routed:
+		if r := l.of.router; r != nil {
+			r.Fell(l.shard - 1)
+		}
+	default: // the router sees it when it is made
+	}
+}
+
+// several opens all shards at the same time, and the router in front of them. A shard that cannot
+// be opened is tried again later, except the first one.
 func (o *Options) several(dirs []string, open func(string, Options) (*Broker, error)) (_ *Broker, err error) {
 	b := &Broker{dir: dirs[0], several: several{shards: make([]*Broker, len(dirs))}}
+	j := &joint{known: make(chan struct{}), made: make([]bool, len(dirs)), routed: make(chan struct{})}
 	errs := make([]error, len(dirs))
 	var all sync.WaitGroup
 	for i, dir := range dirs {
 		all.Go(func() {
-			if b.shards[i], errs[i] = open(dir, *o); errs[i] != nil {
+			one := *o
+			l := &link{shard: i + 1, of: j}
+			one.link = l
+			if b.shards[i], errs[i] = open(dir, one); errs[i] != nil {
 				errs[i] = fmt.Errorf("opening shard %d: %w", i+1, errs[i])
+			}
+			if i == 0 && j.err == nil && errs[0] != nil { // the log was not opened
+				j.err = errs[0]
+				close(j.known)
 			}
 		})
 	}
 	all.Wait()
 	defer func() {
+		close(j.routed)
 		if err != nil {
 			for _, s := range b.shards {
 				if s != nil {
@@ -127,6 +214,11 @@ func (o *Options) several(dirs []string, open func(string, Options) (*Broker, er
 	parts := make([]shards.Part, len(dirs))
 	for i, s := range b.shards {
 		parts[i] = shards.Part{Shard: (*hidden.Of(s)).(door.Shard), Dir: s.dir, Failed: s.Done(), Err: func() error { return s.Health().Err }}
+		if in := s.at.Load(); in != nil {
+			parts[i].Now = in
+		} else {
+			parts[i].Away = true
+		}
 	}
 	ctx := context.Background()
 	if dirs[0] != "" {
@@ -134,9 +226,11 @@ func (o *Options) several(dirs []string, open func(string, Options) (*Broker, er
 			return nil, err
 		}
 	}
-	if b.router, err = shards.New(ctx, parts, shards.Options{MaxQueues: o.MaxQueues, Logger: o.Logger, Clock: o.clock}); err != nil {
+	if j.router, err = shards.New(ctx, parts, shards.Options{MaxQueues: o.MaxQueues, Logger: o.Logger, Clock: o.clock}); err != nil {
+		j.router = nil
 		return nil, err
 	}
+	b.router = j.router
 	*hidden.Of(b) = b.router
 	return b, nil
 }

@@ -38,6 +38,15 @@ func (i Identity) Check(fs vfs.FS, dir string) error {
 	return nil
 }
 
+// Exists reports whether there is a log in dir. It changes nothing, also if dir does not exist.
+func Exists(fs vfs.FS, dir string) (bool, error) {
+	ls, err := listDir(fs, dir)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && (ls.state || len(ls.segments) > 0), err
+}
+
 // absent returns the error for a directory in which the log is not.
 func absent(what string, cause error) error {
 	return wrap(surgetank.CodeUnavailable, what+"; mount the file system again, or put the data directory back, and leave the other files where they are", cause)

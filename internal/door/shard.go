@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -81,6 +82,21 @@ type Arrivals struct {
 	// Floor: every message with a lower number left the outbox for good.
 	Floor uint64
 	Msgs  []Arrival
+}
+
+// PartialError is the error of a call that reads all shards. The call's result is complete for the
+// shards that are open.
+type PartialError struct{ Err error }
+
+func (e *PartialError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error of a shard that is not open.
+func (e *PartialError) Unwrap() error { return e.Err }
+
+// IsPartial reports whether a call returned a part of its result, because a shard is not open.
+func IsPartial(err error) bool {
+	var p *PartialError
+	return errors.As(err, &p)
 }
 
 // Shard is a Broker that is one shard of a broker.

@@ -28,7 +28,8 @@ import (
 //
 // Several Brokers over one plain broker follow each other's policies and declarations. Each change
 // of a queue looks afterwards whether another Broker has changed the queue's declaration or policy
-// meanwhile, and if so makes the change again. The record of a queue's declaration makes this sound:
+// meanwhile, and if so makes the change again. The record of a queue's declaration makes this
+// sound:
 //
 //   - The first policy of a queue stores a pending record, then reads the queue, then stores the
 //     declaration that it has read. Only then do the settings of the policy reach the queue. A
@@ -84,6 +85,11 @@ var stripeSeed = maphash.MakeSeed()
 
 // Phase returns the phase of the plain broker. See door.Phased.
 func (b *Broker) Phase() uint64 { return door.PhaseOf(b.Broker) }
+
+// MessagePhase returns the phase of a message's shard. See door.PhaseOfMessage.
+func (b *Broker) MessagePhase(id surgetank.MessageID) uint64 {
+	return door.PhaseOfMessage(b.Broker, id)
+}
 
 func (b *Broker) lock(queue string) (unlock func()) {
 	m := &b.stripes[maphash.String(stripeSeed, queue)%uint64(len(b.stripes))]
@@ -269,7 +275,7 @@ func (b *Broker) room(ctx context.Context, vhost, name string) error {
 		return nil
 	}
 	queues, err := b.Broker.Queues(ctx)
-	if err != nil {
+	if err != nil && !door.IsPartial(err) { // queues of a shard that is not open do not count
 		return err
 	}
 	n := 0

@@ -220,8 +220,10 @@ func receiveAck(t *testing.T, b surgetank.Broker, name string) {
 	}
 }
 
-// TestPoolOverShards: the leased messages of a pool are never more than its limit, and every shard
-// gets its turn.
+// TestPoolOverShards: the leased messages of a pool are never more than its limit. Each shard gets
+// its turn again and again while the others always have messages, although the limit is below the
+// number of shards. How exactly the shards share depends on the scheduler, so the test does not
+// compare counts.
 func TestPoolOverShards(t *testing.T) {
 	b := openOn(t, []*memlog.Store{memlog.NewStore(), memlog.NewStore(), memlog.NewStore()}, nil)
 	const each, limit = 20, 2
@@ -235,19 +237,22 @@ func TestPoolOverShards(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.SetPoolLimit(limit)
-		s.AddCredit(100)
+		s.AddCredit(1 << 30)
 		subs = append(subs, s)
 	}
-	for range each {
+	for range limit + 1 { // a queue with all of the pool's leases still has a message
 		for _, name := range names {
 			publishTo(t, b, name, "m")
 		}
 	}
 	counts := map[string]int{}
-	leased, left := []surgetank.Delivery{}, 3*each
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	var leased []surgetank.Delivery
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for left > 0 {
+	for counts["a"] < each || counts["b"] < each || counts["c"] < each {
+		if ctx.Err() != nil {
+			t.Fatalf("a shard waits for its turn: %v", counts)
+		}
 		for _, s := range subs {
 			var err error
 			if leased, err = s.TryReceive(leased, 100, 1<<20); err != nil {
@@ -263,20 +268,15 @@ func TestPoolOverShards(t *testing.T) {
 			case <-subs[1].Ready():
 			case <-subs[2].Ready():
 			case <-ctx.Done():
-				t.Fatalf("no shard delivers, %d messages are left", left)
 			}
 			continue
 		}
-		if counts[leased[0].Queue]++; left == each {
-			for _, name := range names { // two thirds are done: a shard without a turn would have none
-				if counts[name] < each/4 {
-					t.Errorf("%s had %d of %d deliveries: %v", name, counts[name], 2*each, counts)
-				}
-			}
-		}
-		if r, err := b.Settle(t.Context(), []surgetank.Settlement{{Receipt: leased[0].Receipt}}); err != nil || r[0] != nil {
+		d := leased[0]
+		counts[d.Queue]++
+		publishTo(t, b, d.Queue, "m")
+		if r, err := b.Settle(t.Context(), []surgetank.Settlement{{Receipt: d.Receipt}}); err != nil || r[0] != nil {
 			t.Fatal(err, r)
 		}
-		leased, left = leased[1:], left-1
+		leased = leased[1:]
 	}
 }

@@ -24,15 +24,34 @@ func (d *directory) init(shards int) {
 	d.shard, d.refs, d.shards = map[string]int{}, map[string]uint64{}, shards
 }
 
-// add enters a queue. It returns false, and the other shard, if the queue is in another shard.
-func (d *directory) add(name string, shard int) (other int, ok bool) {
+// add enters a queue.
+func (d *directory) add(name string, shard int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if at, has := d.shard[name]; has && at != shard {
-		return at, false
-	}
 	d.shard[name] = shard
-	return shard, true
+}
+
+// load replaces the queues of a shard. queues has their dead-letter queues. It changes nothing and
+// returns false if another shard has one of the queues.
+func (d *directory) load(shard int, queues map[string]string) (name string, other int, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name := range queues {
+		if at, has := d.shard[name]; has && at != shard {
+			return name, at, false
+		}
+	}
+	for name, at := range d.shard {
+		if _, has := queues[name]; at == shard && !has {
+			delete(d.shard, name)
+		}
+	}
+	for name, dead := range queues {
+		d.shard[name] = shard
+		d.referLocked(shard, name, dead)
+	}
+	d.known |= 1 << shard
+	return "", 0, true
 }
 
 func (d *directory) remove(name string) {
@@ -41,7 +60,17 @@ func (d *directory) remove(name string) {
 	d.mu.Unlock()
 }
 
-func (d *directory) loaded(shard int) {
+// drop removes a queue if it is in a shard.
+func (d *directory) drop(name string, shard int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if at, ok := d.shard[name]; ok && at == shard {
+		delete(d.shard, name)
+	}
+}
+
+// empty notes that a shard has no queues, because its directory was never made.
+func (d *directory) empty(shard int) {
 	d.mu.Lock()
 	d.known |= 1 << shard
 	d.mu.Unlock()
@@ -64,11 +93,15 @@ func (d *directory) find(name string) (shard int, ok bool) {
 // refer notes that a queue of a shard uses a dead-letter queue. It returns the dead-letter queue if
 // the shard needs an outbox for it, and otherwise "".
 func (d *directory) refer(shard int, name, dead string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.referLocked(shard, name, dead)
+}
+
+func (d *directory) referLocked(shard int, name, dead string) string {
 	if dead == "" || dead == name || dead == surgetank.DeadLetterDrop || door.OwnDeadLetters(dead) == name {
 		return ""
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.refs[dead] |= 1 << shard
 	if at, ok := d.shard[dead]; ok && at == shard {
 		return ""
@@ -121,17 +154,16 @@ func (d *directory) locateLocked(name string) (shard int, ok bool) {
 	return 0, false
 }
 
-// missing returns CodeUnavailable if the queues of a shard were never read: an unknown queue can be
-// there.
-func (d *directory) missing(name string) error {
+// unread returns a shard whose queues were never read, or -1: an unknown queue can be there.
+func (d *directory) unread() int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	for i := range d.shards {
 		if d.known&(1<<i) == 0 {
-			return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d is not open yet, and the queue %q can be there; try again", i+1, name)
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // place chooses the shard of a new queue. wanted is the setting `shard`, from 1; 0: none. A queue

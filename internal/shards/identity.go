@@ -47,6 +47,20 @@ func ReadIdentity(ctx context.Context, b door.Metadata) (id Identity, err error)
 // dirName is the name of a shard's directory in the first shard.
 func dirName(i int) string { return "dir." + strconv.Itoa(i) }
 
+// madeName is the name of the mark in the first shard that a shard has stored its identity.
+func madeName(i int) string { return "made." + strconv.Itoa(i) }
+
+// Made returns which shards of a broker were ever open, as its first shard knows. A directory of
+// such a shard without data is not the shard's: probably its disk is not mounted.
+func Made(ctx context.Context, first door.Metadata, count int) ([]bool, error) {
+	state, err := first.Meta(ctx, door.ShardNamespace)
+	made := make([]bool, count)
+	for i := range made {
+		_, made[i] = state.Values[madeName(i)]
+	}
+	return made, err
+}
+
 // Dirs returns the directories of a broker's shards, as its first shard knows them.
 func Dirs(ctx context.Context, first door.Metadata, count int) ([]string, error) {
 	state, err := first.Meta(ctx, door.ShardNamespace)
@@ -84,68 +98,139 @@ func Shrink(ctx context.Context, first door.Shard, n int) error {
 			}
 		}
 	}
-	return first.SetMeta(ctx, door.ShardNamespace, countName, []byte(strconv.Itoa(n)))
-}
-
-// identify checks that the shards belong together, in this order, and stores the identity of new
-// ones.
-func (b *Broker) identify(ctx context.Context) error {
-	ids := make([]Identity, len(b.parts))
-	broker := ""
-	for i := range b.parts {
-		var err error
-		if ids[i], err = ReadIdentity(ctx, b.parts[i]); err != nil {
-			return fmt.Errorf("reading the identity of shard %d: %w", i+1, err)
-		}
-		if broker == "" {
-			broker = ids[i].Broker
-		}
-	}
-	if ids[0].Broker == "" && broker != "" {
-		return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard 1 and is no shard of the broker that the other directories belong to; list the directories of one broker", b.parts[0].name(0))
-	}
-	for i, id := range ids {
-		switch {
-		case id.Broker == "" && i > 0:
-			infos, err := b.parts[i].Queues(ctx)
-			if err != nil {
-				return err
-			}
-			if len(infos) > 0 {
-				return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d, but it has queues and is the data directory of a broker of its own; use an empty directory", b.parts[i].name(i), i+1)
-			}
-		case id.Broker == "":
-		case id.Broker != broker:
-			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and belongs to another broker than shard 1; list the directories of one broker", b.parts[i].name(i), i+1)
-		case id.Index != i:
-			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and is shard %d; list the directories in their order", b.parts[i].name(i), i+1, id.Index+1)
-		case i == 0 && id.Count > len(b.parts): // other shards can still have the number before a removal
-			return surgetank.Errorf(surgetank.CodeInvalid, "this broker has %d shards and %d are listed; list all of them, or remove the last ones as docs/shards.md describes", id.Count, len(b.parts))
-		}
-	}
-	if broker == "" {
-		var random [12]byte
-		_, _ = rand.Read(random[:]) // never fails, by its documentation
-		broker = hex.EncodeToString(random[:])
-	}
-	known, err := Dirs(ctx, b.parts[0], len(b.parts))
+	id, err := ReadIdentity(ctx, first)
 	if err != nil {
 		return err
 	}
-	for i := range b.parts {
-		if dir := b.parts[i].Dir; dir != known[i] {
-			if err := b.parts[0].SetMeta(ctx, door.ShardNamespace, dirName(i), []byte(dir)); err != nil {
-				return err
-			}
+	for i := n; i < id.Count; i++ {
+		if err := first.SetMeta(ctx, door.ShardNamespace, madeName(i), nil); err != nil {
+			return err
 		}
 	}
-	for i, id := range ids {
-		want := Identity{broker, i, len(b.parts)}
-		if id != want {
-			if err := want.store(ctx, b.parts[i]); err != nil {
-				return fmt.Errorf("storing the identity of shard %d: %w", i+1, err)
-			}
+	return first.SetMeta(ctx, door.ShardNamespace, countName, []byte(strconv.Itoa(n)))
+}
+
+// identify checks that the open shards belong together, in this order, and stores the identity of
+// new ones.
+func (b *Broker) identify(ctx context.Context) (err error) {
+	ids := make([]Identity, len(b.parts))
+	for i := range b.parts {
+		p := &b.parts[i]
+		if p.Away {
+			continue
 		}
+		ids[i], err = ReadIdentity(ctx, p.now())
+		if err := p.lost(i, err); err != nil {
+			return fmt.Errorf("reading the identity of shard %d: %w", i+1, err)
+		}
+		if b.id == "" {
+			b.id = ids[i].Broker
+		}
+	}
+	if ids[0].Broker == "" && b.id != "" {
+		return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard 1 and is no shard of the broker that the other directories belong to; list the directories of one broker", b.parts[0].name(0))
+	}
+	if b.made, err = Made(ctx, b.parts[0].now(), len(b.parts)); err != nil {
+		return err
+	}
+	for i := range b.parts {
+		p := &b.parts[i]
+		if p.Away {
+			if !b.made[i] {
+				b.dir.empty(i)
+			}
+			continue
+		}
+		if err := p.lost(i, b.check(ctx, i, ids[i], p.now())); err != nil {
+			return err
+		}
+	}
+	if b.id == "" {
+		var random [12]byte
+		_, _ = rand.Read(random[:]) // never fails, by its documentation
+		b.id = hex.EncodeToString(random[:])
+	}
+	for i := range b.parts {
+		p := &b.parts[i]
+		if p.Away {
+			continue
+		}
+		if err := p.lost(i, b.enter(ctx, i, ids[i], p.now(), b.parts[0].now())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// identifyOne is identify for a later opening of a shard, not of the first one.
+func (b *Broker) identifyOne(ctx context.Context, i int, now door.Shard) error {
+	id, err := ReadIdentity(ctx, now)
+	if err != nil {
+		return err
+	}
+	if err := b.check(ctx, i, id, now); err != nil {
+		return err
+	}
+	return b.enter(ctx, i, id, now, b.parts[0])
+}
+
+// check checks the identity of a shard.
+func (b *Broker) check(ctx context.Context, i int, id Identity, now door.Shard) error {
+	p := &b.parts[i]
+	switch {
+	case id.Broker == "" && i > 0:
+		if b.made[i] {
+			return NotMounted(i, p.name(i))
+		}
+		infos, err := now.Queues(ctx)
+		if err != nil {
+			return err
+		}
+		if len(infos) > 0 {
+			return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d, but it has queues and is the data directory of a broker of its own; use an empty directory", p.name(i), i+1)
+		}
+	case id.Broker == "":
+	case id.Broker != b.id:
+		return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and belongs to another broker than shard 1; list the directories of one broker", p.name(i), i+1)
+	case id.Index != i:
+		return surgetank.Errorf(surgetank.CodeInvalid, "%s is listed as shard %d and is shard %d; list the directories in their order", p.name(i), i+1, id.Index+1)
+	case i == 0 && id.Count > len(b.parts): // other shards can still have the number before a removal
+		return surgetank.Errorf(surgetank.CodeInvalid, "this broker has %d shards and %d are listed; list all of them, or remove the last ones as docs/shards.md describes", id.Count, len(b.parts))
+	}
+	return nil
+}
+
+// NotMounted is the error for a directory without a shard's data. The shard was open before.
+func NotMounted(i int, name string) error {
+	return surgetank.Errorf(surgetank.CodeUnavailable, "%s has no data of shard %d, which was open before; mount its file system or put the directory back, or restore all shards from one backup", name, i+1)
+}
+
+// enter stores the identity of a shard, if it changed, and notes in the first shard that the shard
+// was made. The note comes before the shard's first queue.
+func (b *Broker) enter(ctx context.Context, i int, id Identity, now, first door.Shard) error {
+	if want := (Identity{b.id, i, len(b.parts)}); id != want {
+		if err := want.store(ctx, now); err != nil {
+			return fmt.Errorf("storing the identity of shard %d: %w", i+1, err)
+		}
+	}
+	if b.noted == nil {
+		known, err := Dirs(ctx, first, len(b.parts))
+		if err != nil {
+			return err
+		}
+		b.noted = known
+	}
+	if dir := b.parts[i].Dir; dir != b.noted[i] {
+		if err := first.SetMeta(ctx, door.ShardNamespace, dirName(i), []byte(dir)); err != nil {
+			return err
+		}
+		b.noted[i] = dir
+	}
+	if i > 0 && !b.made[i] {
+		if err := first.SetMeta(ctx, door.ShardNamespace, madeName(i), []byte{1}); err != nil {
+			return err
+		}
+		b.made[i] = true
 	}
 	return nil
 }

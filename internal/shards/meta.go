@@ -48,31 +48,32 @@ func (b *Broker) SetMetaIf(ctx context.Context, namespace, name string, value []
 	return p.SetMetaIf(ctx, namespace, name, value, expected)
 }
 
-// Meta reads a namespace. Marks are in all shards. See door.Metadata.
+// Meta reads a namespace. Marks are in all shards. If a shard is not open, Meta returns the marks
+// of the others, and a door.PartialError. See door.Metadata.
 func (b *Broker) Meta(ctx context.Context, namespace string) (all door.MetaState, err error) {
 	if b == nil || ctx == nil {
 		return all, noBroker(b)
 	}
-	parts := 1
-	if namespace == door.MarksNamespace {
-		parts = len(b.parts)
+	p, err := b.part(0)
+	if err != nil {
+		return all, err
 	}
-	for i := range parts {
-		p, err := b.part(i)
-		if err != nil {
-			return door.MetaState{}, err
-		}
-		state, err := p.Meta(ctx, namespace)
-		if err != nil {
-			return door.MetaState{}, err
-		}
-		if i == 0 {
-			all = state
-		} else {
-			maps.Copy(all.Values, state.Values)
-		}
+	if all, err = p.Meta(ctx, namespace); err != nil || namespace != door.MarksNamespace {
+		return all, err
 	}
-	return all, nil
+	var failed error
+	for i := 1; i < len(b.parts); i++ {
+		state, err := door.MetaState{}, b.unavailable(i)
+		if !b.down(i) {
+			state, err = b.parts[i].Meta(ctx, namespace)
+		}
+		if err != nil {
+			failed = &door.PartialError{Err: err}
+			continue
+		}
+		maps.Copy(all.Values, state.Values)
+	}
+	return all, failed
 }
 
 // WatchMeta passes a namespace of the first shard and its changes to a feed. Marks are not watched.

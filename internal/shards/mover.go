@@ -76,15 +76,19 @@ func (m *mover) enter(k boxKey, id uint64) *box {
 	return x
 }
 
-// start attaches the mover to all outboxes, and creates the outboxes that the shards' queues need.
-func (m *mover) start(ctx context.Context) error {
-	for i := range m.b.parts {
-		for _, to := range m.b.dir.outboxes(i) {
-			if err := m.ensure(ctx, i, to, false); err != nil {
-				return err
-			}
+// prepare creates the outboxes that the queues of a shard need, before the shard gets calls. now is
+// the shard's opening.
+func (m *mover) prepare(ctx context.Context, shard int, now door.Shard) error {
+	for _, to := range m.b.dir.outboxes(shard) {
+		if _, err := m.make(ctx, now, boxKey{shard, to, false}); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// start attaches the mover to all outboxes that have messages or get some.
+func (m *mover) start() {
 	m.mu.Lock()
 	all := make([]*box, 0, len(m.boxes))
 	for _, x := range m.boxes {
@@ -94,7 +98,21 @@ func (m *mover) start(ctx context.Context) error {
 	for _, x := range all {
 		x.wake()
 	}
-	return nil
+}
+
+// make creates an outbox if there is none.
+func (m *mover) make(ctx context.Context, in door.Shard, k boxKey) (*box, error) {
+	m.mu.Lock()
+	x := m.boxes[k]
+	m.mu.Unlock()
+	if x != nil {
+		return x, nil
+	}
+	info, _, err := in.DeclareQueue(ctx, door.Outbox(k.to, k.redriven), surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+	if err != nil {
+		return nil, err
+	}
+	return m.enter(k, info.ID), nil
 }
 
 // ensure creates an outbox if there is none, and watches it.
@@ -110,11 +128,11 @@ func (m *mover) ensure(ctx context.Context, shard int, to string, redriven bool)
 	if err != nil {
 		return err
 	}
-	info, _, err := p.DeclareQueue(ctx, door.Outbox(to, redriven), surgetank.QueueConfig{}, surgetank.DeclareIfAbsent)
+	x, err := m.make(ctx, p, k)
 	if err != nil {
 		return err
 	}
-	m.enter(k, info.ID).wake()
+	x.wake()
 	return nil
 }
 

@@ -23,6 +23,7 @@ type pools struct {
 	b    *Broker
 	mu   sync.Mutex
 	byID map[uint64]*pool
+	away uint64 // the shards that are not open, as bits
 }
 
 type pool struct {
@@ -68,6 +69,28 @@ func (ps *pools) attach(ctx context.Context, at int, shard door.Shard, name stri
 	return &member{Subscription: sub, pool: p, at: at}, nil
 }
 
+// down takes the parts of a shard that is not open: its leases have ended, and its next opening
+// gets parts when it asks for them.
+func (ps *pools) down(at int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.away |= 1 << at
+	for _, p := range ps.byID {
+		if p.parts != nil && p.members[at] > 0 {
+			p.parts[at] = share{turn: p.parts[at].turn}
+			p.ask(at, 0)
+			p.balance()
+		}
+	}
+}
+
+// up says that the next opening of a shard gets calls soon. It reports to its pools.
+func (ps *pools) up(at int) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.away &^= 1 << at
+}
+
 // apply sends the limit to all shards, after the limit or the set of shards changed.
 func (p *pool) apply() {
 	b := p.ps.b
@@ -81,7 +104,9 @@ func (p *pool) apply() {
 	case p.parts == nil: // the shards can have any number leased: lend nothing until they report
 		p.parts = make([]share, len(b.parts))
 		for at := range p.members {
-			p.parts[at].lent = p.limit
+			if p.ps.away&(1<<at) == 0 {
+				p.parts[at].lent = p.limit
+			}
 		}
 		for at := range p.members {
 			p.ask(at, 0)
@@ -157,8 +182,8 @@ func (p *pool) balance() {
 	}
 }
 
-// next returns the waiting shard with the smallest part; of several, the one whose part grew longest
-// ago.
+// next returns the waiting shard with the smallest part; of several, the one whose part grew
+// longest ago.
 func (p *pool) next() int {
 	best := -1
 	for i := range p.parts {

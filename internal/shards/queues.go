@@ -23,7 +23,23 @@ func (b *Broker) find(name string) (int, error) {
 	if door.Hidden(name) {
 		return 0, surgetank.Errorf(surgetank.CodeNotFound, "there is no queue %q", name)
 	}
-	return at, b.dir.missing(name)
+	return at, b.missing(name)
+}
+
+// missing returns CodeUnavailable if the queues of a shard were never read: an unknown queue can be
+// there.
+func (b *Broker) missing(name string) error {
+	i := b.dir.unread()
+	if i < 0 {
+		return nil
+	}
+	cause := surgetank.Errorf(surgetank.CodeUnavailable, "it is being opened")
+	if p := &b.parts[i]; p.Err != nil {
+		if err := p.Err(); err != nil {
+			return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has not been open since the start, and the queue %q can be there; try again later, or choose a name that exists (%w)", i+1, shown(name), err)
+		}
+	}
+	return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has not been open since the start, and the queue %q can be there; try again (%w)", i+1, shown(name), cause)
 }
 
 // shard returns the shard of a queue, ready for a call.
@@ -68,7 +84,7 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 	defer b.lock(owner(name))()
 	at, known := b.dir.locate(name)
 	if !known {
-		if err := b.dir.missing(name); err != nil {
+		if err := b.missing(name); err != nil {
 			return none, false, err
 		}
 	}
@@ -97,6 +113,7 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 		b.dir.add(name, at)
 	case surgetank.CodeOf(err) == surgetank.CodeUncertain && !entered && mode != surgetank.DeclareUpdate:
 		b.dir.add(name, at) // if the queue exists, it is there
+		b.ask(name, at)
 		return none, false, err
 	default:
 		return none, false, err
@@ -107,6 +124,31 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 		}
 	}
 	return info, created, nil
+}
+
+// ask removes a queue from the directory if it turns out that its uncertain declaration was lost.
+// The next opening of the shard has read its queues already, or reads them later than the
+// declaration was entered, so the shard must be asked.
+func (b *Broker) ask(name string, at int) {
+	if b.ctx.Err() != nil {
+		return
+	}
+	b.work.Go(func() {
+		for wait := moveFirst; ; wait = min(2*wait, moveLast) {
+			unlock := b.lock(owner(name)) // another declaration or deletion has ended
+			err := b.unavailable(at)
+			if !b.down(at) {
+				_, err = b.parts[at].Queue(b.ctx, name)
+			}
+			if surgetank.CodeOf(err) == surgetank.CodeNotFound {
+				b.dir.drop(name, at)
+			}
+			unlock()
+			if err == nil || surgetank.CodeOf(err) == surgetank.CodeNotFound || surgetank.CodeOf(err) == surgetank.CodeClosed || !b.pause(wait) {
+				return
+			}
+		}
+	})
 }
 
 // owner returns the queue whose own dead-letter queue has this name, or the name.
@@ -148,8 +190,9 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return p.Queue(ctx, name)
 }
 
-// Queues reads the queues of all shards, in the order of their creation. If a shard is unavailable,
-// Queues returns the queues of the others, and the error. See surgetank.Broker.
+// Queues reads the queues of all shards, in the order of their creation. If a shard is not open,
+// Queues does not wait. It returns the queues of the others, and a door.PartialError. See
+// surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
@@ -157,14 +200,13 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	var all []surgetank.QueueInfo
 	var failed error
 	for i := range b.parts {
-		p, err := b.part(i)
-		if err != nil {
-			failed = err
+		if b.down(i) {
+			failed = cmp.Or(failed, b.unavailable(i))
 			continue
 		}
-		infos, err := p.Queues(ctx)
+		infos, err := b.parts[i].Queues(ctx)
 		if err != nil {
-			failed = err
+			failed = cmp.Or(failed, err)
 			continue
 		}
 		for _, info := range infos {
@@ -176,6 +218,9 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	slices.SortStableFunc(all, func(x, y surgetank.QueueInfo) int {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.ID&(1<<surgetank.ShardBits-1), y.ID&(1<<surgetank.ShardBits-1)), cmp.Compare(x.ID, y.ID))
 	})
+	if failed != nil && ctx.Err() == nil && surgetank.CodeOf(failed) != surgetank.CodeClosed {
+		failed = &door.PartialError{Err: failed}
+	}
 	return all, failed
 }
 

@@ -31,10 +31,23 @@ import (
 type Part struct {
 	door.Shard
 	Dir string // its data directory, for errors; "" if it has none
-	// Failed is closed when the shard has failed for good or was closed. Err then returns the
-	// failure, or nil. A shard that opens again by itself has not failed meanwhile.
+	// Failed is closed when the shard has failed for good or was closed. Err returns the failure
+	// while the shard is not open, and otherwise nil. A shard that opens again by itself has not
+	// failed meanwhile.
 	Failed <-chan struct{}
 	Err    func() error
+	// Now is the shard's first opening, if Shard is one opening after the other; nil: Shard is the
+	// opening. Later openings are passed to Opened.
+	Now Opening
+	// Away: the shard could not be opened so far. Opened gets its first opening.
+	Away bool
+}
+
+// Opening is a shard from one opening to the failure of its log.
+type Opening interface {
+	door.Shard
+	// Failed returns a channel that is closed when the log has failed.
+	Failed() <-chan struct{}
 }
 
 // Options are the settings of a router.
@@ -56,6 +69,11 @@ type Broker struct {
 	pools pools
 	marks sync.Map // names of marks that this opening wrote, see SetMetaLater
 
+	entries sync.Mutex // held while an opening is entered, see Opened
+	id      string     // the random text that all shards store
+	made    []bool     // see Made
+	noted   []string   // directories of the shards, as the first shard has stored them
+
 	stripes [64]sync.Mutex // orders the creation and deletion of each name
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -64,8 +82,9 @@ type Broker struct {
 
 var _ door.Broker = (*Broker)(nil)
 
-// New returns the router over shards that are open. It checks that they belong together, and reads
-// their queues. After an error the caller closes the shards.
+// New returns the router over shards. The first shard must be open, and the others should be. New
+// checks that the shards belong together, and reads their queues. After an error the caller closes
+// the shards.
 func New(ctx context.Context, parts []Part, opts Options) (*Broker, error) {
 	if opts.MaxQueues == 0 {
 		opts.MaxQueues = 100_000
@@ -84,46 +103,118 @@ func New(ctx context.Context, parts []Part, opts Options) (*Broker, error) {
 	b.dir.init(len(parts))
 	b.mover.init(b)
 	b.pools.init(b)
-	if err := b.identify(ctx); err != nil {
+	if err := b.begin(ctx); err != nil {
+		b.stop()
+		b.work.Wait()
 		return nil, err
-	}
-	for i := range parts {
-		if err := b.load(ctx, i); err != nil {
-			return nil, b.closed(err)
-		}
-	}
-	if err := b.mover.start(ctx); err != nil {
-		return nil, b.closed(err)
 	}
 	return b, nil
 }
 
-// closed ends the router's goroutines after New failed.
-func (b *Broker) closed(err error) error {
-	b.stop()
-	b.work.Wait()
-	return err
+// begin enters the shards that are open.
+func (b *Broker) begin(ctx context.Context) error {
+	b.entries.Lock()
+	defer b.entries.Unlock()
+	if err := b.identify(ctx); err != nil {
+		return err
+	}
+	for i := range b.parts {
+		if b.parts[i].Away {
+			continue
+		}
+		if err := b.parts[i].lost(i, b.load(ctx, i, b.parts[i].now())); err != nil {
+			return err
+		}
+	}
+	for i := range b.parts {
+		if b.parts[i].Away {
+			continue
+		}
+		if err := b.parts[i].lost(i, b.mover.prepare(ctx, i, b.parts[i].now())); err != nil {
+			return err
+		}
+	}
+	for i := range b.parts {
+		if b.parts[i].Away || b.down(i) {
+			b.pools.down(i)
+		}
+	}
+	b.mover.start()
+	return nil
 }
 
-// load reads the queues of a shard.
-func (b *Broker) load(ctx context.Context, shard int) error {
-	infos, err := b.parts[shard].Queues(ctx)
+// now returns the opening for the calls of New.
+func (p *Part) now() door.Shard {
+	if p.Now != nil {
+		return p.Now
+	}
+	return p.Shard
+}
+
+// lost judges an error of a call of New to a shard. If the log of the shard has failed meanwhile,
+// the shard is away and the error is nil, except for the first shard.
+func (p *Part) lost(i int, err error) error {
+	if err == nil || i == 0 || p.Now == nil {
+		return err
+	}
+	select {
+	case <-p.Now.Failed():
+		p.Away = true
+		return nil
+	default:
+		return err
+	}
+}
+
+// Opened enters a later opening of a shard, before the opening gets any call. It checks that the
+// directory is the shard's, and reads its queues: the answers of calls can be lost with the opening
+// before. CodeInvalid and CodeCorrupt mean that no other try can help.
+func (b *Broker) Opened(ctx context.Context, i int, now door.Shard) error {
+	b.entries.Lock()
+	defer b.entries.Unlock()
+	if i > 0 {
+		if err := b.identifyOne(ctx, i, now); err != nil {
+			return err
+		}
+	}
+	if err := b.load(ctx, i, now); err != nil {
+		return err
+	}
+	if err := b.mover.prepare(ctx, i, now); err != nil {
+		return err
+	}
+	b.pools.up(i)
+	b.mover.start()
+	return nil
+}
+
+// Fell says that an opening of a shard has failed and gets no call any more. It does not wait for
+// the shard.
+func (b *Broker) Fell(i int) { b.pools.down(i) }
+
+// down reports whether a shard is not open now. The shards that are brokers of their own are always
+// open.
+func (b *Broker) down(i int) bool { return door.PhaseOf(b.parts[i].Shard)&1 == 1 }
+
+// load reads the queues of a shard. The directory then agrees with the shard's log.
+func (b *Broker) load(ctx context.Context, shard int, now door.Shard) error {
+	infos, err := now.Queues(ctx)
 	if err != nil {
 		return err
 	}
+	names := make(map[string]string, len(infos)) // with their dead-letter queues
 	for i := range infos {
 		info := &infos[i]
 		if door.Hidden(info.Name) {
 			b.mover.found(shard, info)
-			continue
+		} else {
+			names[info.Name] = info.Config.DeadLetter
 		}
-		if at, ok := b.dir.add(info.Name, shard); !ok {
-			return surgetank.Errorf(surgetank.CodeCorrupt,
-				"the queue %q is in shard %d and in shard %d; a directory was replaced by an older copy, or belongs to another time: restore all shards from one backup", info.Name, at+1, shard+1)
-		}
-		b.dir.refer(shard, info.Name, info.Config.DeadLetter)
 	}
-	b.dir.loaded(shard)
+	if name, at, ok := b.dir.load(shard, names); !ok {
+		return surgetank.Errorf(surgetank.CodeCorrupt,
+			"the queue %q is in shard %d and in shard %d; a directory was replaced by an older copy, or belongs to another time: restore all shards from one backup", name, at+1, shard+1)
+	}
 	return nil
 }
 
@@ -136,11 +227,23 @@ func (b *Broker) part(i int) (door.Shard, error) {
 	select {
 	case <-p.Failed:
 		if err := p.Err(); err != nil { // otherwise the shard was closed, as its calls say
-			return nil, surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has failed, so its queues are unavailable; the other shards work: %w", i+1, err)
+			return nil, b.unavailable(i)
 		}
 	default:
 	}
 	return p.Shard, nil
+}
+
+// unavailable returns the error of a call to a shard that is not open.
+func (b *Broker) unavailable(i int) error {
+	var cause error
+	if p := &b.parts[i]; p.Err != nil {
+		cause = p.Err()
+	}
+	if cause == nil {
+		return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d is not open at this moment, so its queues are unavailable; try again", i+1)
+	}
+	return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d is not open, so its queues are unavailable; the other shards work; try again later: %w", i+1, cause)
 }
 
 // Close closes all shards at the same time.
@@ -167,6 +270,11 @@ func (b *Broker) Phase() (n uint64) {
 		n, odd = n+p, odd|p&1
 	}
 	return n | odd
+}
+
+// MessagePhase returns the phase of the shard of a message. See door.PhaseOfMessage.
+func (b *Broker) MessagePhase(id surgetank.MessageID) uint64 {
+	return door.PhaseOf(b.parts[b.shardOf(id)].Shard)
 }
 
 // CallbackFailures returns how many calls of users' functions failed in the router.

@@ -10,8 +10,10 @@ import (
 
 // owner returns the shard of a receipt. An impossible receipt belongs to the first shard, which
 // rejects it.
-func (b *Broker) owner(r *surgetank.Receipt) int {
-	if i := r.ID.Shard() - 1; i < len(b.parts) {
+func (b *Broker) owner(r *surgetank.Receipt) int { return b.shardOf(r.ID) }
+
+func (b *Broker) shardOf(id surgetank.MessageID) int {
+	if i := id.Shard() - 1; i < len(b.parts) {
 		return i
 	}
 	return 0
@@ -38,12 +40,8 @@ func (b *Broker) Settle(ctx context.Context, s []surgetank.Settlement) ([]surget
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
-	if i, ok := b.only(s); ok {
-		p, err := b.part(i)
-		if err != nil {
-			return nil, err
-		}
-		return p.Settle(ctx, s)
+	if i, ok := b.only(s); ok { // a shard that has failed answers that the leases have ended
+		return b.parts[i].Settle(ctx, s)
 	}
 	return wait(ctx, func(done func([]surgetank.SettleResult, error)) error { return b.settle(ctx, s, done) })
 }
@@ -54,11 +52,7 @@ func (b *Broker) SettleAsync(ctx context.Context, s []surgetank.Settlement, done
 		return noBroker(b)
 	}
 	if i, ok := b.only(s); ok {
-		p, err := b.part(i)
-		if err != nil {
-			return err
-		}
-		return p.SettleAsync(ctx, s, done)
+		return b.parts[i].SettleAsync(ctx, s, done)
 	}
 	return b.settle(ctx, s, done)
 }
@@ -112,10 +106,7 @@ func (b *Broker) settle(ctx context.Context, s []surgetank.Settlement, done func
 				}
 			}
 		}
-		shard, err := b.part(i)
-		if err == nil {
-			err = shard.SettleAsync(ctx, p.items, answer)
-		}
+		err := b.parts[i].SettleAsync(ctx, p.items, answer)
 		if err == nil {
 			accepted++
 			continue

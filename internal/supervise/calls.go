@@ -17,11 +17,11 @@ func (s *Supervisor) Publish(ctx context.Context, msgs []surgetank.Publishing) (
 	return o.Publish(ctx, msgs)
 }
 
-// PublishAsync stores messages. It waits for the next opening, as Publish does. See
-// surgetank.Publisher.
+// PublishAsync stores messages. It waits for the next opening, as Publish does, but for a shorter
+// time if the broker is a shard. See surgetank.Publisher.
 func (s *Supervisor) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, done func([]surgetank.PublishResult, error)) error {
 	for {
-		o, err := s.acquire(ctx, msgs)
+		o, err := s.acquireIn(ctx, msgs, true)
 		if err != nil {
 			return err
 		}
@@ -41,8 +41,8 @@ func (s *Supervisor) Transact(ctx context.Context, msgs []surgetank.Publishing, 
 	return o.Transact(ctx, msgs, list)
 }
 
-// Receive leases messages once. If the opening fails during the wait, the wait continues in the next
-// opening. See surgetank.Consumer.
+// Receive leases messages once. If the opening fails during the wait, the wait continues in the
+// next opening. See surgetank.Consumer.
 func (s *Supervisor) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
 	var until time.Duration
 	if s != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/broker"
 	"github.com/surgetank/surgetank/internal/commitlog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/supervise"
 )
@@ -30,6 +31,18 @@ type rig struct {
 	refuse   []error       // errors of the next openings
 	hold     chan struct{} // if not nil, an opening waits until it is closed
 	openings int
+	watched  func() // if not nil, it is called when an opening gets a watch
+}
+
+// watching is an opening that tells about its watches.
+type watching struct {
+	supervise.Instance
+	told func()
+}
+
+func (w watching) WatchMeta(ctx context.Context, namespace string, feed *door.MetaFeed) (func(), error) {
+	w.told()
+	return w.Instance.WatchMeta(ctx, namespace, feed)
 }
 
 func newRig(t *testing.T, o supervise.Options) *rig {
@@ -79,6 +92,9 @@ func (r *rig) open(ctx context.Context, again bool) (supervise.Instance, error) 
 	defer r.mu.Unlock()
 	r.last = b.Incarnation()
 	r.openings++
+	if r.watched != nil {
+		return watching{b, r.watched}, nil
+	}
 	return b, nil
 }
 

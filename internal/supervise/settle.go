@@ -20,8 +20,8 @@ func lost(list []surgetank.Settlement) []surgetank.SettleResult {
 	return results
 }
 
-// serving returns the opening that serves, or nil while the next one is awaited. If neither is so, it
-// returns an error.
+// serving returns the opening that serves, or nil while the next one is awaited. If neither is so,
+// it returns an error.
 func (s *Supervisor) serving() (*opening, error) {
 	if s == nil {
 		return s.acquire(context.Background(), nil)
@@ -36,7 +36,7 @@ func (s *Supervisor) serving() (*opening, error) {
 
 // servingLocked is serving for a caller that has locked mu.
 func (s *Supervisor) servingLocked() (*opening, error) {
-	if s.status.State == Failed || s.status.State == Closed {
+	if s.status.State == Failed && !s.opts.Optional || s.status.State == Closed {
 		return nil, s.refusal()
 	}
 	if o := s.cur.Load(); o != nil && !o.failed() {
@@ -84,8 +84,8 @@ func (s *Supervisor) SettleAsync(ctx context.Context, list []surgetank.Settlemen
 }
 
 // lateAnswers calls the callbacks of settlements that were made while no opening served. The calls
-// begin when the failed opening has sent its own answers, and end before the next opening serves. So
-// callbacks keep the order of the calls.
+// begin when the failed opening has sent its own answers, and end before the next opening serves.
+// So callbacks keep the order of the calls.
 type lateAnswers struct {
 	mu      sync.Mutex
 	list    []func()

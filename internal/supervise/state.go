@@ -80,7 +80,15 @@ func (s *Supervisor) set(state State, reason error) {
 // refusal returns the error of a call that cannot be made in the present state. The caller has
 // locked mu.
 func (s *Supervisor) refusal() *surgetank.Error {
-	switch st := &s.status; st.State {
+	st := &s.status
+	switch {
+	case st.State == Failed && s.opts.Optional:
+		return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d has failed and does not open again by itself, so its queues are unavailable; the other shards work (%w)", s.opts.Shard, st.Reason)
+	case st.State == Opening && s.opts.Shard > 0:
+		return surgetank.Errorf(surgetank.CodeUnavailable, "shard %d cannot be used, for %v now, so its queues are unavailable; nothing was done; try again later (%w)",
+			s.opts.Shard, s.clock.Now().Sub(st.Since).Round(time.Second), st.Reason)
+	}
+	switch st.State {
 	case Failed:
 		return surgetank.Errorf(surgetank.CodeClosed, "the broker has failed and does not open again by itself: %w", st.Reason)
 	case Closed:

@@ -17,8 +17,8 @@ import (
 )
 
 // A publisher with dedup ids and a consumer work through a failure of each append in turn, with
-// refused openings after it. Every message is acked once, no message is delivered after its confirmed
-// ack, and nothing is left.
+// refused openings after it. Every message is acked once, no message is delivered after its
+// confirmed ack, and nothing is left.
 func TestFailureOfEveryAppend(t *testing.T) {
 	const messages = 8
 	for failAt := 2; ; failAt++ { // the first append belongs to the start
@@ -496,6 +496,44 @@ func TestPausesGrow(t *testing.T) {
 		}
 		if !slices.IsSorted(times) || times[0] == times[5] {
 			t.Error(fmt.Sprint(times))
+		}
+	})
+}
+
+// Subscriptions are attached before an opening serves. They deliver nothing until then: the ack of
+// such a delivery would be refused, and the message would stay leased.
+func TestNoDeliveryBeforeServing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, supervise.Options{})
+		defer r.s.Close()
+		r.declare("q", surgetank.QueueConfig{})
+		sub, err := r.s.Subscribe(t.Context(), "q", surgetank.SubscribeOptions{Credit: 1, Lease: surgetank.LeaseForever})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop, err := r.s.WatchMeta(t.Context(), "test", door.NewMetaFeed(func() {}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		r.publish("q", 1, 1)
+		receive(t, sub, 1)
+		looked := make(chan int, 1)
+		r.mu.Lock()
+		r.watched = func() { // the subscription is attached, and has leased the message
+			<-sub.Ready()
+			early, _ := sub.TryReceive(nil, 1, 1<<20)
+			looked <- len(early)
+		}
+		r.mu.Unlock()
+		r.failNow()
+		if n := <-looked; n != 0 {
+			t.Errorf("%d messages were delivered by an opening that does not serve", n)
+		}
+		d := receive(t, sub, 1)
+		res, err := r.s.Settle(t.Context(), []surgetank.Settlement{{Receipt: d[0].Receipt}})
+		if err != nil || res[0] != nil {
+			t.Error("the ack was refused:", res, err)
 		}
 	})
 }

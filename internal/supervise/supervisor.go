@@ -19,7 +19,8 @@ import (
 // must make another opening possible.
 type Instance interface {
 	door.Shard
-	// Failed returns a channel that is closed when the log has failed. Err then returns the failure.
+	// Failed returns a channel that is closed when the log has failed. Err then returns the
+	// failure.
 	Failed() <-chan struct{}
 	Err() error
 }
@@ -36,11 +37,21 @@ type Options struct {
 	// 16,384 and 32 MiB. Above a limit a call gets CodeBusy at once.
 	MaxWaiting      int
 	MaxWaitingBytes int64
-	// ReopenFor limits the time of tries after a failure; 0: no limit. A negative time means that the
-	// first failure is final.
+	// ReopenFor limits the time of tries after a failure; 0: no limit. A negative time means that
+	// the first failure is final.
 	ReopenFor time.Duration
-	Clock     clock.Clock  // nil: the real clock
-	Logger    *slog.Logger // nil: discarded
+	// Shard is the number of the shard that the broker is; 0: the broker has one shard. Calls to a
+	// shard wait until Wait after the failure, and not Wait each: later calls fail at once.
+	Shard int
+	// Optional: the broker continues without this shard. If the shard's first opening fails, Open
+	// returns nevertheless, and further openings are tried. After the final failure calls get
+	// CodeUnavailable, and settlements CodeLeaseLost.
+	Optional bool
+	// Fell is called after each failure of an opening, when no call reaches the opening any more
+	// and before the next try. It must not block. nil: nothing is called.
+	Fell   func()
+	Clock  clock.Clock  // nil: the real clock
+	Logger *slog.Logger // nil: discarded
 }
 
 const (
@@ -48,13 +59,17 @@ const (
 	defaultMaxWaiting      = 16_384
 	defaultMaxWaitingBytes = 32 << 20
 
+	// asyncWait is how long after the failure of a shard PublishAsync waits for the next opening.
+	// Its caller, for example a connection, also publishes to other shards.
+	asyncWait = time.Second
+
 	firstPause = 100 * time.Millisecond
 	longPause  = 10 * time.Second
 	// settled is how long an opening must serve until the pauses begin anew. A disk that fails at
 	// each write must not cause an endless sequence of quick openings.
 	settled = time.Minute
-	// lockedFor is how long another process may have the lock on the data. After that time it counts
-	// as the new owner.
+	// lockedFor is how long another process may have the lock on the data. After that time it
+	// counts as the new owner.
 	lockedFor = time.Minute
 )
 
@@ -112,8 +127,8 @@ func (o *opening) failed() bool {
 	}
 }
 
-// Open opens the broker for the first time. If that fails, it returns the error and makes no further
-// try.
+// Open opens the broker for the first time. If that fails, it returns the error and makes no
+// further try. Options.Optional changes this.
 func Open(ctx context.Context, opts Options) (*Supervisor, error) {
 	if opts.Clock == nil {
 		opts.Clock = clock.Real{}
@@ -129,23 +144,39 @@ func Open(ctx context.Context, opts Options) (*Supervisor, error) {
 		opts.MaxWaitingBytes = defaultMaxWaitingBytes
 	}
 	first, err := opts.Open(ctx, false)
-	if err != nil {
+	if err != nil && !opts.Optional {
 		return nil, err
 	}
 	s := &Supervisor{opts: opts, clock: opts.Clock, logger: opts.Logger, calls: callback.Calls{Logger: opts.Logger},
 		change: make(chan struct{}), subs: map[*subscription]uint64{}, watches: map[*metaWatch]struct{}{}, pools: map[uint64]*pool{}, loans: map[uint64]loan{}, done: make(chan struct{}), ended: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	o := &opening{first, first.Failed()}
-	s.cur.Store(o)
-	s.status = Status{State: Serving, Since: s.clock.Now(), Openings: 1}
-	go s.run(o)
+	var o *opening
+	if err == nil {
+		o = &opening{first, first.Failed()}
+		s.cur.Store(o)
+		s.status = Status{State: Serving, Since: s.clock.Now(), Openings: 1}
+	} else {
+		s.status = Status{State: Opening, Since: s.clock.Now(), Reason: err, LastError: err}
+		s.late.open()
+	}
+	go s.run(o, err)
 	return s, nil
 }
 
-// run waits for the failure of each opening and opens the next one.
-func (s *Supervisor) run(o *opening) {
+// run waits for the failure of each opening and opens the next one. If o is nil, the first opening
+// has failed with err.
+func (s *Supervisor) run(o *opening, err error) {
 	defer close(s.ended)
 	pause := firstPause
+	if o == nil {
+		if s.opts.ReopenFor < 0 {
+			s.finish(Failed, err)
+			return
+		}
+		if o = s.reopen(&pause, err); o == nil {
+			return
+		}
+	}
 	for {
 		began := s.clock.Passed()
 		select {
@@ -167,7 +198,7 @@ func (s *Supervisor) run(o *opening) {
 			s.finish(Failed, o.Err())
 			return
 		}
-		if o = s.reopen(&pause); o == nil {
+		if o = s.reopen(&pause, nil); o == nil {
 			return
 		}
 	}
@@ -185,22 +216,21 @@ func (s *Supervisor) fell(err error) {
 	for _, sub := range subs {
 		sub.detach()
 	}
+	if s.opts.Fell != nil {
+		s.opts.Fell()
+	}
 }
 
 // reopen tries until an opening serves, and returns it. It returns nil after the final failure and
-// after Close.
-func (s *Supervisor) reopen(pause *time.Duration) *opening {
+// after Close. err is the error of a try that was made already, or nil.
+func (s *Supervisor) reopen(pause *time.Duration, err error) *opening {
 	began := s.clock.Passed()
 	var locked time.Duration // when another process was first found to have the lock; 0: it has not
-	for {
-		in, err := s.opts.Open(s.ctx, true)
+	for ; ; err = nil {
 		if err == nil {
-			o := &opening{in, in.Failed()}
-			if err = s.attachAll(o); err == nil {
+			var o *opening
+			if o, err = s.try(); err == nil {
 				return s.serve(o)
-			}
-			if e := o.Close(); e != nil {
-				s.logger.Debug("closing a failed broker failed", "error", e)
 			}
 		}
 		now := s.clock.Passed()
@@ -225,8 +255,27 @@ func (s *Supervisor) reopen(pause *time.Duration) *opening {
 	}
 }
 
-// final reports whether no further opening can succeed before somebody acts: the data is damaged, or
-// this build cannot read it.
+// try makes one opening and attaches everything to it.
+func (s *Supervisor) try() (*opening, error) {
+	s.mu.Lock()
+	again := s.status.Openings > 0
+	s.mu.Unlock()
+	in, err := s.opts.Open(s.ctx, again)
+	if err != nil {
+		return nil, err
+	}
+	o := &opening{in, in.Failed()}
+	if err := s.attachAll(o); err != nil {
+		if e := o.Close(); e != nil {
+			s.logger.Debug("closing a failed broker failed", "error", e)
+		}
+		return nil, err
+	}
+	return o, nil
+}
+
+// final reports whether no further opening can succeed before somebody acts: the data is damaged,
+// or this build cannot read it.
 func final(err error) bool {
 	code := surgetank.CodeOf(err)
 	return code == surgetank.CodeCorrupt || code == surgetank.CodeInvalid || errors.Is(err, commitlog.ErrCorrupt)
@@ -269,9 +318,12 @@ func (s *Supervisor) serve(o *opening) *opening {
 	s.lendAgain(o) // loans can have changed while the subscriptions were attached
 	s.cur.Store(o)
 	s.set(Serving, nil)
-	n, openings := len(s.subs), s.status.Openings
+	subs, openings := s.inOrder(), s.status.Openings
 	s.mu.Unlock()
-	s.logger.Warn("broker", "state", Serving, "openings", openings, "subscriptions", n, "after", down.Round(time.Millisecond))
+	for _, sub := range subs { // they deliver from now on
+		sub.remind()
+	}
+	s.logger.Warn("broker", "state", Serving, "openings", openings, "subscriptions", len(subs), "after", down.Round(time.Millisecond))
 	return o
 }
 

@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"time"
 
 	"github.com/surgetank/surgetank"
 )
@@ -9,6 +10,11 @@ import (
 // acquire returns the opening that serves. If there is none, it waits for the next one, within the
 // limits of Options. msgs are the call's messages.
 func (s *Supervisor) acquire(ctx context.Context, msgs []surgetank.Publishing) (*opening, error) {
+	return s.acquireIn(ctx, msgs, false)
+}
+
+// acquireIn is acquire. async says that the caller does other work after the call.
+func (s *Supervisor) acquireIn(ctx context.Context, msgs []surgetank.Publishing, async bool) (*opening, error) {
 	if s == nil {
 		return nil, surgetank.Errorf(surgetank.CodeClosed, "the broker was not opened; make one with embedded.Open")
 	}
@@ -22,12 +28,22 @@ func (s *Supervisor) acquire(ctx context.Context, msgs []surgetank.Publishing) (
 	for i := range msgs {
 		bytes += int64(len(msgs[i].Message.Body)) + 128
 	}
-	return s.await(ctx, bytes)
+	wait := s.opts.Wait
+	if async && s.opts.Shard > 0 {
+		wait = min(wait, asyncWait)
+	}
+	return s.await(ctx, bytes, wait)
 }
 
 // await waits for the next opening.
-func (s *Supervisor) await(ctx context.Context, bytes int64) (*opening, error) {
+func (s *Supervisor) await(ctx context.Context, bytes int64, wait time.Duration) (*opening, error) {
 	s.mu.Lock()
+	if s.opts.Shard > 0 && s.status.State != Serving {
+		if wait -= s.clock.Now().Sub(s.status.Since); wait <= 0 {
+			defer s.mu.Unlock()
+			return nil, s.refusal()
+		}
+	}
 	if s.waiting >= s.opts.MaxWaiting || s.waiting > 0 && s.bytes+bytes > s.opts.MaxWaitingBytes {
 		defer s.mu.Unlock()
 		e := s.refusal()
@@ -43,7 +59,7 @@ func (s *Supervisor) await(ctx context.Context, bytes int64) (*opening, error) {
 		s.bytes -= bytes
 		s.mu.Unlock()
 	}()
-	timer := s.clock.NewTimer(s.opts.Wait)
+	timer := s.clock.NewTimer(wait)
 	defer timer.Stop()
 	for {
 		if o := s.cur.Load(); o != nil && !o.failed() {
@@ -78,8 +94,8 @@ func (s *Supervisor) await(ctx context.Context, bytes int64) (*opening, error) {
 // tries is how often a call that only reads is made, if an opening fails each time.
 const tries = 3
 
-// read makes a call that changes nothing. If the opening fails meanwhile, it makes the call again on
-// the next one.
+// read makes a call that changes nothing. If the opening fails meanwhile, it makes the call again
+// on the next one.
 func read[T any](s *Supervisor, ctx context.Context, call func(*opening) (T, error)) (v T, err error) {
 	for range tries {
 		var o *opening

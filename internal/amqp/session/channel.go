@@ -33,7 +33,7 @@ type channel struct {
 	due       []*consumer            // consumers for which follow has work
 	reply     *replyConsumer
 	settled   bool   // some deliveries were settled without waiting for the broker
-	phase     uint64 // the broker's phase before the first of these settlements
+	phases    phases // of the settled messages' shards
 
 	ledger ledger // shared; its own lock guards it
 

@@ -26,8 +26,9 @@ func (ch *channel) settle(s wire.Settle) error {
 	}
 	ch.uncount(removed)
 	l.mu.Unlock()
-	if !ch.settled {
-		ch.settled, ch.phase = true, door.PhaseOf(c.srv.Broker)
+	ch.settled = true
+	for i := range removed {
+		ch.phases.note(c.srv.Broker, removed[i].receipt.ID)
 	}
 	c.pubs.behind = c.pubs.behind || ch.published
 	c.pubs.settles = appendSettlements(c.pubs.settles, removed, s)
@@ -117,14 +118,43 @@ func (ch *channel) follow() {
 // lostText tells a client that closes its channel that its acknowledgements are not certain.
 const lostText = "PRECONDITION_FAILED - the server's log failed since the channel's first acknowledgement: those from before may be lost, and their messages are delivered again"
 
-// lostSettlements reports whether settlements of the channel can have been lost with an opening of the
-// broker. Each settlement that is not lost is durable, because shut has waited for the broker.
+// lostSettlements reports whether settlements of the channel can have been lost with an opening of
+// the broker. Each settlement that is not lost is durable, because shut has waited for the broker.
 func (ch *channel) lostSettlements() bool {
-	return ch.settled && (ch.phase%2 == 1 || ch.phase != door.PhaseOf(ch.c.srv.Broker))
+	return ch.phases.changed(ch.c.srv.Broker)
 }
 
-// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then. The
-// attempts do not count. For each queue with level.breaker, it is one report that the target is
+// phases has the phases of the broker's shards when a channel first settled a message of each.
+type phases struct {
+	known uint64 // the shards in list, as bits
+	list  []phase
+}
+
+type phase struct {
+	of    surgetank.MessageID // a message of the shard
+	phase uint64
+}
+
+// note notes the phase of the shard of a message that is being settled.
+func (p *phases) note(b door.Broker, id surgetank.MessageID) {
+	if bit := uint64(1) << (id.Shard() - 1); p.known&bit == 0 {
+		p.known |= bit
+		p.list = append(p.list, phase{id, door.PhaseOfMessage(b, id)})
+	}
+}
+
+// changed reports whether the log of one of the shards has failed since.
+func (p *phases) changed(b door.Broker) bool {
+	for _, x := range p.list {
+		if x.phase%2 == 1 || x.phase != door.PhaseOfMessage(b, x.of) {
+			return true
+		}
+	}
+	return false
+}
+
+// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then.
+// The attempts do not count. For each queue with level.breaker, it is one report that the target is
 // down.
 func (ch *channel) recover(requeue bool) error {
 	if !requeue {
