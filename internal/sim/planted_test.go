@@ -5,6 +5,7 @@ package sim
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/mutant"
@@ -41,8 +42,12 @@ func needPlanted(t *testing.T) {
 func TestPlantedDefects(t *testing.T) {
 	needPlanted(t)
 	defer mutant.Set(mutant.None)
-	for _, d := range mutant.All {
+	only := mutant.Defect(os.Getenv("SURGETANK_SIM_DEFECT")) // one defect, or "shards", or all
+	for _, d := range slices.Concat(mutant.All, mutant.OfShards) {
 		if rare[d] {
+			continue
+		}
+		if only != "" && only != d && !(only == "shards" && slices.Contains(mutant.OfShards, d)) {
 			continue
 		}
 		mutant.Set(d)
@@ -51,9 +56,13 @@ func TestPlantedDefects(t *testing.T) {
 				continue
 			}
 			var caught Result
-			seed := uint64(1)
-			for ; seed <= 3000 && caught.Violation == ""; seed++ {
+			seed, several := uint64(1), slices.Contains(mutant.OfShards, d)
+			for runs := 0; runs < 3000 && caught.Violation == ""; seed++ {
 				o := Draw(seed)
+				if several && o.Shards < 2 {
+					continue
+				}
+				runs++
 				if alone {
 					o.Model, o.Probe = false, 0
 				}
