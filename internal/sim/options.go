@@ -56,6 +56,8 @@ type Options struct {
 	Cuts    bool // calls of a transfer fail before or after their effect
 	Alone   bool // single shards fail and are opened again
 	Restore bool // single shards are restored from a copy
+
+	Misreads bool // single reads fail while transfers go on
 }
 
 // FaultPlan makes the n-th operation on the file system after the first opening fail. It is for

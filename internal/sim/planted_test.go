@@ -5,7 +5,6 @@ package sim
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/mutant"
@@ -42,12 +41,8 @@ func needPlanted(t *testing.T) {
 func TestPlantedDefects(t *testing.T) {
 	needPlanted(t)
 	defer mutant.Set(mutant.None)
-	only := mutant.Defect(os.Getenv("SURGETANK_SIM_DEFECT")) // one defect, or "shards", or all
-	for _, d := range slices.Concat(mutant.All, mutant.OfShards) {
+	for _, d := range mutant.All {
 		if rare[d] {
-			continue
-		}
-		if only != "" && only != d && !(only == "shards" && slices.Contains(mutant.OfShards, d)) {
 			continue
 		}
 		mutant.Set(d)
@@ -56,13 +51,9 @@ func TestPlantedDefects(t *testing.T) {
 				continue
 			}
 			var caught Result
-			seed, several := uint64(1), slices.Contains(mutant.OfShards, d)
-			for runs := 0; runs < 3000 && caught.Violation == ""; seed++ {
+			seed := uint64(1)
+			for ; seed <= 3000 && caught.Violation == ""; seed++ {
 				o := Draw(seed)
-				if several && o.Shards < 2 {
-					continue
-				}
-				runs++
 				if alone {
 					o.Model, o.Probe = false, 0
 				}
@@ -83,6 +74,41 @@ func TestPlantedDefects(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+	}
+}
+
+// TestPlantedShardDefects is TestPlantedDefects for the defects that only several shards show.
+func TestPlantedShardDefects(t *testing.T) {
+	needPlanted(t)
+	defer mutant.Set(mutant.None)
+	for _, d := range mutant.OfShards {
+		for _, alone := range []bool{false, true} {
+			who := map[bool]string{false: "all checkers", true: "clients alone"}[alone]
+			t.Run(string(d)+"/"+who, func(t *testing.T) {
+				mutant.Set(d)
+				var caught Result
+				runs := 0
+				for seed := uint64(1); runs < 1000 && caught.Violation == ""; seed++ {
+					o := Draw(seed)
+					if o.Shards < 2 {
+						continue
+					}
+					if alone {
+						o.Probe = 0
+					}
+					runs++
+					caught = Play(o, Script(o), false)
+				}
+				switch {
+				case caught.Violation != "":
+					t.Logf("run %d, seed %d: %.160s", runs, caught.Options.Seed, caught.Violation)
+				case alone && clientsBlind[d]:
+					t.Log("clients cannot see it")
+				default:
+					t.Errorf("nothing noticed in %d runs", runs)
+				}
+			})
 		}
 	}
 }

@@ -108,6 +108,7 @@ const (
 	TransfersCutBetween
 	TransfersRepeated
 	TransfersStopped
+	TransfersUnread
 	OutboxesFull
 	OutboxesLeft
 	SplitPublishes
@@ -135,7 +136,7 @@ var pointNames = [points]string{
 	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "breakers opened or closed by a command", "targets reported", "settings changed", "metadata read", "changes of metadata refused for their condition", "changes of metadata watched", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
 	"queues with messages missing after a repair", "queues with bodies lost after a repair", "turns while entries are in flight", "crashes with several entries in flight", "crashes that left a part of the entries in flight",
 	"runs with several shards", "power failures of several shards", "shards opened again alone", "shards restored from a copy", "messages sent to another shard", "transfers cut before the second step", "transfers cut between the second step and the ack",
-	"messages that arrived again and were recognized", "transfers stopped by a full queue", "outboxes full", "power failures with messages in an outbox", "publishes to several shards", "publishes that some of their shards refused", "target queues that a transfer made", "target queues deleted", "crash states of several shards",
+	"messages that arrived again and were recognized", "transfers stopped by a full queue", "messages of an outbox that could not be read", "outboxes full", "power failures with messages in an outbox", "publishes to several shards", "publishes that some of their shards refused", "target queues that a transfer made", "target queues deleted", "crash states of several shards",
 	"models lost in the middle of an entry",
 	"numbers sent again", "numbers found to be confirmed",
 	"coalesced", "deliveries of coalescing keys",

@@ -59,6 +59,8 @@ func (w *shardWorld) act(kind string, rng *rand.Rand) {
 				break
 			}
 		}
+	case "look":
+		w.look(w.anyQueue(rng))
 	case "redrive":
 		w.redrive(rng)
 	case "cut":
@@ -105,10 +107,13 @@ func (w *shardWorld) act(kind string, rng *rand.Rand) {
 		w.ledger.misread = true
 		w.tracef("shard %d: %s", s.index+1, s.disk.fault(rng))
 	case "misread":
-		s := pick(rng, w.slots)
+		full := slices.DeleteFunc(slices.Clone(w.slots), func(s *slot) bool { return !s.sending() })
+		if len(full) == 0 {
+			break
+		}
 		w.ledger.misread = true
-		s.disk.misread(1 + rng.IntN(3))
-		for i := 0; i < 1+rng.IntN(4) && !w.dead() && w.step(); i++ {
+		pick(rng, full).disk.misread(1 + rng.IntN(2))
+		for i := 0; i < 12 && !w.dead() && w.step(); i++ {
 			w.tick()
 		}
 	case "full":
@@ -121,6 +126,11 @@ func (w *shardWorld) act(kind string, rng *rand.Rand) {
 		w.restore(rng.IntN(len(w.slots)), rng)
 	}
 	w.tallyOutboxes()
+}
+
+// sending tells whether an outbox of the shard has messages.
+func (s *slot) sending() bool {
+	return s.machine != nil && slices.ContainsFunc(s.machine.Infos(), func(i surgetank.QueueInfo) bool { return door.Hidden(i.Name) && !shards.Empty(&i) })
 }
 
 func (w *shardWorld) tallyOutboxes() {
@@ -299,6 +309,17 @@ func (w *shardWorld) settleThese(cs []*shardCopy, items []surgetank.Settlement) 
 	if err != nil {
 		w.tracef("settling: %v", err)
 	}
+}
+
+// look reads a queue's messages and checks their order.
+func (w *shardWorld) look(name string) {
+	process := w.process
+	ds, err := w.router.Peek(background, name, surgetank.PeekOptions{Max: 100_000, MaxBytes: 1 << 30})
+	if process != w.process || w.dead() || err != nil {
+		return
+	}
+	w.count.one(Peeks)
+	w.ledger.inOrder(name, ds)
 }
 
 // redrive moves dead letters, after a look at their order. Transfers go on meanwhile.

@@ -250,7 +250,7 @@ func (l *shardLedger) inOrder(name string, ds []surgetank.Delivery) {
 	for i := range ds {
 		d := &ds[i]
 		m := l.messages[string(d.Body)]
-		if m.rewound || len(m.queues) > 1 {
+		if m == nil || m.rewound || len(m.queues) > 1 {
 			continue
 		}
 		if m.redriven {

@@ -23,7 +23,10 @@ func drawShards(o *Options, rng *rand.Rand, yes func(int) bool) {
 	o.Moves = []int{10, 40, 90}[rng.IntN(3)]
 	o.Outbox = []int{0, 1, 3, 8}[rng.IntN(4)]
 	o.Cuts, o.Alone = yes(50), yes(50)
-	o.Restore = !o.Delete && yes(25)
+	o.Restore = !o.Delete && yes(40)
+	if o.Misreads = o.Files && yes(25); o.Misreads {
+		o.Cache, o.Moves = false, 10
+	}
 	config := func() surgetank.QueueConfig {
 		c := surgetank.QueueConfig{Shard: 1 + rng.IntN(o.Shards), DedupWindow: o.Dedup, Lease: time.Duration(1+rng.IntN(20)) * time.Second}
 		if yes(20) {
@@ -70,7 +73,9 @@ func shardKinds(o *Options) (list []string) {
 	add(10, "receive", true)
 	add(10, "settle", true)
 	add(5, "wait", true)
-	add(6, "move", true)
+	add(5, "move", !o.Misreads)
+	add(1, "move", true)
+	add(2, "look", true)
 	add(3, "redrive", o.Redrive)
 	add(2, "cut", o.Cuts)
 	add(2, "delete", o.Delete)
@@ -81,9 +86,9 @@ func shardKinds(o *Options) (list []string) {
 	add(3, "fail-shard", o.Alone)
 	add(3, "open-shard", o.Alone)
 	add(2, "fault", o.Faults)
-	add(2, "misread", o.Faults && o.Files && !o.Cache)
+	add(5, "misread", o.Misreads)
 	add(2, "full", o.Full && o.Files)
-	add(2, "copy", o.Restore)
-	add(1, "restore", o.Restore)
+	add(4, "copy", o.Restore)
+	add(3, "restore", o.Restore)
 	return list
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/clock"
-	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/shards"
 	"github.com/surgetank/surgetank/internal/vfs"
@@ -318,13 +317,8 @@ func (w *shardWorld) crashAll(rng *rand.Rand, kill bool) {
 // tallyCrash counts what a crash interrupts.
 func (w *shardWorld) tallyCrash() {
 	for _, s := range w.slots {
-		if s.machine == nil {
-			continue
-		}
-		for _, i := range s.machine.Infos() {
-			if door.Hidden(i.Name) && !shards.Empty(&i) {
-				w.count.one(OutboxesLeft)
-			}
+		if s.sending() {
+			w.count.one(OutboxesLeft)
 		}
 	}
 }
@@ -472,6 +466,9 @@ func (w *shardWorld) heal() {
 			return
 		}
 		if round == 0 {
+			for _, i := range infos {
+				w.look(i.Name)
+			}
 			w.openUp(infos)
 		}
 		for _, i := range infos {

@@ -153,9 +153,14 @@ func (s *slot) turn(t broker.Turn) {
 	s.machine = t.Machine
 	s.w.count.N[Records] += int64(t.Output.Records)
 	for _, c := range t.Commands {
-		if c, ok := c.(*queue.Arrive); ok {
+		switch c := c.(type) {
+		case *queue.Arrive:
 			s.w.count.N[TransfersRepeated] += int64(c.Known)
 			c.Known = 0 // a later turn can continue the command
+		case *queue.Quarantine:
+			if s.w.stepping {
+				s.w.count.one(TransfersUnread)
+			}
 		}
 	}
 	s.w.prober.turn()
