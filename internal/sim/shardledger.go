@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 )
 
 // shardLedger is the knowledge of the clients of several shards. It judges all shards together: a
@@ -197,21 +198,16 @@ func (l *shardLedger) rewound() {
 	}
 }
 
-// recovered judges the messages of all shards after a crash, when no transfer is under way. The keys
-// of found are queues and outboxes.
-func (l *shardLedger) recovered(found map[string][]surgetank.Delivery) {
+// recovered judges the messages of all shards after a crash, when no transfer is under way. found has
+// the messages of each queue and each outbox that is not empty.
+func (l *shardLedger) recovered(found []shardQueue) {
 	copies := make(map[*shardMessage]int, len(l.order))
-	names := make([]string, 0, len(found))
-	for name := range found {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		for i := range found[name] {
-			d := &found[name][i]
+	for _, q := range found {
+		for i := range q.messages {
+			d := &q.messages[i]
 			m := l.messages[string(d.Body)]
 			if m == nil {
-				l.violation("invented", "after a power failure %v of %q has the body %q, which nobody sent", d.ID, name, d.Body)
+				l.violation("invented", "after a power failure %v of %q has the body %q, which nobody sent", d.ID, q.name, d.Body)
 				return
 			}
 			copies[m]++
@@ -219,7 +215,18 @@ func (l *shardLedger) recovered(found map[string][]surgetank.Delivery) {
 				l.violation("a confirmed ack is final", "%v (%v) is there again after a power failure", d.ID, m)
 			}
 		}
-		l.inOrder(name, found[name])
+		to, _, outbox := door.OutboxOf(q.name)
+		if !outbox {
+			l.inOrder(q.name, q.messages)
+			continue
+		}
+		line := bySeq(q.messages) // after all messages that have arrived
+		for _, o := range found {
+			if o.name == to {
+				line = append(bySeq(o.messages), line...)
+			}
+		}
+		l.inLine(to, line)
 	}
 	for _, m := range l.order {
 		l.checks++
@@ -232,14 +239,25 @@ func (l *shardLedger) recovered(found map[string][]surgetank.Delivery) {
 	}
 }
 
-// inOrder checks the order of a queue's messages: dead letters by the time of their death, and
-// redriven messages as they were in their queue before.
-func (l *shardLedger) inOrder(name string, ds []surgetank.Delivery) {
+// shardQueue is a queue or an outbox after a crash.
+type shardQueue struct {
+	name     string
+	messages []surgetank.Delivery
+}
+
+func bySeq(ds []surgetank.Delivery) []surgetank.Delivery {
+	return slices.SortedFunc(slices.Values(ds), func(x, y surgetank.Delivery) int { return cmp.Compare(x.ID.Seq, y.ID.Seq) })
+}
+
+// inOrder checks the order of a queue's messages.
+func (l *shardLedger) inOrder(name string, ds []surgetank.Delivery) { l.inLine(name, bySeq(ds)) }
+
+// inLine checks the order of messages that are in a queue or on their way to it: dead letters by the
+// time of their death, and redriven messages as they were in their queue before.
+func (l *shardLedger) inLine(name string, ds []surgetank.Delivery) {
 	if l.misread {
 		return
 	}
-	ds = slices.Clone(ds)
-	slices.SortFunc(ds, func(x, y surgetank.Delivery) int { return cmp.Compare(x.ID.Seq, y.ID.Seq) })
 	type death struct {
 		time time.Time
 		turn int

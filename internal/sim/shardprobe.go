@@ -124,7 +124,7 @@ type shardsRecovered struct {
 	parts  []*broker.Stepped
 	router *shards.Stepped
 	err    error
-	found  map[string][]surgetank.Delivery
+	found  []shardQueue
 }
 
 func (p *shardProber) open(disks []image, hook func(vfs.Op, string)) *shardsRecovered {
@@ -213,7 +213,6 @@ func (r *shardsRecovered) finish() {
 
 // read reads every message of every queue and outbox.
 func (r *shardsRecovered) read() {
-	r.found = map[string][]surgetank.Delivery{}
 	for i, b := range r.parts {
 		infos, err := b.Queues(background)
 		if err != nil {
@@ -235,11 +234,7 @@ func (r *shardsRecovered) read() {
 					return
 				}
 			}
-			name := info.Name
-			if _, has := r.found[name]; has {
-				name = fmt.Sprintf("%s of shard %d", name, i+1) // an outbox of another shard
-			}
-			r.found[name] = ds
+			r.found = append(r.found, shardQueue{info.Name, ds})
 		}
 	}
 }
