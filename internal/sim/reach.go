@@ -172,6 +172,16 @@ func (c *Counters) Missing() (names []string) {
 	return names
 }
 
+// MissingOfShards is Missing for a campaign of runs with several shards only.
+func (c *Counters) MissingOfShards() (names []string) {
+	for p := ShardRuns; p < ModelLost; p++ {
+		if c.N[p] == 0 {
+			names = append(names, p.String())
+		}
+	}
+	return names
+}
+
 // Table writes the points as a Markdown table, with three in each row.
 func (c *Counters) Table(w io.Writer) error {
 	var b strings.Builder

@@ -6,29 +6,17 @@ import (
 	"time"
 )
 
-// ShardSeeds runs the seeds with several shards only, from the first on.
-func shardCampaign(first uint64, seeds int) (sum Counters, failed []Result, next uint64) {
-	next = first
-	for ; seeds > 0 && len(failed) < 3; next++ {
-		if o := Draw(next); o.Shards > 1 {
-			seeds--
-			r := Play(o, Script(o), false)
-			sum.Add(&r.Counters)
-			if r.Violation != "" {
-				failed = append(failed, r)
-			}
-		}
-	}
-	return sum, failed, next
-}
-
+// TestShards runs seeds with several shards. Few of the seeds of TestSim are such.
 func TestShards(t *testing.T) {
-	start := time.Now()
-	n := 40
-	if *seedsFlag > 0 {
-		n = *seedsFlag
+	c := Campaign{First: *firstFlag, Seeds: 40, Shards: true}
+	switch {
+	case *seedsFlag > 0:
+		c.Seeds = int64(*seedsFlag) / 10
+	case testing.Short():
+		c.Seeds = 10
 	}
-	sum, failed, next := shardCampaign(*firstFlag, n)
+	start := time.Now()
+	sum, failed, next := c.Run()
 	for _, r := range failed {
 		report(t, Shrink(r))
 	}
@@ -36,5 +24,43 @@ func TestShards(t *testing.T) {
 	if err := sum.Table(&table); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("seeds up to %d, %v\n%s", next, time.Since(start), &table)
+	t.Logf("%d seeds up to %d in %v\n%s", sum.N[Runs], next-1, time.Since(start).Round(time.Millisecond), &table)
+	if missing := sum.MissingOfShards(); c.Seeds >= 500 && len(failed) == 0 && len(missing) > 0 {
+		t.Errorf("%d seeds never reached: %s; the simulator does not test these events", c.Seeds, strings.Join(missing, ", "))
+	}
+}
+
+// TestShardsWithPowerFailuresEverywhere makes the power of all shards fail at every change of a file
+// system.
+func TestShardsWithPowerFailuresEverywhere(t *testing.T) {
+	seed, want := uint64(1), 3
+	if testing.Short() {
+		want = 1
+	}
+	for ; want > 0; seed++ {
+		o := Draw(seed)
+		if o.Shards < 2 || !o.Files {
+			continue
+		}
+		want--
+		o.Steps, o.Probe = 25, 100
+		if r := Play(o, Script(o), false); r.Violation != "" {
+			report(t, Shrink(r))
+		}
+	}
+}
+
+// TestShardsSameSeedSameRun: two runs of one seed with several shards must have equal traces.
+func TestShardsSameSeedSameRun(t *testing.T) {
+	for seed, left := uint64(1), 8; left > 0; seed++ {
+		o := Draw(seed)
+		if o.Shards < 2 {
+			continue
+		}
+		left--
+		a, b := Play(o, Script(o), true), Play(o, Script(o), true)
+		if x, y := strings.Join(a.Trace, "\n"), strings.Join(b.Trace, "\n"); x != y || a.Counters != b.Counters {
+			t.Errorf("seed %d gives two runs:\n%s", seed, firstDifference(a.Trace, b.Trace))
+		}
+	}
 }
