@@ -11,7 +11,7 @@ func TestShards(t *testing.T) {
 	c := Campaign{First: *firstFlag, Seeds: 40, Shards: true}
 	switch {
 	case *seedsFlag > 0:
-		c.Seeds = int64(*seedsFlag) / 10
+		c.Seeds = max(1, int64(*seedsFlag)/50)
 	case testing.Short():
 		c.Seeds = 10
 	}
@@ -25,13 +25,13 @@ func TestShards(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d seeds up to %d in %v\n%s", sum.N[Runs], next-1, time.Since(start).Round(time.Millisecond), &table)
-	if missing := sum.MissingOfShards(); c.Seeds >= 500 && len(failed) == 0 && len(missing) > 0 {
+	if missing := sum.MissingOfShards(); c.Seeds >= 200 && len(failed) == 0 && len(missing) > 0 {
 		t.Errorf("%d seeds never reached: %s; the simulator does not test these events", c.Seeds, strings.Join(missing, ", "))
 	}
 }
 
-// TestShardsWithPowerFailuresEverywhere makes the power of all shards fail at every change of a file
-// system.
+// TestShardsWithPowerFailuresEverywhere makes the power of all shards fail at every change of a
+// file system.
 func TestShardsWithPowerFailuresEverywhere(t *testing.T) {
 	seed, want := uint64(1), 3
 	if testing.Short() {

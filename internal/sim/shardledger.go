@@ -198,8 +198,8 @@ func (l *shardLedger) rewound() {
 	}
 }
 
-// recovered judges the messages of all shards after a crash, when no transfer is under way. found has
-// the messages of each queue and each outbox that is not empty.
+// recovered judges the messages of all shards after a crash, when no transfer is under way. found
+// has the messages of each queue and each outbox that is not empty.
 func (l *shardLedger) recovered(found []shardQueue) {
 	copies := make(map[*shardMessage]int, len(l.order))
 	for _, q := range found {
@@ -252,8 +252,8 @@ func bySeq(ds []surgetank.Delivery) []surgetank.Delivery {
 // inOrder checks the order of a queue's messages.
 func (l *shardLedger) inOrder(name string, ds []surgetank.Delivery) { l.inLine(name, bySeq(ds)) }
 
-// inLine checks the order of messages that are in a queue or on their way to it: dead letters by the
-// time of their death, and redriven messages as they were in their queue before.
+// inLine checks the order of messages that are in a queue or on their way to it: dead letters by
+// the time of their death, and redriven messages as they were in their queue before.
 func (l *shardLedger) inLine(name string, ds []surgetank.Delivery) {
 	if l.misread {
 		return

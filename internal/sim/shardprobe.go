@@ -17,8 +17,8 @@ import (
 )
 
 // shardProber checks the state that a power failure at this moment would leave. It clones the disks
-// of all shards, opens all shards and the router, lets all transfers go on to their end, and compares
-// the messages with the ledger. The run itself is not affected.
+// of all shards, opens all shards and the router, lets all transfers go on to their end, and
+// compares the messages with the ledger. The run itself is not affected.
 type shardProber struct {
 	w      *shardWorld
 	rng    *rand.Rand
@@ -89,8 +89,8 @@ func (p *shardProber) crashed(disks []image) {
 	p.w.ledger.recovered(r.found)
 }
 
-// again starts recovery and the transfers. It returns the state after a power failure during them or
-// directly after them.
+// again starts recovery and the transfers. It returns the state after a power failure during them
+// or directly after them.
 func (p *shardProber) again(disks []image) []image {
 	var left []image
 	clone := func() {

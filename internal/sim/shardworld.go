@@ -13,8 +13,8 @@ import (
 )
 
 // shardWorld is a run with several shards: a stepped router over stepped brokers, each with its own
-// disk. Power failures hit all disks at the same moment. A single shard can fail and be opened again
-// while the others go on.
+// disk. Power failures hit all disks at the same moment. A single shard can fail and be opened
+// again while the others go on.
 //
 //	clients ──▶ router (stepped) ──▶ slot ──▶ broker (stepped) ──▶ disk
 //	   │             │          └──▶ slot ──▶ broker (stepped) ──▶ disk

@@ -10,8 +10,8 @@ import (
 	"github.com/surgetank/surgetank/internal/queue"
 )
 
-// slot is one shard of a router: one opening after the other, as a supervisor runs them in a server.
-// A slot without an opening refuses calls.
+// slot is one shard of a router: one opening after the other, as a supervisor runs them in a
+// server. A slot without an opening refuses calls.
 type slot struct {
 	door.Shard // the newest opening
 	w          *shardWorld
