@@ -50,7 +50,7 @@ type Options struct {
 	Fault                                      *FaultPlan
 	Disk                                       int64 // bytes of the disk, for the whole run; 0: no limit
 
-	Shards  int  // 0 or 1: one broker; otherwise a router over so many (shardworld.go), and only some of the options above have an effect
+	Shards  int  // 0 or 1: one broker; otherwise the number of shards behind a router (shardworld.go); only some of the options above then have an effect
 	Moves   int  // percent of actions after which transfers go on to their end, with several shards
 	Outbox  int  // messages in an outbox at most
 	Cuts    bool // calls of a transfer fail before or after their effect

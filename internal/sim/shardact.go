@@ -79,6 +79,11 @@ func (w *shardWorld) act(kind string, rng *rand.Rand) {
 			c.MaxMessages = int64(rng.IntN(6))
 			_, _, err := w.router.DeclareQueue(background, name, c, surgetank.DeclareUpdate)
 			w.tracef("%s has at most %d messages: %v", name, c.MaxMessages, err)
+			if surgetank.CodeOf(err) == surgetank.CodeNotFound && !w.dead() {
+				c.Shard = 1 + rng.IntN(w.o.Shards)
+				_, _, err := w.router.DeclareQueue(background, name, c, surgetank.DeclareIfAbsent)
+				w.tracef("%s is created again in shard %d: %v", name, c.Shard, err)
+			}
 		}
 	case "crash":
 		w.count.one(Crashes)
