@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 GO    ?= go
 
-.PHONY: help test deps build lint shards race cross bench bench-rules bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-release faults soak memory damage fuzz clean
+.PHONY: help test deps build lint shards race cross bench bench-rules bench-amqp cases chaos-main chaos-target demo-level conformance sim sim-shards sim-release faults soak memory damage fuzz clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -59,6 +59,9 @@ bench-amqp: ## measure RabbitMQ and Surgetank with one AMQP client; needs Debian
 
 sim: ## simulate the whole broker from SEEDS seeds (default 3000, FIRST=seed); a failure prints its seed and a script
 	$(GO) test ./internal/sim -v -run 'TestSim$$|EveryOperation|TestRot' -timeout 0 -seeds $(or $(SEEDS),3000) -first $(or $(FIRST),1)
+
+sim-shards: ## simulate runs with several shards until STATES crash states (default 1000000) are checked; FIRST=seed continues
+	$(GO) run ./test/simulate -shards -states $(or $(STATES),1000000) -first $(or $(FIRST),1)
 
 sim-release: ## the release run: simulate until STATES crash states (default 5000000) are checked; FIRST=seed continues
 	$(GO) run ./test/simulate -states $(or $(STATES),5000000) -first $(or $(FIRST),1)

@@ -45,14 +45,15 @@ race() {
 }
 
 # On a build machine the simulator runs its campaign: ten thousand seeds, about half a million crash
-# states, a fault at every operation, and built-in defects that its checkers must find. On other
-# machines `go test ./...` runs a few seeds, and `make sim` more.
+# states, a fault at every operation, and built-in defects that its checkers must find. Every seventh
+# seed has several shards, and 200 more seeds are only such. On other machines `go test ./...` runs a
+# few seeds, and `make sim` more.
 simulator() {
   if [[ ${CI:-} != true ]]; then
     echo "a few seeds ran with the tests; CI=true, or make sim, runs thousands" >&2
     return 0
   fi
-  go test ./internal/sim -v -run 'TestSim$|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
+  go test ./internal/sim -v -run 'TestSim$|TestShards|EveryOperation|TestRot' -seeds 10000 -timeout 30m &&
     SURGETANK_SIM=mutants go test ./internal/sim -run Mutants -timeout 10m
 }
 

@@ -392,6 +392,7 @@ func (b *Broker) RedriveAmong(ctx context.Context, from string, opts surgetank.R
 func (b *Broker) pause(ctx context.Context, d time.Duration) error {
 	t := b.clock.NewTimer(max(time.Millisecond, d))
 	defer t.Stop()
+	await(b.core, t.C())
 	select {
 	case <-t.C():
 		return nil

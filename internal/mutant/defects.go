@@ -58,7 +58,21 @@ const (
 	VersionsForgotten Defect = "a snapshot is restored without the versions of metadata"
 	WatchedEarly      Defect = "a change of metadata is passed to watchers before it is durable"
 	WatchGap          Defect = "a watch of metadata misses a change"
+
+	TransferAckedEarly  Defect = "an outbox loses a message before its queue in another shard has it"
+	ArrivedNotRecorded  Defect = "the numbers of messages from other shards are not recorded"
+	ArrivedHighest      Defect = "only the highest number of an outbox counts"
+	OutboxForgotten     Defect = "an outbox is forgotten when its shard is opened again"
+	TimelineIgnored     Defect = "the numbers of a restored outbox count as those before the restore"
+	ConfirmOfOneShard   Defect = "a publish to several shards is confirmed by the first of them"
+	OutboxShared        Defect = "redriven messages and dead letters have one outbox"
+	TransferOvertaken   Defect = "a message that its queue in another shard refuses is overtaken"
+	OutboxOvertaken     Defect = "a dead letter does not wait for earlier ones in the outbox"
+	ArrivedOnlyInMemory Defect = "a snapshot is restored without the numbers from other shards"
 )
+
+// OfShards are the defects that only a broker with several shards can show.
+var OfShards = []Defect{TransferAckedEarly, ArrivedNotRecorded, ArrivedHighest, OutboxForgotten, TimelineIgnored, ConfirmOfOneShard, OutboxShared, TransferOvertaken, OutboxOvertaken, ArrivedOnlyInMemory}
 
 // All lists the defects that the simulator must detect. TrimTooSoon is missing, because the clock
 // starts trims when almost all entries are already durable. A test of the broker checks for that

@@ -357,4 +357,38 @@ if r.NotBefore > r.Time && notBefore > r.Time && !DEFECT {
 	}
 	b.watches.pass(f.metas)
 `},
+	{TransferAckedEarly, "internal/shards/box.go", `
+		stored, err = x.arrive()
+`, `
+		if DEFECT {
+			x.unacked = x.unsent
+			_ = x.ack()
+			x.unacked = nil
+		}
+		stored, err = x.arrive()
+`},
+	{ArrivedNotRecorded, "internal/queue/arrive.go", `if moved {`, `if moved && !DEFECT {`},
+	{ArrivedHighest, "internal/queue/arrive.go", `return i >= 0 && ps[i].seqs.Has(a.Seq)`, `return i >= 0 && (ps[i].seqs.Has(a.Seq) || DEFECT && ps[i].seqs[len(ps[i].seqs)-1].Last >= a.Seq)`},
+	{OutboxForgotten, "internal/shards/mover.go", `door.OutboxOf(info.Name); ok {`, `door.OutboxOf(info.Name); ok && !DEFECT {`},
+	{TimelineIgnored, "internal/queue/arrive.go", `return p.incarnation == incarnation })`, `return p.incarnation == incarnation || DEFECT })`},
+	{ConfirmOfOneShard, "internal/shards/publish.go", `s.left = len(s.parts) + 1 //`, `if s.left = len(s.parts) + 1; DEFECT { s.left = 2 } //`},
+	{OutboxShared, "internal/door/shard.go", `
+	if redriven {
+		return`, `
+	if redriven && !DEFECT {
+		return`},
+	{TransferOvertaken, "internal/shards/box.go", `return x.wait.next(), true // the messages stay in this order`, `
+				if len(x.unsent) > 1 && DEFECT {
+					x.unsent = append(x.unsent[1:], x.unsent[0])
+				}
+				return x.wait.next(), true`},
+	{OutboxOvertaken, "internal/queue/outbox.go", `if q != nil && (box == nil || box.empty()) {`, `if q != nil && (box == nil || box.empty() || DEFECT) {`},
+	{ArrivedOnlyInMemory, "internal/queue/meta.go", `
+func (d *metadata) restoreVersions(x *decoder) {
+`, `
+func (d *metadata) restoreVersions(x *decoder) {
+	if DEFECT {
+		delete(d.spaces, "shard.arrived")
+	}
+`},
 }

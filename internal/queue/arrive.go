@@ -11,10 +11,12 @@ import (
 )
 
 // Arrive stores messages from an outbox of another shard; see outbox.go and door.Shard. Stored is
-// how many messages are stored, from the first on. Err is about the next message.
+// how many messages are stored, from the first on. Known of them were stored before. Err is about the
+// next message.
 type Arrive struct {
 	door.Arrivals
 	Stored int
+	Known  int
 	Err    error
 }
 
@@ -42,6 +44,7 @@ func (c *Arrive) run(m *Machine) bool {
 		a := &c.Msgs[c.Stored]
 		if at.has(a) {
 			c.Stored++
+			c.Known++
 			continue
 		}
 		if c.Err = m.diskFull(q); c.Err != nil {

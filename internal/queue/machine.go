@@ -26,6 +26,8 @@ type Limits struct {
 	TurnScan    int           // slots read in one turn by commands about whole queues (pages.go); 65,536
 
 	RetryReserve int // retries that a queue with a retry budget may make at any time; 10
+
+	OutboxMessages int // messages that wait in one outbox (outbox.go); 10,000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -45,6 +47,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.TurnEnds, 1024)
 	def(&l.TurnScan, 1<<16)
 	def(&l.RetryReserve, 10)
+	def(&l.OutboxMessages, 10_000)
 	if l.ExtentBytes == 0 {
 		l.ExtentBytes = 16 << 20
 	}

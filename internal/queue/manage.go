@@ -28,7 +28,7 @@ func (c *Declare) run(m *Machine) bool {
 		return true
 	}
 	if hidden {
-		c.Config = outboxConfig(c.Name)
+		c.Config = m.outboxConfig(c.Name)
 	}
 	if c.Err = settings.Validate(c.Config); c.Err != nil && !hidden {
 		return true

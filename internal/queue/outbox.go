@@ -19,17 +19,14 @@ import (
 // position and does not store it twice. A second outbox for the same queue has the redriven
 // messages, because a redrive leaves another trace in the message's history.
 
-// Limits of the messages that wait in one outbox. A queue whose outbox is full behaves as with a
-// full dead-letter queue.
-const (
-	outboxMessages = 10_000
-	outboxBytes    = 256 << 20
-)
+// outboxBytes limits the messages that wait in one outbox, and so does Limits.OutboxMessages. A queue
+// whose outbox is full behaves as with a full dead-letter queue.
+const outboxBytes = 256 << 20
 
 // outboxConfig returns the settings of an outbox. It never gives up a message.
-func outboxConfig(name string) surgetank.QueueConfig {
+func (m *Machine) outboxConfig(name string) surgetank.QueueConfig {
 	c := deadLetterConfig(name)
-	c.MaxMessages, c.MaxBytes = outboxMessages, outboxBytes
+	c.MaxMessages, c.MaxBytes = int64(m.limits.OutboxMessages), outboxBytes
 	return c
 }
 
@@ -64,7 +61,7 @@ func (q *Queue) nextDead() (*Queue, string) {
 func (m *Machine) made(name string) *Queue {
 	c := deadLetterConfig(name)
 	if door.Hidden(name) {
-		c = outboxConfig(name)
+		c = m.outboxConfig(name)
 	}
 	m.emit(&Record{Kind: kindQueueSet, Queue: m.nextQueue, Name: name, Config: c})
 	return m.byName[name]

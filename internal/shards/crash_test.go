@@ -77,9 +77,18 @@ func TestTransferCrash(t *testing.T) {
 	stores := []*memlog.Store{memlog.NewStore(), memlog.NewStore()}
 	var mu sync.Mutex
 	var images []image
+	acked := make(chan struct{}, 1)
 	shoot := func(point string) {
 		mu.Lock()
 		defer mu.Unlock()
+		if point == "after ack" {
+			defer func() {
+				select {
+				case acked <- struct{}{}:
+				default:
+				}
+			}()
+		}
 		m := image{point: point}
 		for _, s := range stores { // the source first; the target changes only by this goroutine
 			c := s.Copy()
@@ -110,6 +119,7 @@ func TestTransferCrash(t *testing.T) {
 	for range n {
 		receive(t, b, "parked")
 	}
+	<-acked // all messages can have been sent at once
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package shards
 
 import (
 	"hash/fnv"
+	"slices"
 	"strings"
 	"sync"
 
@@ -130,6 +131,7 @@ func (d *directory) outboxes(shard int) (names []string) {
 			names = append(names, name)
 		}
 	}
+	slices.Sort(names)
 	return names
 }
 

@@ -2,9 +2,9 @@ package shards
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"strconv"
 
 	"github.com/surgetank/surgetank"
@@ -147,7 +147,9 @@ func (b *Broker) identify(ctx context.Context) (err error) {
 	}
 	if b.id == "" {
 		var random [12]byte
-		_, _ = rand.Read(random[:]) // never fails, by its documentation
+		if _, err := io.ReadFull(b.opts.Rand, random[:]); err != nil {
+			return fmt.Errorf("naming the broker: %w", err)
+		}
 		b.id = hex.EncodeToString(random[:])
 	}
 	for i := range b.parts {

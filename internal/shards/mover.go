@@ -1,7 +1,9 @@
 package shards
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -21,7 +23,7 @@ import (
 // the process ends between Arrive and Settle, the message is still in the outbox and is sent again,
 // and the second shard knows its number. So a message is never lost and never stored twice.
 //
-// An outbox is worked on by one goroutine, which exists only while messages wait. So messages keep
+// Each outbox is a state machine (box.go). It works only while messages wait. So messages keep
 // their order, and a full or unavailable queue delays no other queue.
 type mover struct {
 	b     *Broker
@@ -35,17 +37,15 @@ type boxKey struct {
 	redriven bool
 }
 
-// box is one outbox.
-type box struct {
-	boxKey
-	m  *mover
-	id string // names the outbox in other shards
-
-	mu      sync.Mutex
-	sub     door.Subscription
-	running bool   // a goroutine works on the outbox
-	again   bool   // there was news while it worked
-	below   uint64 // lower numbers were on their way to a queue that was deleted: they are dropped
+// compare orders outboxes.
+func (k boxKey) compare(o boxKey) int {
+	if k.redriven != o.redriven {
+		if k.redriven {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(cmp.Compare(k.shard, o.shard), cmp.Compare(k.to, o.to))
 }
 
 // Limits of the mover.
@@ -91,10 +91,11 @@ func (m *mover) prepare(ctx context.Context, shard int, now door.Shard) error {
 func (m *mover) start() {
 	m.mu.Lock()
 	all := make([]*box, 0, len(m.boxes))
-	for _, x := range m.boxes {
+	for _, x := range m.boxes { // unordered: sorted below
 		all = append(all, x)
 	}
 	m.mu.Unlock()
+	slices.SortFunc(all, func(x, y *box) int { return x.compare(y.boxKey) })
 	for _, x := range all {
 		x.wake()
 	}
@@ -136,7 +137,7 @@ func (m *mover) ensure(ctx context.Context, shard int, to string, redriven bool)
 	return nil
 }
 
-// want is ensure on another goroutine, for callers that must not wait. It repeats a failed step.
+// want is ensure as a task, for callers that must not wait. The task repeats a failed try.
 func (m *mover) want(shard int, to string, redriven bool) {
 	m.mu.Lock()
 	_, has := m.boxes[boxKey{shard, to, redriven}]
@@ -144,9 +145,12 @@ func (m *mover) want(shard int, to string, redriven bool) {
 	if has || m.b.ctx.Err() != nil {
 		return
 	}
-	m.b.work.Go(func() {
-		for wait := moveFirst; m.ensure(m.b.ctx, shard, to, redriven) != nil && m.b.pause(wait); wait = min(2*wait, moveLast) {
+	var wait backOff
+	m.b.tasks.start(func() (time.Duration, bool) {
+		if m.b.ctx.Err() != nil || m.ensure(m.b.ctx, shard, to, redriven) == nil {
+			return 0, false
 		}
+		return wait.next(), true
 	})
 }
 
@@ -170,204 +174,5 @@ func (m *mover) deleted(ctx context.Context, name string) {
 				x.mu.Unlock()
 			}
 		}
-	}
-}
-
-func (x *box) name() string { return door.Outbox(x.to, x.redriven) }
-
-// wake starts the work on the outbox if nobody works on it. It does not wait.
-func (x *box) wake() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.running {
-		x.again = true
-		return
-	}
-	if x.m.b.ctx.Err() != nil {
-		return
-	}
-	x.running = true
-	x.m.b.work.Go(x.run)
-}
-
-// rest ends the work, unless there is news.
-func (x *box) rest() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.again {
-		x.again = false
-		return false
-	}
-	x.running = false
-	return true
-}
-
-// run moves messages until the outbox is empty. After an error it attaches to the outbox again, and
-// so gets every message again that is still there.
-func (x *box) run() {
-	b := x.m.b
-	for wait := moveFirst; ; wait = min(2*wait, moveLast) {
-		if sub, err := x.attached(); err == nil {
-			var moved int
-			if moved, err = x.drain(sub); err == nil {
-				return
-			}
-			x.detach()
-			if moved > 0 {
-				wait = moveFirst
-			}
-			if b.ctx.Err() == nil {
-				b.log.Warn("moving messages to another shard failed and is repeated", "shard", x.shard+1, "queue", shown(x.to), "error", err)
-			}
-		}
-		if !b.pause(wait) {
-			x.detach()
-			return
-		}
-	}
-}
-
-// attached returns the subscription of the outbox.
-func (x *box) attached() (door.Subscription, error) {
-	x.mu.Lock()
-	sub := x.sub
-	x.mu.Unlock()
-	if sub != nil {
-		return sub, nil
-	}
-	p, err := x.m.b.part(x.shard)
-	if err != nil {
-		return nil, err
-	}
-	sub, err = p.Attach(x.m.b.ctx, x.name(), door.SubscribeOptions{Notify: x.wake,
-		SubscribeOptions: surgetank.SubscribeOptions{Credit: moveCredit, Lease: surgetank.LeaseForever, Name: "transfer to another shard"}})
-	if err == nil {
-		x.mu.Lock()
-		x.sub = sub
-		x.mu.Unlock()
-	}
-	return sub, err
-}
-
-func (x *box) detach() {
-	x.mu.Lock()
-	sub := x.sub
-	x.sub = nil
-	x.mu.Unlock()
-	if sub != nil {
-		_ = sub.Close() // a closed shard has no leases
-	}
-}
-
-// drain moves all messages that the subscription has.
-func (x *box) drain(sub door.Subscription) (moved int, err error) {
-	for {
-		ds, err := sub.TryReceive(nil, moveCredit, moveBytes)
-		if err != nil {
-			return moved, err
-		}
-		if len(ds) == 0 {
-			if x.rest() {
-				return moved, nil
-			}
-			continue
-		}
-		floor, _ := sub.Floor()
-		for len(ds) > 0 {
-			n, err := x.move(ds, floor)
-			if moved += n; err != nil {
-				return moved, err
-			}
-			ds = ds[n:]
-		}
-	}
-}
-
-// move moves some messages, from the first on, and returns how many left the outbox. It waits while
-// their queue accepts none.
-func (x *box) move(ds []surgetank.Delivery, floor uint64) (n int, err error) {
-	b := x.m.b
-	for wait := moveFirst; ; wait = min(2*wait, moveLast) {
-		stored, err := x.arrive(ds, floor)
-		if stored > 0 {
-			return stored, x.acked(ds[:stored])
-		}
-		switch surgetank.CodeOf(err) {
-		case surgetank.CodeFull, surgetank.CodeBusy, surgetank.CodeUnavailable, surgetank.CodeUncertain:
-		default:
-			return 0, err
-		}
-		if !b.pause(wait) {
-			return 0, b.ctx.Err()
-		}
-	}
-}
-
-// arrive sends messages to the shard of their queue. If there is no such queue, it is created as a
-// dead-letter queue, as a shard does for its own queues.
-func (x *box) arrive(ds []surgetank.Delivery, floor uint64) (stored int, err error) {
-	x.mu.Lock()
-	below := x.below
-	x.mu.Unlock()
-	dropped := 0
-	for dropped < len(ds) && ds[dropped].ID.Seq < below {
-		dropped++
-	}
-	if dropped > 0 {
-		return dropped, nil // their queue was deleted, and they with it
-	}
-	b := x.m.b
-	at, ok := b.dir.locate(x.to)
-	if !ok {
-		if _, _, err := b.DeclareQueue(b.ctx, x.to, surgetank.QueueConfig{DeadLetter: x.to, Retry: surgetank.RetryConfig{MaxAttempts: surgetank.Unlimited, Initial: surgetank.NoDelay, Jitter: surgetank.NoJitter}}, surgetank.DeclareIfAbsent); err != nil {
-			return 0, err
-		}
-		at, _ = b.dir.locate(x.to)
-	}
-	p, err := b.part(at)
-	if err != nil {
-		return 0, err
-	}
-	a := door.Arrivals{Queue: x.to, Outbox: x.id, Redriven: x.redriven, Floor: floor, Msgs: make([]door.Arrival, len(ds))}
-	for i := range ds {
-		d := &ds[i]
-		a.Msgs[i] = door.Arrival{Message: d.Message, Seq: d.ID.Seq, Incarnation: d.ID.Incarnation, Time: d.Time, Deaths: d.Deaths}
-	}
-	stored, err = p.Arrive(b.ctx, a)
-	if surgetank.CodeOf(err) == surgetank.CodeNotFound && stored == 0 {
-		b.dir.remove(x.to) // a transient queue that a restart deleted, or a change at this moment
-		return 0, surgetank.Errorf(surgetank.CodeUnavailable, "the queue %q has just gone: %w", shown(x.to), err)
-	}
-	return stored, err
-}
-
-// acked acks moved messages.
-func (x *box) acked(ds []surgetank.Delivery) error {
-	s := make([]surgetank.Settlement, len(ds))
-	for i := range ds {
-		s[i] = surgetank.Settlement{Receipt: ds[i].Receipt, Op: surgetank.Ack}
-	}
-	p, err := x.m.b.part(x.shard)
-	if err != nil {
-		return err
-	}
-	results, err := p.Settle(x.m.b.ctx, s)
-	for _, e := range results {
-		if err == nil {
-			err = e
-		}
-	}
-	return err
-}
-
-// pause waits. It returns false if the router is closed.
-func (b *Broker) pause(d time.Duration) bool {
-	t := b.clock.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C():
-		return true
-	case <-b.ctx.Done():
-		return false
 	}
 }

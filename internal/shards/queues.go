@@ -133,21 +133,21 @@ func (b *Broker) ask(name string, at int) {
 	if b.ctx.Err() != nil {
 		return
 	}
-	b.work.Go(func() {
-		for wait := moveFirst; ; wait = min(2*wait, moveLast) {
-			unlock := b.lock(owner(name)) // another declaration or deletion has ended
-			err := b.unavailable(at)
-			if !b.down(at) {
-				_, err = b.parts[at].Queue(b.ctx, name)
-			}
-			if surgetank.CodeOf(err) == surgetank.CodeNotFound {
-				b.dir.drop(name, at)
-			}
-			unlock()
-			if err == nil || surgetank.CodeOf(err) == surgetank.CodeNotFound || surgetank.CodeOf(err) == surgetank.CodeClosed || !b.pause(wait) {
-				return
-			}
+	var wait backOff
+	b.tasks.start(func() (time.Duration, bool) {
+		defer b.lock(owner(name))() // another declaration or deletion has ended
+		err := b.unavailable(at)
+		if !b.down(at) {
+			_, err = b.parts[at].Queue(b.ctx, name)
 		}
+		switch code := surgetank.CodeOf(err); {
+		case err == nil || code == surgetank.CodeClosed || b.ctx.Err() != nil:
+			return 0, false
+		case code == surgetank.CodeNotFound:
+			b.dir.drop(name, at)
+			return 0, false
+		}
+		return wait.next(), true
 	})
 }
 

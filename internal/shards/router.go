@@ -17,7 +17,9 @@ package shards
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 
@@ -55,6 +57,7 @@ type Options struct {
 	MaxQueues int          // of all shards together; 0: 100,000
 	Logger    *slog.Logger // nil: discarded
 	Clock     clock.Clock  // nil: the real clock
+	Rand      io.Reader    // source of the random text that names a new broker; nil: crypto/rand
 }
 
 // Broker is the router. It implements door.Broker.
@@ -75,6 +78,7 @@ type Broker struct {
 	noted   []string   // directories of the shards, as the first shard has stored them
 
 	stripes [64]sync.Mutex // orders the creation and deletion of each name
+	tasks   runner
 	ctx     context.Context
 	stop    context.CancelFunc
 	work    sync.WaitGroup
@@ -86,11 +90,18 @@ var _ door.Broker = (*Broker)(nil)
 // checks that the shards belong together, and reads their queues. After an error the caller closes
 // the shards.
 func New(ctx context.Context, parts []Part, opts Options) (*Broker, error) {
+	return open(ctx, parts, opts, func(b *Broker) runner { return goroutines{b} })
+}
+
+func open(ctx context.Context, parts []Part, opts Options, run func(*Broker) runner) (*Broker, error) {
 	if opts.MaxQueues == 0 {
 		opts.MaxQueues = 100_000
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Rand == nil {
+		opts.Rand = rand.Reader
 	}
 	if opts.Clock == nil {
 		opts.Clock = clock.Real{}
@@ -100,6 +111,7 @@ func New(ctx context.Context, parts []Part, opts Options) (*Broker, error) {
 	}
 	b := &Broker{parts: parts, opts: opts, log: opts.Logger, clock: opts.Clock, calls: callback.Calls{Logger: opts.Logger}}
 	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.tasks = run(b)
 	b.dir.init(len(parts))
 	b.mover.init(b)
 	b.pools.init(b)

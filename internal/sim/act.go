@@ -9,6 +9,9 @@ import (
 
 // kinds returns the actions that the options allow. A frequent action is listed several times.
 func kinds(o *Options) (list []string) {
+	if o.Shards > 1 {
+		return shardKinds(o)
+	}
 	add := func(n int, kind string, on bool) {
 		for range n {
 			if on {

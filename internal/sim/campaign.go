@@ -12,6 +12,7 @@ type Campaign struct {
 	Seeds   int64  // number of seeds
 	States  int64  // after this many checked crash states no further seed starts; 0: all seeds run
 	Workers int    // number of goroutines; 0: one for each processor
+	Shards  bool   // only seeds with several shards run
 	Most    int    // after this many failures no further seed starts; 0: 3
 	// Done, if not nil, is called after every run with the sum so far and the number of failed
 	// runs. Calls do not overlap. It returns false to end the campaign.
@@ -28,18 +29,22 @@ func (c Campaign) Run() (sum Counters, failed []Result, next uint64) {
 	}
 	next = c.First
 	var mu sync.Mutex // guards the variables below
-	over := false
+	over, started := false, int64(0)
 	var work sync.WaitGroup
 	for range c.Workers {
 		work.Go(func() {
 			for {
 				mu.Lock()
-				if over || next-c.First >= uint64(c.Seeds) {
+				if over || started >= c.Seeds {
 					mu.Unlock()
 					return
 				}
+				for c.Shards && Draw(next).Shards < 2 {
+					next++
+				}
 				s := next
 				next++
+				started++
 				mu.Unlock()
 				r := Run(s)
 				mu.Lock()

@@ -38,6 +38,8 @@ type disk interface {
 	// fault makes the n-th operation fail. heal ends all faults and shortages.
 	fault(rng *rand.Rand) string
 	plan(f *FaultPlan)
+	// misread makes the n-th read fail.
+	misread(n int)
 	setFull(full bool)
 	// used returns the bytes of all files, or 0 if there are none.
 	used() int64
@@ -105,6 +107,8 @@ func (d *memDisk) checksum() uint64 { return 0 }
 
 func (d *memDisk) plan(*FaultPlan) { d.fault(nil) }
 
+func (d *memDisk) misread(int) {}
+
 func (d *memDisk) heal() {
 	if d.faulty {
 		d.store.Fail(nil)
@@ -135,6 +139,9 @@ type fileDisk struct {
 	size   int64 // of the whole disk; 0: no limit
 	// changed is called after every change of the file system while there is power.
 	changed func(op vfs.Op, name string)
+	// fell is called when the power has failed because of crashIn. The power of other disks fails at
+	// the same moment.
+	fell func()
 }
 
 func newFileDisk(o *Options, count *Counters) *fileDisk {
@@ -162,6 +169,9 @@ func (d *fileDisk) wrap() {
 			if d.down--; d.down == 0 {
 				d.after = d.mem.CrashClone(d.rng, drawCrash(d.rng))
 				d.count.one(CrashStates)
+				if d.fell != nil {
+					d.fell()
+				}
 				return
 			}
 		}
@@ -270,6 +280,11 @@ func (d *fileDisk) plan(f *FaultPlan) {
 		err = syscall.ENOSPC
 	}
 	d.inject.SetFault(vfs.Fault{Ops: vfs.OpAny &^ (vfs.OpClose | vfs.OpLock), N: f.N, Forever: f.Forever, Short: f.Short, Err: err})
+}
+
+func (d *fileDisk) misread(n int) {
+	d.met()
+	d.inject.SetFault(vfs.Fault{Ops: vfs.OpRead, N: n, Err: syscall.EIO})
 }
 
 func (d *fileDisk) setFull(full bool) {

@@ -21,6 +21,11 @@
 // script that a test can run again. A Point is an event that runs reach, such as a kind of fault. A
 // campaign fails if it never reached one of the points, so that an idle simulator is noticed.
 //
+// Every seventh seed has two or three shards (shardworld.go): a stepped router over stepped
+// brokers, each with its own disk. These runs have a world, a ledger and a prober of their own,
+// because a crash state is the state of all shards. The ledger checks that each message is in
+// exactly one shard, and that transfers keep their order. These runs have no model.
+//
 // In some runs the log is like a remote one (late.go): appends last some time, several entries are
 // in flight, and a crash leaves a prefix of them.
 //

@@ -49,6 +49,15 @@ type Options struct {
 	Probe                                      int  // percent of file system changes after which a power failure is probed
 	Fault                                      *FaultPlan
 	Disk                                       int64 // bytes of the disk, for the whole run; 0: no limit
+
+	Shards  int  // 0 or 1: one broker; otherwise the number of shards behind a router (shardworld.go); only some of the options above then have an effect
+	Moves   int  // percent of actions after which transfers go on to their end, with several shards
+	Outbox  int  // messages in an outbox at most
+	Cuts    bool // calls of a transfer fail before or after their effect
+	Alone   bool // single shards fail and are opened again
+	Restore bool // single shards are restored from a copy
+
+	Misreads bool // single reads fail while transfers go on
 }
 
 // FaultPlan makes the n-th operation on the file system after the first opening fail. It is for
@@ -69,6 +78,8 @@ type QueuePlan struct {
 	Strict bool // order is checked: one in flight in each group, no attempt limit, no delays
 	Lossy  bool // the queue's settings can drop messages
 	Chain  bool // the dead-letter queue moves messages that it gives up to the queue Last
+	Sink   bool // the queue gets dead letters only, with several shards
+	Made   bool // the first dead letter creates the queue, with several shards
 }
 
 // Dead returns the name of the dead-letter queue.
@@ -134,6 +145,9 @@ func Draw(seed uint64) Options {
 	if o.Gaps = !o.Files && yes(50); yes(30) {
 		o.Latency, o.InFlight = []time.Duration{4 * time.Millisecond, 40 * time.Millisecond}[rng.IntN(2)], 2+rng.IntN(5)
 		o.SlowLog = 30 + rng.IntN(60)
+	}
+	if yes(15) {
+		drawShards(&o, rng, yes)
 	}
 	return o
 }

@@ -99,6 +99,23 @@ const (
 	TurnsInFlight
 	CrashesInFlight
 	PrefixesInFlight
+	ShardRuns
+	ShardPowerFailures
+	ShardsReopened
+	ShardsRestored
+	Transfers
+	TransfersCutBefore
+	TransfersCutBetween
+	TransfersRepeated
+	TransfersStopped
+	TransfersUnread
+	OutboxesFull
+	OutboxesLeft
+	SplitPublishes
+	SplitPublishesPartly
+	TargetsMade
+	TargetsDeleted
+	ShardStates
 	ModelLost
 	NumbersRepeated
 	NumbersKnown
@@ -117,7 +134,10 @@ var pointNames = [points]string{
 	"redeliveries", "later attempts", "delayed messages", "hand-outs by priority", "groups by a rule", "runs of a group", "pooled consumers", "exclusive consumers refused",
 	"single active consumers", "waiting receives", "immediate receives", "hand-outs without acks", "messages for several queues", "transactions",
 	"transactions refused", "redriven", "purges", "queues deleted", "pauses", "breakers opened or closed by a command", "targets reported", "settings changed", "metadata read", "changes of metadata refused for their condition", "changes of metadata watched", "peeks", "turns of peeks that went on", "turns of purges that went on", "runs drained", "messages that could not be read", "scrubs", "damaged logs repaired",
-	"queues with messages missing after a repair", "queues with bodies lost after a repair", "turns while entries are in flight", "crashes with several entries in flight", "crashes that left a part of the entries in flight", "models lost in the middle of an entry",
+	"queues with messages missing after a repair", "queues with bodies lost after a repair", "turns while entries are in flight", "crashes with several entries in flight", "crashes that left a part of the entries in flight",
+	"runs with several shards", "power failures of several shards", "shards opened again alone", "shards restored from a copy", "messages sent to another shard", "transfers cut before the second step", "transfers cut between the second step and the ack",
+	"messages that arrived again and were recognized", "transfers stopped by a full queue", "messages of an outbox that could not be read", "outboxes full", "power failures with messages in an outbox", "publishes to several shards", "publishes that some of their shards refused", "target queues that a transfer made", "target queues deleted", "crash states of several shards",
+	"models lost in the middle of an entry",
 	"numbers sent again", "numbers found to be confirmed",
 	"coalesced", "deliveries of coalescing keys",
 }
@@ -145,6 +165,16 @@ func (c *Counters) one(p Point) { c.N[p]++ }
 // allowed to be missing.
 func (c *Counters) Missing() (names []string) {
 	for p := range ModelLost {
+		if c.N[p] == 0 {
+			names = append(names, p.String())
+		}
+	}
+	return names
+}
+
+// MissingOfShards is Missing for a campaign of runs with several shards only.
+func (c *Counters) MissingOfShards() (names []string) {
+	for p := ShardRuns; p < ModelLost; p++ {
 		if c.N[p] == 0 {
 			names = append(names, p.String())
 		}

@@ -17,6 +17,9 @@ func Run(seed uint64) Result {
 
 // Play runs the given actions with the given options.
 func Play(o Options, actions []Action, tracing bool) Result {
+	if o.Shards > 1 {
+		return playShards(o, actions, tracing)
+	}
 	w := newWorld(o, tracing)
 	violation := w.play(actions)
 	if tracing {

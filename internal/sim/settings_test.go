@@ -9,7 +9,6 @@ import (
 
 // notDrawn are settings that no queue plan draws, with the reason.
 var notDrawn = map[string]string{
-	"shard":        "the simulator runs one shard, and the setting acts only in the router of several",
 	"paused":       "queues are paused and resumed while the simulation runs",
 	"paused_until": "some of those pauses have an end",
 }

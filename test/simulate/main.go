@@ -5,6 +5,7 @@
 //
 //	go run ./test/simulate -states 5000000
 //	go run ./test/simulate -first 40001 -seeds 1000
+//	go run ./test/simulate -shards -states 1000000
 package main
 
 import (
@@ -29,6 +30,7 @@ func main() {
 	flag.Int64Var(&c.Seeds, "seeds", math.MaxInt64, "how many seeds at most")
 	flag.Int64Var(&c.States, "states", 5_000_000, "end after this many crash states")
 	flag.IntVar(&c.Workers, "workers", 0, "seeds that run at a time; 0: one a processor")
+	flag.BoolVar(&c.Shards, "shards", false, "run only seeds with several shards")
 	flag.IntVar(&c.Most, "failures", 10, "end after this many failing seeds")
 	every := flag.Duration("progress", 10*time.Second, "how often to report on stderr")
 	flag.Parse()
@@ -63,6 +65,9 @@ func run(c sim.Campaign, every time.Duration) (bool, error) {
 		return false, err
 	}
 	missing := sum.Missing()
+	if c.Shards {
+		missing = sum.MissingOfShards()
+	}
 	if len(missing) > 0 {
 		fmt.Printf("\nnever reached: %s\n", strings.Join(missing, ", "))
 	}
