@@ -62,27 +62,33 @@ const (
 	longJobProbe  = 3           // samples of a probe of long jobs
 	longJobsALoad = 50          // answers between two probes of long jobs
 
-	loadTimes   = 9             // length of a load phase in probes
-	loadLeast   = second / 2    // shortest load phase
-	windowTime  = second / 10   // shortest window
-	windowLeast = 8             // fewest samples of a window
-	lawWindows  = 3             // fewest windows for a change by the law (see doc.go)
-	lawProbes   = 2             // fewest probes for a change by the law
-	lawDown     = 0.75          // smallest factor of one change of the limit
-	lawUp       = 1.33          // largest factor of one change of the limit
-	lawBand     = 0.05          // no change if the ratio differs from the tolerance by at most this share
-	usedShare   = 0.75          // a limit of which a smaller share is used is never raised
-	overTimes   = 3             // a window above this × tolerance shows an overload
-	overWindows = 3             // this many consecutive windows of overload halve the limit
-	exceeded    = 2             // this many consecutive windows above the tolerance end slow start
-	stallLeast  = second        // the shortest time without a sign of life that is a stall
-	stallTimes  = 10            // the time of a stall, as a multiple of the latency in probes
-	batchSlow   = second        // a batch that lasts longer is made smaller
-	batchCycles = 10            // good cycles (probe and load phase) before the batch size grows
-	never       = math.MaxInt64 // as a time: never
+	loadTimes    = 9             // length of a load phase in probes
+	loadLeast    = second / 2    // shortest load phase
+	windowTime   = second / 10   // shortest window
+	windowLeast  = 8             // fewest samples of a window
+	lawWindows   = 3             // fewest windows for a change by the law (see doc.go)
+	lawProbes    = 2             // fewest probes for a change by the law
+	lawDown      = 0.75          // smallest factor of one change of the limit
+	lawUp        = 1.33          // largest factor of one change of the limit
+	lawHold      = 10            // cycles without a raise after a step back from a small limit
+	exploreLeast = 10            // cycles after slow start, or a search that found something, before the law searches above the tolerance
+	exploreMost  = 80            // most cycles between two such searches
+	powerUp      = 1.1           // growth of power in two steps of slow start, above the tolerance
+	kneeTimes    = 2             // slow start ends at the latest at this multiple of the tolerance
+	lawBand      = 0.05          // no change if the ratio differs from the tolerance by at most this share
+	usedShare    = 0.75          // a limit of which a smaller share is used is never raised
+	overTimes    = 3             // a window above this × tolerance shows an overload
+	overWindows  = 3             // this many consecutive windows of overload halve the limit
+	exceeded     = 2             // this many consecutive windows above the tolerance end slow start
+	stallLeast   = second        // the shortest time without a sign of life that is a stall
+	stallTimes   = 10            // the time of a stall, as a multiple of the latency in probes
+	batchSlow    = second        // a batch that lasts longer is made smaller
+	batchFirst   = 32            // the first batch size
+	batchCycles  = 10            // good cycles (probe and load phase) before a trial of another batch size
+	never        = math.MaxInt64 // as a time: never
 )
 
-// Controller sets the limit of one target or queue. It needs about 2.6 KB and never allocates after
+// Controller sets the limit of one target or queue. It needs about 2.7 KB and never allocates after
 // New. One goroutine may use it at a time.
 //
 // The owner calls Handed and Answered for each job, and hands out a job only while InFlight is
@@ -120,22 +126,29 @@ type Controller struct {
 	wide    bool  // the latencies of the last probe are far apart
 	varied  bool  // the last two probes were wide, so latency is not used
 
-	loadEnd     int64
-	answers     int   // answers in this load phase
-	sampleFrom  int64 // jobs that were handed out before this time are not measured
-	skip        int   // answers to ignore before the window begins
-	window      sample
-	windowBegun int64
-	lost        int    // answers of the window that timed out, or did not reach the target
-	windows     recent // medians of windows since the last change
-	ramped      int    // windows since the controller last started at the smallest limit
-	used, usedN int64  // sum and number of the values of inFlight at each job of this load phase
-	slowStart   bool
-	exceeded    int  // consecutive windows above the tolerance
-	over        int  // consecutive windows of overload
-	errors      bool // there were errors in this cycle
-	ratio       float64
+	loadEnd               int64
+	answers               int   // answers in this load phase
+	sampleFrom            int64 // jobs that were handed out before this time are not measured
+	skip                  int   // answers to ignore before the window begins
+	window                sample
+	windowBegun           int64
+	lost                  int    // answers of the window that timed out, or did not reach the target
+	windows               recent // medians of windows since the last change
+	ramped                int    // windows since the controller last started at the smallest limit
+	used, usedN           int64  // sum and number of the values of inFlight at each job of this load phase
+	slowStart             bool
+	exceeded              int        // consecutive windows above the tolerance
+	target                float64    // the ratio of the law: the tolerance, or more if slow start found the knee there
+	steps                 [2]measure // the limits before the last two steps of slow start, older first
+	searching             bool       // slow start is a search from a working limit
+	searchIn, searchEvery int        // cycles until the next search, and between searches
+	hold                  int        // cycles in which the limit is not raised
+	over                  int        // consecutive windows of overload
+	errors                bool       // there were errors in this cycle
+	ratio                 float64
 
+	trial            trial
+	ramping, falling bool // trials of batch sizes follow each other; the next trial is of a smaller size
 	batch, nextBatch int
 	nextBatchReason  Reason
 	batchSince       int64
@@ -150,7 +163,7 @@ type Controller struct {
 func New(now int64, set Settings) *Controller {
 	c := &Controller{set: set.bounded(), now: now}
 	c.probes.size, c.windows.size = 5, 32
-	c.batch = c.set.BatchMax
+	c.startBatch()
 	c.record(now, 0, c.set.Min, Started, 0)
 	c.beginLow(now)
 	return c
@@ -166,10 +179,12 @@ func (c *Controller) Configure(now int64, set Settings) {
 	c.limit = min(max(c.limit, float64(set.Min)), float64(set.Max))
 	c.record(now, old, c.Working(), Reconfigured, 0)
 	if set.BatchMax != was.BatchMax {
-		c.batch, c.nextBatch, c.goodCycles = set.BatchMax, 0, 0
+		c.startBatch()
 		c.record(now, batch, c.batch, BatchReconfigured, 0)
 	}
+	c.target = min(max(c.target, set.Tolerance), kneeTimes*set.Tolerance)
 	if set.Min != was.Min || set.BatchMax != was.BatchMax || set.Min == set.Max {
+		c.endTrial(now)
 		c.forget()
 		c.startProbe(now)
 	}
@@ -299,7 +314,7 @@ func (c *Controller) throttled(now int64, a Answer) {
 	c.errors = true
 	if a.HandedAt >= c.cutAt {
 		c.cutAt = now
-		c.slowStart = false
+		c.slowStart, c.searching = false, false
 		c.change(now, c.limit/2, Throttled, 0)
 	}
 	if a.RetryAfter > 0 {
@@ -327,6 +342,10 @@ func (c *Controller) restart(now int64, reason Reason) {
 func (c *Controller) beginLow(now int64) {
 	c.limit = float64(c.set.Min)
 	c.slowStart = c.set.Min < c.set.Max
+	c.target, c.hold = c.set.Tolerance, 0
+	c.searching, c.searchIn, c.searchEvery = false, exploreLeast, exploreLeast
+	c.steps = [2]measure{{c.limit, 1}, {c.limit, 1}}
+	c.endTrial(now)
 	c.ramped = 0
 	c.low = true
 	c.forget()

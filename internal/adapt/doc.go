@@ -19,6 +19,16 @@
 // The ratio is the median latency under load divided by the median latency of the last probes. The
 // code calls this rule the law.
 //
+// # Power
+//
+// Power is throughput ÷ latency. By Little's law, a limit has more power than another one if its
+// latency is less than √(limit ÷ other limit) times as long. The rule is used in three places:
+//
+//   - Above the tolerance, slow start goes on while power grows. The law then keeps the ratio that
+//     slow start found. From a settled limit, slow start begins again now and then.
+//   - At small limits of batches, the law accepts no ratio that means less power than at Settings.Min.
+//   - Trials in probes find the batch size with the most power.
+//
 // # Use
 //
 // The owner calls Tick when the time Next has come. It hands out jobs while InFlight is below
@@ -32,14 +42,23 @@
 //   - Netflix concurrency-limits, Gradient2Limit.java: the limit follows a ratio of latencies, with
 //     a square root and a tolerance. Gradient2 divides by a long average of latency under load, so
 //     its own congestion raises the average and then the limit (issue 137).
+//
 //   - Envoy's adaptive concurrency filter: the reference latency is measured at a minimal
 //     concurrency. Meanwhile Envoy refuses requests (issue 8337), but here messages only wait.
+//
 //   - Envoy's early samples spoil a measurement (issue 11579). Here a probe begins after all older
 //     jobs have ended.
+//
 //   - Vector's adaptive request concurrency: errors that do not show congestion are not latency
 //     (issues 4082 and 26124).
+//
 //   - TCP: slow start after a start and after idle time, and halving the limit after a refusal,
 //     once per round trip (RFC 5681).
+//
+//   - Kleinrock: power (ICC 1979, "Power and deterministic rules of thumb").
+//
+//   - Jain: a window grows while latency grows less than in proportion ("A delay-based approach for
+//     congestion avoidance", 1989). Decision 0196 says why this is limited to slow start.
 //
 // The medians over several probes are this project's own. A single probe is too noisy, and a
 // minimum over time gets stuck on targets whose speed changes. Vegas is as fast in short tests, but

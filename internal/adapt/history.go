@@ -28,7 +28,7 @@ const (
 	BatchTimedOut                   // a batch timed out
 	BatchTooLarge                   // the target refused a batch as too large, or ran out of memory
 	BatchSlow                       // a batch lasts longer than a second at the smallest limit
-	BatchGood                       // ten cycles passed without a failure of a batch
+	BatchGood                       // a trial of another size had more throughput for its latency
 	BatchReconfigured               // the settings changed
 	reasons
 )
@@ -54,7 +54,7 @@ var sentences = [reasons]string{
 	BatchTimedOut:     "A batch timed out.",
 	BatchTooLarge:     "A batch was too large for the target.",
 	BatchSlow:         "A batch lasts longer than a second.",
-	BatchGood:         "Ten cycles passed without a problem.",
+	BatchGood:         "A trial of this size had more throughput for its latency.",
 	BatchReconfigured: "The settings changed.",
 }
 

@@ -123,15 +123,24 @@ func (c *Controller) endProbe(now int64, rows int) {
 	}
 	wide := spread > variedSpread && n >= probeMost
 	c.varied, c.wide = wide && c.wide, wide
+	if c.trial.from > 0 && !c.tried(now, rows, median) {
+		c.next(now)
+		return
+	}
 	c.probes.add(median)
 	c.base = max(c.probes.median(), 1)
 	c.latency = max(length, 1)
 	c.slowest -= c.slowest / 10
-	if c.judgeBatch(now, length) {
+	if c.judgeBatch(now, length, rows, median) {
 		return
 	}
 	c.law(now)
 	c.errors = false
+	c.next(now)
+}
+
+// next begins the phase after a probe.
+func (c *Controller) next(now int64) {
 	if c.set.Min == c.set.Max {
 		c.startProbe(now) // Min equals Max, so the limit cannot change and no load phase is needed
 		return
@@ -152,12 +161,21 @@ func (c *Controller) law(now int64) {
 	case c.windows.n < lawWindows || c.probes.n < lawProbes:
 	default:
 		c.ratio = c.windows.median() / c.base
-		want := c.limit * factor(c.set.Tolerance, c.ratio)
+		want := c.limit * factor(c.allowed(), c.ratio)
+		c.searchIn--
+		settled := math.Abs(want/c.limit-1) <= lawBand
 		switch {
+		case settled && busy && c.searchIn <= 0 && c.limit < float64(c.set.Max):
+			c.search(now)
+		case want > c.limit && busy && c.hold > 0:
+			c.hold--
 		case want > c.limit && busy:
+			if next := float64(c.Working() + 1); small(c.Working() + 1) {
+				want = min(want, next)
+			}
 			c.change(now, want, RoomLeft, c.ratio)
 		case want < c.limit && busy:
-			c.change(now, want, TooSlow, c.ratio)
+			c.lower(now, want, TooSlow, c.ratio)
 		case want < c.limit && c.usedN > 0:
 			// Lowering an unused limit to the used part costs nothing. A later burst then begins
 			// near the load that the target is known to process.
@@ -166,6 +184,40 @@ func (c *Controller) law(now int64) {
 			}
 		}
 	}
+}
+
+// search begins slow start at the working limit. Slow start from Min can end too early, because of a
+// slow first measurement or a disturbance.
+func (c *Controller) search(now int64) {
+	here := measure{c.limit, c.ratio}
+	c.steps = [2]measure{here, here}
+	c.searching, c.slowStart, c.exceeded = true, true, 0
+	c.searchEvery = min(2*c.searchEvery, exploreMost)
+	c.searchIn = c.searchEvery
+	c.grow(now, c.ratio)
+}
+
+// allowed returns the ratio that the law accepts for the present limit. It is the target. At a small
+// limit of batches it is at most √(limit ÷ Min): with more, power is less than at Min. This is not true
+// for single messages: with a group commit the first step is the worst.
+func (c *Controller) allowed() float64 {
+	w, least := c.Working(), float64(c.set.Min)
+	if !small(w) || c.set.BatchMax == 0 {
+		return c.target
+	}
+	return min(c.target, math.Sqrt(max(float64(w), least+1)/least))
+}
+
+// small reports whether the step to a limit from the next smaller one is larger than lawUp.
+func small(limit int) bool { return float64(limit) > lawUp*float64(limit-1) }
+
+// lower lowers the limit. If it takes back a step between small limits, the larger limit is not tried
+// again at once.
+func (c *Controller) lower(now int64, want float64, reason Reason, ratio float64) {
+	if from := c.Working(); small(from) && int(want) < from {
+		c.hold, want = lawHold, math.Floor(want)
+	}
+	c.change(now, want, reason, ratio)
 }
 
 // factor returns √(tolerance ÷ ratio) within bounds, and 1 near the tolerance.
@@ -238,20 +290,30 @@ func (c *Controller) closeWindow(now int64) {
 		return
 	}
 	c.over++
-	if ratio <= overTimes*c.set.Tolerance {
+	if ratio <= max(overTimes*c.set.Tolerance, 2*c.target) {
 		c.over = 0
 	}
 	switch {
 	case c.over >= overWindows:
-		c.slowStart = false
+		c.slowStart, c.searching = false, false
 		c.change(now, c.limit/2, Overload, ratio)
-	case c.slowStart && ratio <= c.set.Tolerance:
+	case c.slowStart && c.belowKnee(ratio):
 		c.exceeded = 0
+		c.target = max(c.target, ratio)
+		if c.searching {
+			c.searchIn, c.searchEvery = exploreLeast, exploreLeast
+		}
+		c.steps = [2]measure{c.steps[1], {c.limit, ratio}}
 		c.grow(now, ratio)
 	case c.slowStart:
 		if c.exceeded++; c.exceeded >= exceeded {
 			c.slowStart = false
-			c.change(now, c.limit*factor(c.set.Tolerance, ratio), SlowStartEnd, ratio)
+			if c.searching {
+				c.searching = false
+				c.change(now, c.steps[1].limit, SlowStartEnd, ratio)
+				break
+			}
+			c.lower(now, c.limit*factor(c.allowed(), ratio), SlowStartEnd, ratio)
 		}
 	case !late:
 		c.windows.add(value)
@@ -261,13 +323,24 @@ func (c *Controller) closeWindow(now int64) {
 	}
 }
 
+// measure is the ratio of latencies at a limit.
+type measure struct{ limit, ratio float64 }
+
+// belowKnee reports whether slow start goes on. It does while the ratio is allowed. It also does while
+// power grows, at most up to kneeTimes the tolerance: from the limit two steps ago to the present one,
+// latency grew by less than the square root of the limit.
+func (c *Controller) belowKnee(ratio float64) bool {
+	was := c.steps[0]
+	return ratio <= min(c.set.Tolerance, c.allowed()) && !c.searching || ratio <= kneeTimes*c.set.Tolerance && powerUp*ratio*ratio*was.limit <= was.ratio*was.ratio*c.limit
+}
+
 // grow raises the limit in slow start. An unused limit does not grow.
 func (c *Controller) grow(now int64, ratio float64) {
 	if c.usedN > 0 && float64(c.used) < usedShare*float64(c.usedN)*float64(c.Working()) {
 		return
 	}
 	if c.limit >= float64(c.set.Max) {
-		c.slowStart = false // from now on the law changes the limit
+		c.slowStart, c.searching = false, false // from now on the law changes the limit
 		return
 	}
 	c.change(now, float64(c.limit*1.5)+0.5, SlowStart, ratio) // float64 prevents a fused operation, so every processor rounds alike

@@ -7,6 +7,7 @@ import "testing"
 func loaded(limit float64, slowStart bool) *Controller {
 	c := New(0, Settings{})
 	c.phase, c.limit, c.slowStart = Load, limit, slowStart
+	c.steps = [2]measure{{limit, 1}, {limit, 1}}
 	c.base, c.latency, c.loadEnd = 40*ms, 40*ms, never
 	c.probes.add(40 * ms)
 	c.probes.add(40 * ms)

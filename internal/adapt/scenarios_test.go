@@ -15,6 +15,7 @@ type scenario struct {
 	jobs    int
 	queues  int
 	work    float64 // seconds of work of a batch
+	own     float64 // seconds of work of a foreground request
 	sigma   float64 // sigma of the lognormal factor of a batch's work
 	bad     float64 // share of batches with a bad row
 	fast    float64 // share of batches that are refused at once, each for another reason
@@ -59,6 +60,9 @@ var scenarios = []scenario{
 		change()
 	}},
 	{name: "two queues, one target", queues: 2, p99: 3, drain: 1.3},
+	{name: "group commit", jobs: 100_000, work: 0.0003, own: 0.0003, p99: 2, drain: 2, disturb: func(w *world) {
+		w.rate, w.t.cores, w.t.commit = 150, 2, 0.0008
+	}},
 	{name: "jobs of 60 s", jobs: 256, work: 60, seeds: 1, p99: 2.6, drain: 2.2},
 }
 
@@ -137,7 +141,7 @@ func (w *world) serve() {
 		start := w.waiting[0]
 		w.waiting = w.waiting[1:]
 		w.out++
-		w.t.process(rowWork*w.t.lognormal(0.3), func() {
+		w.t.process(w.own*w.t.lognormal(0.3), func() {
 			w.out--
 			w.times = append(w.times, w.t.now-start)
 			w.serve()
@@ -193,6 +197,7 @@ func (w *world) pump(i int) {
 func (s scenario) withDefaults() scenario {
 	s.jobs = int(pick(s.jobs == 0, 10_000, float64(s.jobs)))
 	s.queues = max(s.queues, 1)
+	s.own = pick(s.own == 0, rowWork, s.own)
 	s.work = pick(s.work == 0, batchWork, s.work)
 	s.sigma = pick(s.sigma == 0, 0.2, s.sigma)
 	s.seeds = int(pick(s.seeds == 0, 2, float64(s.seeds)))

@@ -16,6 +16,13 @@ type target struct {
 	events  items
 	rng     *rand.Rand
 	foreign int // tasks of other programs, which never end
+
+	// With cores, tasks share processors and do not slow each other down below this number. With
+	// commit, a task then waits for a commit of this many seconds, which all waiting tasks share.
+	cores      float64
+	commit     float64
+	committing bool
+	group      []func()
 }
 
 const (
@@ -76,7 +83,34 @@ func (t *target) after(seconds float64, do func()) {
 
 // process starts a task of some seconds of work.
 func (t *target) process(work float64, done func()) {
-	t.queue.push(item{t.virtual + work, done})
+	end := done
+	if t.commit > 0 {
+		end = func() { t.join(done) }
+	}
+	t.queue.push(item{t.virtual + work, end})
+}
+
+// join adds a task to the next commit.
+func (t *target) join(done func()) {
+	t.group = append(t.group, done)
+	if t.committing {
+		return
+	}
+	t.committing = true
+	var next func()
+	next = func() {
+		group := t.group
+		t.group = nil
+		t.after(t.commit*t.lognormal(0.3), func() {
+			if t.committing = len(t.group) > 0; t.committing {
+				next()
+			}
+			for _, done := range group {
+				done()
+			}
+		})
+	}
+	next()
 }
 
 // rate returns the speed of each task, as a share of the speed of a single task.
@@ -84,6 +118,9 @@ func (t *target) rate() float64 {
 	n := float64(len(t.queue) + t.foreign)
 	if n == 0 {
 		return 0
+	}
+	if t.cores > 0 {
+		return t.speed * min(1, t.cores/n)
 	}
 	return t.speed / (1 + sigma*(n-1) + kappa*n*(n-1))
 }

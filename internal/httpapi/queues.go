@@ -153,7 +153,7 @@ func (c *call) mergeQueue(given map[string]any) (surgetank.QueueInfo, bool, erro
 	return p.For(c.user).Change(c.r.Context(), c.queue(), func(now *surgetank.QueueInfo) (surgetank.QueueConfig, error) {
 		tree := map[string]any{}
 		if now != nil {
-			tree = settings.Encode(settings.Unqualify(now.Declared()))
+			tree = settings.Encode(settings.Unqualify(settings.WithoutNeedless(now.Declared())))
 		}
 		merge(tree, given)
 		config, err := settings.Decode(tree)

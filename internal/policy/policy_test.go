@@ -38,7 +38,7 @@ func TestAPolicySetsEverySetting(t *testing.T) {
 			}
 			_, key, _ := strings.Cut(s.Needs, ".")
 			section, _, _ := strings.Cut(s.Path, ".")
-			given[section].(map[string]any)[key] = true
+			given[section].(map[string]any)[key] = settings.Find(s.Needs).Example
 		}
 		r, err := parseSettings(given)
 		if s.NoPolicy != "" {

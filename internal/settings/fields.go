@@ -34,6 +34,24 @@ func WithDefaults(c surgetank.QueueConfig) surgetank.QueueConfig {
 	return c
 }
 
+// WithoutNeedless returns c with zero in the fields that need another setting and have their computed
+// default. Without this, a queue whose settings have defaults could not remove that other setting.
+func WithoutNeedless(c surgetank.QueueConfig) surgetank.QueueConfig {
+	for i := range Table {
+		s := &Table[i]
+		if s.Needs == "" || s.DefaultOf == nil {
+			continue
+		}
+		at := reflect.ValueOf(s.at(&c)).Elem()
+		value := reflect.ValueOf(at.Interface())
+		at.SetZero()
+		if !value.Equal(reflect.ValueOf(s.DefaultOf(&c))) {
+			at.Set(value)
+		}
+	}
+	return c
+}
+
 // Equal reports whether two queues with these settings behave the same.
 func Equal(a, b surgetank.QueueConfig) bool {
 	return reflect.DeepEqual(plain(WithDefaults(a)), plain(WithDefaults(b)))
@@ -46,8 +64,12 @@ func Validate(c surgetank.QueueConfig) error {
 		if err := s.check(s.at(&c)); err != nil {
 			return surgetank.FieldErrorf(s.Path, "%s: %s", s.Path, err)
 		}
-		if s.Needs != "" && !reflect.ValueOf(s.at(&c)).Elem().IsZero() && !*Find(s.Needs).at(&c).(*bool) {
-			return surgetank.FieldErrorf(s.Path, "%s: it has an effect only with %s: true; set %[2]s, too, or leave %[1]s out", s.Path, s.Needs)
+		if s.Needs != "" && !reflect.ValueOf(s.at(&c)).Elem().IsZero() && reflect.ValueOf(Find(s.Needs).at(&c)).Elem().IsZero() {
+			value := ""
+			if _, is := Find(s.Needs).at(&c).(*bool); is {
+				value = ": true"
+			}
+			return surgetank.FieldErrorf(s.Path, "%s: it has an effect only with %s%s; set %[2]s, too, or leave %[1]s out", s.Path, s.Needs, value)
 		}
 	}
 	return nil

@@ -82,6 +82,8 @@ func TestDecodeErrors(t *testing.T) {
 		{`{"group":1}`, "group", "further keys (max_in_flight, rate, fair, weights), not a number"},
 		{`{"group":null}`, "group", "not nothing"},
 		{`{"level":{"adaptive":{"min":0}}}`, "level.adaptive", "leave the key out"},
+		{`{"coalesce":{"keep":"last"}}`, "coalesce.keep", "set coalesce.by, too"},
+		{`{"coalesce":{"window":"1s"}}`, "coalesce.window", "set coalesce.by, too"},
 		{`{"coalesce":{"by":"x"}}`, "coalesce.by", "routing_key or group"},
 		{`{"ttl":null}`, "ttl", "no value"},
 		{`{"ttl":30}`, "ttl", "with its unit"},
@@ -240,7 +242,10 @@ func TestEveryFieldHasARow(t *testing.T) {
 				if _, err := Decode(Encode(set)); surgetank.CodeOf(err) != surgetank.CodeInvalid {
 					t.Errorf("%s without %s: %v", s.Path, s.Needs, err)
 				}
-				*Find(s.Needs).at(&set).(*bool), switches = true, 1
+				if err := Find(s.Needs).set(&set, Find(s.Needs).Example); err != nil {
+					t.Errorf("%s: the example: %v", s.Needs, err)
+				}
+				switches = 1
 			}
 			back, err := Decode(Encode(set))
 			if err != nil || !reflect.DeepEqual(back, set) || Equal(set, surgetank.QueueConfig{}) || leaves(Encode(set)) != 1+switches {
@@ -344,4 +349,22 @@ func FuzzDecode(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestASettingThatOthersNeedCanBeRemoved: a queue's settings have all defaults. The computed ones must
+// not keep a queue from removing the setting that they need. Values that a user chose must stay.
+func TestASettingThatOthersNeedCanBeRemoved(t *testing.T) {
+	c := WithDefaults(surgetank.QueueConfig{Coalesce: surgetank.CoalesceConfig{By: "group", Window: time.Second}})
+	c = WithoutNeedless(c)
+	if c.Coalesce != (surgetank.CoalesceConfig{By: "group", Window: time.Second}) {
+		t.Fatalf("%+v", c.Coalesce)
+	}
+	c.Coalesce.By, c.Coalesce.Window = "", 0
+	if err := Validate(c); err != nil {
+		t.Error(err)
+	}
+	chosen := surgetank.CoalesceConfig{By: "group", Keep: surgetank.KeepFirst, MaxWait: surgetank.NoMaxWait}
+	if got := WithoutNeedless(surgetank.QueueConfig{Coalesce: chosen}).Coalesce; got != chosen {
+		t.Errorf("%+v", got)
+	}
 }

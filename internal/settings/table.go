@@ -36,7 +36,7 @@ type Setting struct {
 	Bytes   bool               // the number is a size, with units
 	Choices []string           // the allowed values of a text
 	Check   func(string) error // checks a text of QueueConfig; its error is a sentence without the path
-	Needs   string             // the path of a switch that must be on if this setting is not zero
+	Needs   string             // the path of a setting that must not be zero if this setting is not zero
 	Plain   bool               // the written form must be a queue's name without a virtual host; QueueConfig can have a full name
 	Example any                // a value in written form that is not the default
 
@@ -173,7 +173,7 @@ var Table = []Setting{
 		Help: "The source of a message's dedup id if its publisher set none: `header:NAME` or a `$.json.path` into a JSON body. `header:message-id` is AMQP's property."},
 	{Path: "coalesce.by", place: field(func(c *config) *string { return &c.Coalesce.By }), Check: checkCoalesceBy, Zero: "no coalescing", Example: "header:customer",
 		Help: "The source of a message's coalescing key: `header:NAME`, a `$.json.path` into a JSON body, `routing_key` or `group`. Waiting messages of a group with the same key become one."},
-	{Path: "coalesce.keep", place: field(func(c *config) *surgetank.Keep { return &c.Coalesce.Keep }), Choices: []string{string(surgetank.KeepLast), string(surgetank.KeepFirst)}, Example: "first",
+	{Path: "coalesce.keep", Needs: "coalesce.by", place: field(func(c *config) *surgetank.Keep { return &c.Coalesce.Keep }), Choices: []string{string(surgetank.KeepLast), string(surgetank.KeepFirst)}, Example: "first",
 		DefaultOf: func(c *config) any {
 			if c.Coalesce.By == "" {
 				return surgetank.Keep("")
@@ -182,9 +182,9 @@ var Table = []Setting{
 		},
 		DefaultHelp: "`last`",
 		Help:        "Which message of a key is delivered: the `last` or the `first`."},
-	{Path: "coalesce.window", place: field(func(c *config) *timeDuration { return &c.Coalesce.Window }), Zero: "a message coalesces only while it waits anyway", Example: "5s",
+	{Path: "coalesce.window", Needs: "coalesce.by", place: field(func(c *config) *timeDuration { return &c.Coalesce.Window }), Zero: "a message coalesces only while it waits anyway", Example: "5s",
 		Help: "How long a message collects others with its key before it may be delivered."},
-	{Path: "coalesce.max_wait", place: field(func(c *config) *timeDuration { return &c.Coalesce.MaxWait }), None: "0s", Example: "10m",
+	{Path: "coalesce.max_wait", Needs: "coalesce.by", place: field(func(c *config) *timeDuration { return &c.Coalesce.MaxWait }), None: "0s", Example: "10m",
 		DefaultOf: func(c *config) any {
 			if c.Coalesce.By == "" {
 				return timeDuration(0)

@@ -11,4 +11,5 @@
 //
 //	go run ./test/demolevel -out bench/results   # about four minutes
 //	go run ./test/demolevel -short               # a smoke run, whose figures mean nothing
+//	go run ./test/demolevel -fixed -calm 0.15    # what fixed limits, lanes and batches reach
 package main

@@ -20,6 +20,9 @@ import (
 type drain struct {
 	name, title string // name of the queue and the table; title in the report
 	messages    int
+	sink        bool // a sink writes the rows; otherwise workers do
+	limit       int  // fixed limit of messages in flight, or of lanes; 0: none
+	batch       int  // largest batch of the sink; 0: batchSize
 	batches     bool // rows are written in batches; otherwise one by one
 	adaptive    bool // the queue has an adaptive level, and the breaker that every queue has; else 64 naive workers
 	outage      bool // the database is slowed, killed and brought back meanwhile
@@ -28,8 +31,10 @@ type drain struct {
 	backlog      []point       // messages that are not settled, by seconds since began
 	rest         time.Duration // the start of the undisturbed part just before the drain
 	limits       []point       // the adaptive limit over time, if there is one
+	sizes        []point       // the batch size over time, if there is one
 	before       latency       // latency of the foreground just before the drain
 	foreground   latency       // latency of the foreground during the drain
+	others       float64       // share of the processors that other programs used, from rest to the end
 	load         string        // the computer's load at the end
 	disturbed    *disturbance  // only with outage
 
@@ -55,18 +60,35 @@ func (d *drain) whole() bool { return d.rows == int64(d.messages) && d.parked ==
 
 // plan lists the drains in their order.
 func plan(o options) []*drain {
+	list := fixedPlan(o)
+	if !o.fixed {
+		list = nil
+		for round := range o.rounds {
+			list = append(list, adaptivePlan(o, round)...)
+		}
+	}
+	return slices.DeleteFunc(list, func(d *drain) bool { return !strings.Contains(d.name, o.only) })
+}
+
+// adaptivePlan lists the drains of one round.
+func adaptivePlan(o options, round int) []*drain {
 	list := []*drain{
 		{name: "naive_rows", title: "64 naive workers, single rows", messages: o.rows},
 		{name: "level_rows", title: "Surgetank, single rows", messages: o.rows, adaptive: true},
 		{name: "naive_batches", title: "64 naive workers, batches of 200", messages: o.batchRows, batches: true},
-		{name: "level_batches", title: "Surgetank, PostgreSQL sink", messages: o.batchRows, batches: true, adaptive: true},
+		{name: "level_batches", title: "Surgetank, PostgreSQL sink", messages: o.batchRows, batches: true, sink: true, adaptive: true},
 	}
 	if o.outages {
 		list = append(list,
 			&drain{name: "outage_rows", title: "outage: single rows", messages: o.rows, adaptive: true, outage: true},
-			&drain{name: "outage_batches", title: "outage: PostgreSQL sink", messages: o.batchRows, batches: true, adaptive: true, outage: true})
+			&drain{name: "outage_batches", title: "outage: PostgreSQL sink", messages: o.batchRows, batches: true, sink: true, adaptive: true, outage: true})
 	}
-	return slices.DeleteFunc(list, func(d *drain) bool { return !strings.Contains(d.name, o.only) })
+	if round > 0 {
+		for _, d := range list {
+			d.name = fmt.Sprintf("%s_%d", d.name, round+1)
+		}
+	}
+	return list
 }
 
 // fill makes the table and the queue of a drain, and publishes its backlog.
@@ -75,6 +97,9 @@ func (w *world) fill(ctx context.Context, d *drain) error {
 		return err
 	}
 	level := map[string]any{}
+	if d.limit > 0 && !d.sink {
+		level["max_in_flight"] = d.limit
+	}
 	if d.adaptive && w.adaptive {
 		level["adaptive"] = true
 	}
@@ -159,10 +184,14 @@ func (w *world) drain(ctx context.Context, d *drain) error {
 // consume starts the consumers of a drain. If a consumer ends early, its error is sent to failed.
 // The returned function stops them.
 func (w *world) consume(ctx context.Context, d *drain, failed chan<- error) (stop func() error, err error) {
-	if d.batches && d.adaptive {
+	if d.sink {
+		lanes, batch := w.lanes, batchSize
+		if d.limit > 0 {
+			lanes, batch = d.limit, d.batch
+		}
 		name := d.name + "_to_db"
 		err := w.apply(ctx, map[string]any{"sinks": map[string]any{name: map[string]any{
-			"queue": d.name, "lanes": w.lanes, "batch": map[string]any{"max": batchSize},
+			"queue": d.name, "lanes": lanes, "batch": map[string]any{"max": batch},
 			"postgres": map[string]any{"dsn": w.pg.DSN("postgres"), "table": d.name,
 				"columns": map[string]any{"n": "$.n", "attempt": "message.attempt", "customer": "$.customer", "total": "$.total", "body": "$"}},
 		}}})
@@ -206,7 +235,7 @@ type shown struct {
 		Limit   int
 		Breaker *struct{ Openings, Refunds int64 }
 	}
-	Sinks []struct{ Level *struct{ Limit int } } // the limit of lanes
+	Sinks []struct{ Level *struct{ Limit, Batch int } } // the limit of lanes, and the batch size
 }
 
 // watch records the backlog and the adaptive limit until the backlog is empty.
@@ -225,6 +254,7 @@ func (w *world) watch(ctx context.Context, d *drain, failed <-chan error) error 
 		for _, k := range q.Sinks {
 			if k.Level != nil {
 				d.limits = append(d.limits, point{(at - d.began).Seconds(), float64(k.Level.Limit)})
+				d.sizes = append(d.sizes, point{(at - d.began).Seconds(), float64(k.Level.Batch)})
 			}
 		}
 		if q.Level != nil && q.Level.Breaker != nil {

@@ -13,13 +13,13 @@ import (
 // full are the sizes of a whole run: about four minutes on two cores.
 func full() options {
 	return options{undisturbed: 15 * time.Second, rest: 4 * time.Second, rate: 150, rows: 30_000, batchRows: 300_000, lanes: 4,
-		slow: 6 * time.Second, down: 6 * time.Second, after: 5 * time.Second, outages: true}
+		slow: 6 * time.Second, down: 6 * time.Second, after: 5 * time.Second, outages: true, rounds: 1}
 }
 
 // short are the sizes of a smoke run.
 func short() options {
 	return options{undisturbed: time.Second, rest: 500 * time.Millisecond, rate: 50, rows: 4000, batchRows: 30_000, lanes: 4,
-		slow: time.Second, down: time.Second, after: time.Second, outages: true}
+		slow: time.Second, down: time.Second, after: time.Second, outages: true, rounds: 1}
 }
 
 func main() {
@@ -35,15 +35,19 @@ func main() {
 	flag.DurationVar(&o.down, "down", o.down, "how long the killed database is away")
 	flag.DurationVar(&o.after, "after", o.after, "how long the foreground is watched after a disturbed drain")
 	flag.BoolVar(&o.outages, "outages", o.outages, "run the disturbed drains")
+	flag.BoolVar(&o.fixed, "fixed", false, "drain with fixed limits instead: what a controller of the limit can reach (a quarter of an hour)")
+	flag.IntVar(&o.rounds, "rounds", 1, "how often each drain is run; the last table has the medians")
+	flag.Float64Var(&o.calm, "calm", 0, "wait before each drain until other programs use less than this `share` of the processors, and repeat a drain with more; 0: do not wait")
 	flag.StringVar(&o.only, "only", "", "run only the drains whose `name` has this text, such as rows, batches, naive or outage_rows")
+	flag.StringVar(&o.data, "data", "", "`directory` for the data of the Surgetank server, such as one on another disk than the database; default: beside the database")
 	flag.StringVar(&o.binary, "binary", "", "surgetank `program`; default: built from this module")
 	out := flag.String("out", "", "`directory` for a dated file with the tables and plots, such as bench/results; default none")
-	limit := flag.Duration("timeout", 20*time.Minute, "stop after this time")
+	limit := flag.Duration("timeout", time.Hour, "stop after this time")
 	flag.Parse()
 	if *isShort {
 		given := o
 		o = short()
-		o.binary, o.only = given.binary, given.only
+		o.binary, o.only, o.fixed, o.rounds, o.calm = given.binary, given.only, given.fixed, given.rounds, given.calm
 	}
 	start := time.Now()
 	o.say = func(format string, args ...any) {

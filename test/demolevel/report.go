@@ -74,7 +74,7 @@ func (r *result) markdown() string {
 	}
 	fmt.Fprintf(&b, "Undisturbed foreground, %.0f transactions a second, measured first and just before each drain: p50 %s ms, p99 %s ms. Load of the machine: %s.\n\n", r.rate, millis(r.undisturbed.P50), millis(r.undisturbed.P99), r.load)
 	fmt.Fprintf(&b, "The sink has %d lanes; `level.adaptive` sets how many of them write at the same time, and the size of their batches.\n\n", r.lanes)
-	header := "| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
+	header := "| drain | rows | p99 just before, ms | foreground p50, ms | p99, ms | p99 ÷ undisturbed | drain, s | ÷ naive | rows/s | missing | parked | load | others, % |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n"
 	var verdicts []string
 	for _, d := range r.drains {
 		if d.outage {
@@ -85,10 +85,10 @@ func (r *result) markdown() string {
 		slower := ratio(d.foreground.P99, r.undisturbed.P99)
 		var longer, naive float64 // 0: the naive drain was left out
 		if n := r.naive(d); n != nil {
-			longer, naive = ratio(d.took(), n.took()), ratio(n.foreground.P99, r.undisturbed.P99)
+			longer, naive = ratio(d.took(), n.took())*float64(n.messages)/float64(d.messages), ratio(n.foreground.P99, r.undisturbed.P99)
 		}
-		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %.1f | %.1f | %.2f | %.0f | %d | %d | %s |\n", d.title, d.messages, millis(d.before.P99), millis(d.foreground.P50), millis(d.foreground.P99),
-			slower, d.took().Seconds(), longer, float64(d.messages)/d.took().Seconds(), int64(d.messages)-d.rows, d.parked, d.load)
+		fmt.Fprintf(&b, "| %s | %d | %s | %s | %s | %.1f | %.1f | %.2f | %.0f | %d | %d | %s | %.0f |\n", d.title, d.messages, millis(d.before.P99), millis(d.foreground.P50), millis(d.foreground.P99),
+			slower, d.took().Seconds(), longer, float64(d.messages)/d.took().Seconds(), int64(d.messages)-d.rows, d.parked, d.load, 100*d.others)
 		if d.adaptive {
 			verdicts = append(verdicts, fmt.Sprintf("- %s: foreground p99 × %.1f (aim: at most %.1f) %s; naive × %.1f. Drain time × %.2f of the naive one (aim: at most %.1f) %s.\n",
 				d.title, slower, aimLatency, reached(slower <= aimLatency), naive, longer, aimTime, reached(longer <= aimTime)))
@@ -96,6 +96,9 @@ func (r *result) markdown() string {
 	}
 	if len(verdicts) > 0 {
 		b.WriteString("\n" + strings.Join(verdicts, ""))
+	}
+	if r.rounds > 1 || r.fixed {
+		b.WriteString("\n" + r.medians())
 	}
 	r.outageTable(&b)
 	if broken := r.broken(); len(broken) > 0 {

@@ -31,8 +31,12 @@ type options struct {
 	slow, down  time.Duration // how long the database is slowed, and how long it is down
 	after       time.Duration // time of the foreground alone after a disturbed drain
 	outages     bool          // run the disturbed drains
+	fixed       bool          // drain with fixed limits instead
+	calm        float64       // before each drain, wait until other programs use less than this share; repeat disturbed drains
+	rounds      int           // how often each drain is run
 	only        string        // a text in the names of the drains to run
 	careless    bool          // the workers report an outage like any failure; only a test sets it
+	data        string        // directory for the data of the Surgetank server; empty: beside the database
 	binary      string        // the surgetank program; empty: built from this module
 	say         func(format string, args ...any)
 }
@@ -65,7 +69,8 @@ func (r *result) figure(samples []sample) {
 // world is the running processes.
 type world struct {
 	result
-	dir        string
+	dir        string // of everything else
+	data       string // of the Surgetank server's data
 	pg         *pgtest.Server
 	server     *server.Server
 	client     *client.Client
@@ -90,7 +95,14 @@ func run(ctx context.Context, o options) (_ *result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	w := &world{dir: dir, result: result{options: o, adaptive: knows("level.adaptive"), breaker: knows("level.breaker")}}
+	data := dir
+	if o.data != "" {
+		if data, err = os.MkdirTemp(o.data, "surgetank-level-"); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(data)) }()
+	}
+	w := &world{dir: dir, data: data, result: result{options: o, adaptive: knows("level.adaptive"), breaker: knows("level.breaker")}}
 	defer w.end()
 	if err := w.prepare(ctx); err != nil {
 		return nil, err
@@ -141,7 +153,7 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := w.exec(ctx, foregroundSchema); err != nil {
 		return err
 	}
-	w.server = &server.Server{Binary: w.binary, Data: filepath.Join(w.dir, "data"), Log: filepath.Join(w.dir, "server.log")}
+	w.server = &server.Server{Binary: w.binary, Data: filepath.Join(w.data, "data"), Log: filepath.Join(w.dir, "server.log")}
 	if err := w.server.Start(ctx); err != nil {
 		return err
 	}
@@ -178,22 +190,67 @@ func (w *world) phases(ctx context.Context) error {
 	first := w.foreground.between(w.from, w.until)
 	w.say("undisturbed foreground: p50 %s ms, p99 %s ms", millis(first.P50), millis(first.P99))
 	for _, d := range plan(w.options) {
-		if err := w.fill(ctx, d); err != nil {
-			return fmt.Errorf("publishing %s: %w", d.name, err)
+		for try := range calmTries {
+			if w.calm > 0 {
+				if err := calm(ctx, w.calm); err != nil {
+					return err
+				}
+			}
+			d, err := w.measure(ctx, *d)
+			if err != nil {
+				return err
+			}
+			if w.calm == 0 || d.others < w.calm || try == calmTries-1 {
+				w.drains = append(w.drains, d)
+				break
+			}
 		}
-		d.rest = w.now()
-		if err := load.Pause(ctx, w.options.rest); err != nil {
-			return err
-		}
-		if err := w.drain(ctx, d); err != nil {
-			return fmt.Errorf("drain %s: %w", d.name, err)
-		}
-		w.drains = append(w.drains, d)
-		d.load = machineLoad()
-		l := w.foreground.between(d.began, d.ended)
-		w.say("%s: %d rows in %.1f s; foreground p50 %s ms, p99 %s ms, %d failed", d.title, d.messages, d.took().Seconds(), millis(l.P50), millis(l.P99), l.Failed)
 	}
 	return nil
+}
+
+// calmTries is how often a drain is run that other programs disturb.
+const calmTries = 3
+
+// measure publishes a backlog, rests, and drains the backlog.
+func (w *world) measure(ctx context.Context, one drain) (*drain, error) {
+	d := &one
+	if err := w.fill(ctx, d); err != nil {
+		return nil, fmt.Errorf("publishing %s: %w", d.name, err)
+	}
+	from := usageNow()
+	d.rest = w.now()
+	if err := load.Pause(ctx, w.options.rest); err != nil {
+		return nil, err
+	}
+	if err := w.drain(ctx, d); err != nil {
+		return nil, fmt.Errorf("drain %s: %w", d.name, err)
+	}
+	d.others = usageNow().othersSince(from)
+	d.load = machineLoad()
+	l, before := w.foreground.between(d.began, d.ended), w.foreground.between(d.rest, d.began)
+	w.say("%s: %d rows in %.1f s; foreground p50 %s ms, p99 %s ms, before %s ms, %d failed; other programs %.0f %%", d.title, d.messages, d.took().Seconds(),
+		millis(l.P50), millis(l.P99), millis(before.P99), l.Failed, 100*d.others)
+	if len(d.limits) > 0 {
+		w.say("%s: the limit over time: %s", d.title, steps(d.limits))
+	}
+	if len(d.sizes) > 0 {
+		w.say("%s: the batch size over time: %s", d.title, steps(d.sizes))
+	}
+	return d, nil
+}
+
+// steps lists the changes of a limit, each with its second.
+func steps(limits []point) string {
+	var b strings.Builder
+	last := math.NaN()
+	for _, p := range limits {
+		if p.Y != last {
+			fmt.Fprintf(&b, " %.1fs:%.0f", p.X, p.Y)
+			last = p.Y
+		}
+	}
+	return b.String()
 }
 
 // machineLoad returns the machine's load of the last minute, or "unknown".

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,22 +41,20 @@ func body(n int) []byte {
 // writer writes messages into a table. It has one connection for each worker.
 type writer struct {
 	dsn, table string
-	careless   bool           // an unavailable database uses up an attempt
-	idle       chan *pgx.Conn // nil: not connected
+	careless   bool // an unavailable database uses up an attempt
+
+	mu   sync.Mutex
+	idle []*pgx.Conn // the last one is used next, as in most pools
 }
 
 func newWriter(dsn, table string, careless bool) *writer {
-	w := &writer{dsn: dsn, table: table, careless: careless, idle: make(chan *pgx.Conn, workers)}
-	for range workers {
-		w.idle <- nil
-	}
-	return w
+	return &writer{dsn: dsn, table: table, careless: careless}
 }
 
 // close closes the connections. All workers must have ended.
 func (w *writer) close() {
-	for range workers {
-		closeConn(<-w.idle)
+	for _, conn := range w.idle {
+		closeConn(conn)
 	}
 }
 
@@ -63,8 +62,8 @@ func (w *writer) close() {
 // such a connection fails, do runs again with a new connection, so do must be idempotent. Without
 // the second run, each probe of a breaker could fail with one more dead connection.
 func (w *writer) with(ctx context.Context, do func(*pgx.Conn) error) error {
-	conn := <-w.idle
-	defer func() { w.idle <- conn }()
+	conn := w.take()
+	defer func() { w.give(conn) }()
 	for {
 		pooled := conn != nil
 		if !pooled {
@@ -83,6 +82,27 @@ func (w *writer) with(ctx context.Context, do func(*pgx.Conn) error) error {
 		if !pooled || ctx.Err() != nil {
 			return err
 		}
+	}
+}
+
+// take returns an idle connection, or nil.
+func (w *writer) take() *pgx.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.idle)
+	if n == 0 {
+		return nil
+	}
+	conn := w.idle[n-1]
+	w.idle = w.idle[:n-1]
+	return conn
+}
+
+func (w *writer) give(conn *pgx.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if conn != nil {
+		w.idle = append(w.idle, conn)
 	}
 }
 
