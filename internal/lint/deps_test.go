@@ -22,11 +22,13 @@ var forbidden = []struct {
 	{"embedded", "a queue inside a program brings no doors, drivers or configuration files",
 		[]string{module + "/internal/server", module + "/internal/httpapi", module + "/internal/amqp", module + "/sink",
 			"net/http", "github.com/jackc/", "modernc.org/", "github.com/goccy/", "gopkg.in/"}},
+	{"internal/lease", "a node is a client of NATS; the server runs elsewhere",
+		[]string{"github.com/nats-io/nats-server/", module + "/internal/natstest"}},
 	{"worker", "running handlers needs the Broker interface alone",
 		[]string{module + "/internal/broker", module + "/internal/queue", module + "/internal/disklog", "github.com/jackc/", "modernc.org/"}},
 	{"cmd/surgetank", "the binary people run must not carry test helpers",
 		[]string{"github.com/google/go-cmp/", "pgregory.net/", "go.uber.org/goleak", module + "/brokertest", module + "/internal/commitlog/commitlogtest",
-			module + "/internal/mutant", module + "/internal/failpoint", module + "/internal/overlay", module + "/internal/pgtest", module + "/internal/amqp/amqptest", module + "/sink/sinktest", module + "/internal/door/doortest", "github.com/hanwen/", "github.com/anishathalye/"}},
+			module + "/internal/mutant", module + "/internal/failpoint", module + "/internal/overlay", module + "/internal/pgtest", module + "/internal/natstest", "github.com/nats-io/nats-server/", module + "/internal/amqp/amqptest", module + "/sink/sinktest", module + "/internal/door/doortest", "github.com/hanwen/", "github.com/anishathalye/"}},
 }
 
 func TestForbiddenDependencies(t *testing.T) {

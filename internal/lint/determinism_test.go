@@ -44,7 +44,7 @@ func isGlobalRand(n string) bool {
 }
 
 // deterministic are the packages that must be deterministic.
-var deterministic = []string{"internal/queue", "internal/adapt", "internal/breaker"}
+var deterministic = []string{"internal/queue", "internal/adapt", "internal/breaker", "internal/lease/rules"}
 
 // TestQueueIsDeterministic checks the machine's promise: the same commands and the same seed
 // produce the same bytes, on every computer and at any time. The simulator and every replay depend
