@@ -31,7 +31,11 @@ func (l *Log) fencedBy(owner Owner, at uint64, wasSent bool) error {
 	if wasSent {
 		code, what = surgetank.CodeUncertain, "the entry is not confirmed"
 	}
-	return wrap(code, fmt.Sprintf("the log %s was opened by another process, which is its owner %s since position %d; %s; repeat the request there", l.o.Name, owner, at, what),
+	who := "another process"
+	if owner != (Owner{}) { // it is zero if the new owner has trimmed its F record
+		who = fmt.Sprintf("another process, the owner %s", owner)
+	}
+	return wrap(code, fmt.Sprintf("the log %s was opened by %s, before or at position %d; %s; repeat the request there", l.o.Name, who, at, what),
 		commitlog.ErrFenced)
 }
 

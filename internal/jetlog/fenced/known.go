@@ -103,13 +103,14 @@ func (k *known) at(at uint64) (rule, bool) {
 	return rule{r.epoch, at - r.epoch}, true
 }
 
-// forget drops the positions before one.
+// forget drops the positions before one. The state after the newest valid position before it stays
+// known, because the next snapshot can be one of that position.
 func (k *known) forget(before uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.first = max(k.first, before)
 	i := 0
-	for i+1 < len(k.runs) && k.runs[i].last < before {
+	for i+1 < len(k.runs) && k.runs[i].last+1 < before {
 		i++
 	}
 	k.runs = slices.Delete(k.runs, 0, i)

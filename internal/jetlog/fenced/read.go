@@ -96,10 +96,12 @@ func (l *Log) Trim(before commitlog.Offset) error {
 }
 
 // covered says that a snapshot and its S record are durable.
-func (l *Log) covered(at uint64) error {
+func (l *Log) covered(m *manifest) error {
 	l.trimMu.Lock()
 	defer l.trimMu.Unlock()
-	l.cover = max(l.cover, at)
+	if l.cover = m.At; m.Epoch == 0 {
+		l.cover = 0
+	}
 	return l.cut()
 }
 

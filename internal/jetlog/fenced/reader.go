@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
 const (
@@ -76,6 +77,15 @@ func (r *reader) record(ctx context.Context) (record, error) {
 	}
 	if passing {
 		return record{}, r.l.unavailable(fmt.Sprintf("reading position %d of", r.next), worst)
+	}
+	b, err := r.l.s.Bounds(ctx)
+	switch {
+	case err != nil:
+		return record{}, r.l.unavailable("reading the state of", err)
+	case b.First > r.next:
+		return record{}, wrap(surgetank.CodeUnavailable, fmt.Sprintf("the record at position %d of the log %s was trimmed, probably by a newer owner; open the log again", r.next, r.l.o.Name), commitlog.ErrTrimmed)
+	case b.Last < r.next: // a question to an older leader
+		return record{}, r.l.unavailable(fmt.Sprintf("reading position %d of", r.next), cmp.Or(bad, worst))
 	}
 	return record{}, r.l.corrupt(r.next, cmp.Or(bad, worst))
 }

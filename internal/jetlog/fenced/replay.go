@@ -19,8 +19,8 @@ func (l *Log) Open(ctx context.Context, from commitlog.Offset) (commitlog.Replay
 	}
 	first := l.known.from()
 	switch {
-	case base.At > 0 && base.At >= l.fence || newest >= l.fence:
-		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("the log %s ends at position %d, before its snapshot at %d: records are missing", l.o.Name, l.fence, max(base.At, newest)), commitlog.ErrCorrupt)
+	case newest >= l.fence && newest > 0:
+		return nil, wrap(surgetank.CodeCorrupt, fmt.Sprintf("the log %s ends at position %d, before its snapshot at %d: records are missing", l.o.Name, l.fence, newest), commitlog.ErrCorrupt)
 	case first > base.At+1 && newest > uint64(from):
 		return nil, wrap(surgetank.CodeUnavailable, fmt.Sprintf("the log %s begins with position %d, and a newer snapshot at %d was saved meanwhile; read that snapshot and open the log again", l.o.Name, first, newest))
 	case first > base.At+1:

@@ -17,12 +17,12 @@ func (l *Log) resync() error {
 	err := l.tryResync()
 	now := l.o.Clock.Passed()
 	switch {
-	case err == nil:
-		return nil
 	case isEnd(err):
 		return err
 	case now-w.progress >= l.o.GiveUp:
 		return wrap(surgetank.CodeUnavailable, fmt.Sprintf("the stream confirmed nothing for %v: %v", (now-w.progress).Round(time.Second), err), err)
+	case err == nil:
+		return nil
 	}
 	l.o.Logger.Debug("resync failed", "log", l.o.Name, "error", err)
 	if w.pause = min(2*w.pause, longPause); w.pause == 0 {
@@ -71,6 +71,9 @@ func (l *Log) scan(last uint64) error {
 	r := l.reader(w.scanned+1, last)
 	for r.more() {
 		rec, err := r.record(l.ctx)
+		if errors.Is(err, commitlog.ErrTrimmed) { // only another owner can have trimmed this
+			return &errLost{at: r.next}
+		}
 		if err != nil {
 			return err
 		}

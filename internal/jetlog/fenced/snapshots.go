@@ -37,7 +37,7 @@ const (
 // manifest describes a complete snapshot.
 type manifest struct {
 	At     uint64 `json:"at"`    // the snapshot covers the log up to this position
-	Epoch  uint64 `json:"epoch"` // the state of the rule after At
+	Epoch  uint64 `json:"epoch"` // the state of the rule after At; 0: unknown, so a replay needs the whole log
 	N      uint64 `json:"n"`
 	Chunks int    `json:"chunks"`
 	Bytes  int64  `json:"bytes"`
@@ -188,11 +188,21 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	m := manifest{At: uint64(at), id: hex.EncodeToString(id[:])}
 	if r, ok := l.known.at(m.At); ok {
 		m.Epoch, m.N = r.epoch, r.n
+	} else if l.known.from() > 1 {
+		return s.saveError(at, errors.New("the position is not known to be an entry of the log"))
 	}
 	if err := s.store(&m, write); err != nil {
 		if e := l.s.DropSnapshot(l.ctx, m.chunks()); e != nil {
-			l.o.Logger.Debug("the rest of a snapshot could not be removed; the next one removes it", "log", l.o.Name, "error", e)
+			l.o.Logger.Debug("the rest of a snapshot could not be removed; a later one removes it", "log", l.o.Name, "error", e)
 		}
+		return s.saveError(at, err)
+	}
+	// From here on the chunks stay after an error, because the manifest can be stored later.
+	b, err := json.Marshal(m)
+	if err == nil {
+		err = l.s.PutSnapshot(l.ctx, m.name(), s.seal(m.name(), b))
+	}
+	if err != nil {
 		return s.saveError(at, err)
 	}
 	if err := s.point(&m); err != nil {
@@ -201,31 +211,21 @@ func (s *Snapshots) Save(at commitlog.Offset, write func(io.Writer) error) error
 	if err := s.dropOld(&m); err != nil {
 		return wrap(surgetank.CodeUnavailable, fmt.Sprintf("removing old snapshots of the log %s failed: %v; the new one is saved", l.o.Name, err), err)
 	}
-	if m.Epoch == 0 {
-		return nil
-	}
-	return l.covered(m.At)
+	return l.covered(&m)
 }
 
 func (s *Snapshots) saveError(at commitlog.Offset, err error) error {
 	return wrap(surgetank.CodeUnavailable, fmt.Sprintf("saving a snapshot of the log %s at %d failed: %v; the older one stays", s.l.o.Name, at, err), err)
 }
 
-// store stores chunks and manifest.
+// store stores the chunks.
 func (s *Snapshots) store(m *manifest, write func(io.Writer) error) error {
 	w := &chunkWriter{s: s, m: m}
 	buffered := bufio.NewWriterSize(w, chunkBytes)
 	if err := write(buffered); err != nil {
 		return err
 	}
-	if err := buffered.Flush(); err != nil {
-		return err
-	}
-	b, err := json.Marshal(m)
-	if err != nil {
-		return err
-	}
-	return s.l.s.PutSnapshot(s.l.ctx, m.name(), s.seal(m.name(), b))
+	return buffered.Flush()
 }
 
 // point appends the S record and waits until it is durable.
@@ -241,7 +241,8 @@ func (s *Snapshots) point(m *manifest) error {
 }
 
 // dropOld removes older snapshots and the chunks of interrupted ones. A process that was the owner
-// before can still be writing one, which is never the newest.
+// before can still be writing one, but not of a later position. One of the same position stays,
+// because it becomes as good as the newest.
 func (s *Snapshots) dropOld(newest *manifest) error {
 	complete, chunks, err := s.list(s.l.ctx)
 	if err != nil {
@@ -260,7 +261,7 @@ func (s *Snapshots) dropOld(newest *manifest) error {
 	}
 	for _, name := range slices.Sorted(func(yield func(string) bool) {
 		for name, m := range chunks { // unordered: sorted by the caller
-			if !keep[name] && m.At <= newest.At && !yield(name) {
+			if !keep[name] && m.At < newest.At && !yield(name) {
 				return
 			}
 		}
