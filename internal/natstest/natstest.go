@@ -30,6 +30,7 @@ type Cluster struct {
 	dir     string
 	servers []*server.Server
 	configs []string
+	ports   []int // of servers that were stopped once
 }
 
 // readyIn is the time limit for starts and elections.
@@ -90,7 +91,7 @@ system_account: SYS
 		file := filepath.Join(c.dir, fmt.Sprintf("n%d.conf", i))
 		c.must(os.WriteFile(file, []byte(text), 0o600), "writing the configuration")
 		c.configs = append(c.configs, file)
-		c.servers = append(c.servers, nil)
+		c.servers, c.ports = append(c.servers, nil), append(c.ports, 0)
 		c.Boot(i)
 	}
 	for i, s := range c.servers {
@@ -123,8 +124,8 @@ func (c *Cluster) Boot(i int) {
 	opts, err := server.ProcessConfigFile(c.configs[i])
 	c.must(err, "reading the configuration")
 	opts.NoLog, opts.NoSigs = true, true
-	if s := c.servers[i]; s != nil { // keep the port, which clients know
-		opts.Port = s.Addr().(*net.TCPAddr).Port
+	if c.ports[i] != 0 { // clients know it
+		opts.Port = c.ports[i]
 	}
 	s, err := server.NewServer(opts)
 	c.must(err, "making a NATS server")
@@ -134,6 +135,7 @@ func (c *Cluster) Boot(i int) {
 
 // Halt stops a server and waits for its end.
 func (c *Cluster) Halt(i int) {
+	c.ports[i] = c.servers[i].Addr().(*net.TCPAddr).Port
 	c.servers[i].Shutdown()
 	c.servers[i].WaitForShutdown()
 }

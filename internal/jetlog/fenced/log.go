@@ -237,3 +237,7 @@ func (l *Log) Close() error {
 	}
 	return result
 }
+
+// Epoch returns the position of the F record with which this log was opened. It is higher for a later
+// owner.
+func (l *Log) Epoch() uint64 { return l.fence }
