@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/url"
 	"strconv"
 	"sync"
 
@@ -142,18 +143,25 @@ type others struct {
 func (o *others) get(i int) (*nats.Conn, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	urls := o.nc.Servers()
-	if o.ended || len(urls) == 0 {
+	servers := o.nc.Servers()
+	if o.ended || len(servers) == 0 {
 		return nil, nats.ErrConnectionClosed
 	}
-	url := urls[i%len(urls)]
-	if nc := o.conns[url]; nc != nil && nc.IsConnected() {
+	address := servers[i%len(servers)]
+	if nc := o.conns[address]; nc != nil && nc.IsConnected() {
 		return nc, nil
 	} else if nc != nil {
 		nc.Close()
 	}
 	opts := o.nc.Opts
-	opts.Url, opts.Servers, opts.AllowReconnect, opts.IgnoreDiscoveredServers, opts.RetryOnFailedConnect = url, nil, false, true, false
+	if u := userOf(opts.Servers); u != nil && opts.User == "" && opts.Token == "" {
+		if password, ok := u.Password(); ok {
+			opts.User, opts.Password = u.Username(), password
+		} else {
+			opts.Token = u.Username()
+		}
+	}
+	opts.Url, opts.Servers, opts.AllowReconnect, opts.IgnoreDiscoveredServers, opts.RetryOnFailedConnect = address, nil, false, true, false
 	opts.Timeout = timeout
 	nc, err := opts.Connect()
 	if err != nil {
@@ -162,8 +170,19 @@ func (o *others) get(i int) (*nats.Conn, error) {
 	if o.conns == nil {
 		o.conns = map[string]*nats.Conn{}
 	}
-	o.conns[url] = nc
+	o.conns[address] = nc
 	return nc, nil
+}
+
+// userOf returns the user in the first address that has one. The client's list of servers has no
+// users.
+func userOf(addresses []string) *url.Userinfo {
+	for _, a := range addresses {
+		if u, err := url.Parse(a); err == nil && u.User != nil {
+			return u.User
+		}
+	}
+	return nil
 }
 
 func (o *others) close() {

@@ -205,8 +205,17 @@ func (c *Cluster) Leader(nc *nats.Conn, stream string) (leader int) {
 }
 
 // StepDown makes another server lead a stream.
-func (c *Cluster) StepDown(nc *nats.Conn, stream string) {
-	m, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil, readyIn)
+func (c *Cluster) StepDown(nc *nats.Conn, stream string) { c.stepDown(nc, stream, "") }
+
+// Lead makes a server lead a stream.
+func (c *Cluster) Lead(nc *nats.Conn, stream string, i int) {
+	for c.Leader(nc, stream) != i {
+		c.stepDown(nc, stream, fmt.Sprintf(`{"placement":{"preferred":"n%d"}}`, i))
+	}
+}
+
+func (c *Cluster) stepDown(nc *nats.Conn, stream, request string) {
+	m, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(request), readyIn)
 	c.must(err, "asking the leader to step down")
 	if strings.Contains(string(m.Data), `"error"`) {
 		c.must(fmt.Errorf("%s", m.Data), "asking the leader to step down")
