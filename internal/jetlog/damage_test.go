@@ -218,8 +218,8 @@ func TestHole(t *testing.T) {
 	}
 }
 
-// TestSnapshotsAndTrim: the log is trimmed only behind a durable snapshot. A new owner opens the log
-// from the snapshot. Older snapshots and the rest of interrupted ones are removed.
+// TestSnapshotsAndTrim: the log is trimmed only behind a durable snapshot. A new owner opens the
+// log from the snapshot. Older snapshots and the rest of interrupted ones are removed.
 func TestSnapshotsAndTrim(t *testing.T) {
 	r := newRig(t, calm())
 	replay, l, err := open(t.Context(), r.options(), 0)

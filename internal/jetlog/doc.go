@@ -9,8 +9,8 @@
 //	SURGETANK_SNAP_<id> surgetank.snap.<id>.chunk.<at>.<s>.<i>  pieces of snapshot s, at most 512 KiB
 //	                    surgetank.snap.<id>.manifest.<at>.<s>   what makes snapshot s complete
 //
-// An append is one message with the header Nats-Expected-Last-Sequence. The answer comes to an inbox
-// whose name has the epoch and the number of the blob. No other condition is ever sent:
+// An append is one message with the header Nats-Expected-Last-Sequence. The answer comes to an
+// inbox whose name has the epoch and the number of the blob. No other condition is ever sent:
 // Nats-Expected-Last-Msg-Id stops a replicated stream for good.
 //
 // A server answers after a quorum has the message on disk. This is true only if all servers sync

@@ -53,8 +53,8 @@ var (
 	_ commitlog.Pacer = (*Log)(nil)
 )
 
-// Acquire checks the streams and the servers, and makes the caller the owner of the log. The streams
-// must exist; see Create. Then Snapshots are read, and Open begins the replay.
+// Acquire checks the streams and the servers, and makes the caller the owner of the log. The
+// streams must exist; see Create. Then Snapshots are read, and Open begins the replay.
 func Acquire(ctx context.Context, o Options) (*Log, error) {
 	if err := errors.Join(checkID(o.ID), checkConn(o.Conn)); err != nil {
 		return nil, err

@@ -153,9 +153,9 @@ func (w *writer) stop() error {
 	return err
 }
 
-// TestTakeovers: an owner is fenced by the next one again and again, while both write. No
-// confirmed entry is lost, none is there twice, and the order is kept. No message has another
-// condition than the end of the stream.
+// TestTakeovers: an owner is fenced by the next one again and again, while both write. No confirmed
+// entry is lost, none is there twice, and the order is kept. No message has another condition than
+// the end of the stream.
 func TestTakeovers(t *testing.T) {
 	rounds := 40
 	if testing.Short() {

@@ -41,9 +41,11 @@ var layers = map[string]int{
 	"internal/auth":       11, // users and permissions
 	"internal/policy":     12, // settings by patterns of names
 
-	"internal/disklog": 20, // the logs
-	"internal/memlog":  20,
-	"internal/jslog":   20,
+	"internal/disklog":             20, // the logs
+	"internal/memlog":              20,
+	"internal/jetlog/fenced":       20, // the protocol of a log with many possible owners
+	"internal/jetlog/fenced/model": 21,
+	"internal/jetlog":              22, // that protocol on NATS JetStream
 
 	"internal/broker":    30, // the loop
 	"internal/supervise": 30, // a broker that is opened again below its callers; imports no broker
@@ -71,11 +73,12 @@ var layers = map[string]int{
 	"internal/server": 51,
 	"serve":           52, // the doors, for an embedded broker
 
-	"cmd":             60, // programs
-	"bench":           61, // above test/kit, which it uses
-	"test":            60,
-	"internal/lint":   60,
-	"internal/pgtest": 59, // a temporary PostgreSQL, for tests and benchmarks
+	"cmd":               60, // programs
+	"bench":             61, // above test/kit, which it uses
+	"test":              60,
+	"internal/lint":     60,
+	"internal/pgtest":   59, // a temporary PostgreSQL, for tests and benchmarks
+	"internal/natstest": 59, // a temporary NATS cluster, for tests
 }
 
 // house returns the directory that the packages of one door share. Imports between these packages

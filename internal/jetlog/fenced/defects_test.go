@@ -65,7 +65,8 @@ var defects = []struct{ name, file, old, new string }{
 	if l.cover == 0 && !on("early trim") || before <= l.known.from() {`},
 }
 
-// TestDefects builds this package's tests with the defects and runs TestTakeovers with each of them.
+// TestDefects builds this package's tests with the defects and runs TestTakeovers with each of
+// them.
 func TestDefects(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the tests again")

@@ -1,7 +1,7 @@
 // Package fenced is a log on a replicated stream that many processes can write to. One of them is
 // the owner. A new owner fences the older one, and the stream's readers ignore what a fenced owner
-// still writes. The package has no I/O of its own: a Stream does that. Package jetlog has the Stream
-// on NATS JetStream, and package model has one for tests.
+// still writes. The package has no I/O of its own: a Stream does that. Package jetlog has the
+// Stream on NATS JetStream, and package model has one for tests.
 //
 // # The stream
 //
@@ -13,9 +13,9 @@
 //	         └────────┴────────┴────────┴────────┴──────────┴──────────┴────────┘
 //	           epoch 1  valid    valid    epoch 4  void: the epoch is not 4      epoch 7
 //
-// B 1/2 is the second blob of epoch 1. A's blob 1/3 was refused, because position 4 was occupied. A's
-// blob 1/4 was sent at the same time. It names position 4 as the end of the stream, so the stream
-// accepts it and confirms it. This is why readers check epochs, and why an owner believes a
+// B 1/2 is the second blob of epoch 1. A's blob 1/3 was refused, because position 4 was occupied.
+// A's blob 1/4 was sent at the same time. It names position 4 as the end of the stream, so the
+// stream accepts it and confirms it. This is why readers check epochs, and why an owner believes a
 // confirmation only if all earlier blobs of the epoch are confirmed.
 //
 // # The rules

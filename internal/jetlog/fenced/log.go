@@ -52,11 +52,11 @@ type Options struct {
 	Rand       io.Reader    // source of random ids; nil: crypto/rand
 }
 
-// Log is an open log, and the owner of its stream until another process opens it. commitlog.Log says
-// which goroutines may call its methods.
+// Log is an open log, and the owner of its stream until another process opens it. commitlog.Log
+// says which goroutines may call its methods.
 //
-// A Log is made by Acquire. Then Snapshots can be read, and Open begins the replay. The first append
-// comes after the replay.
+// A Log is made by Acquire. Then Snapshots can be read, and Open begins the replay. The first
+// append comes after the replay.
 type Log struct {
 	o      Options
 	s      Stream
@@ -92,8 +92,8 @@ var (
 	_ commitlog.Pacer = (*Log)(nil)
 )
 
-// Acquire makes the caller the owner of the log. From its return on, no other owner's append becomes
-// valid.
+// Acquire makes the caller the owner of the log. From its return on, no other owner's append
+// becomes valid.
 func Acquire(ctx context.Context, o Options) (*Log, error) { return acquire(ctx, o, newGoroutine()) }
 
 func acquire(ctx context.Context, o Options, r runner) (*Log, error) {
@@ -216,8 +216,8 @@ func (l *Log) Failure() error {
 	return l.err
 }
 
-// Close waits for the appended entries and closes the log. While the stream does not answer, it waits
-// for Options.GiveUp. A callback must not call it. The stream stays open.
+// Close waits for the appended entries and closes the log. While the stream does not answer, it
+// waits for Options.GiveUp. A callback must not call it. The stream stays open.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	for l.waiting > 0 || l.running {
@@ -238,6 +238,6 @@ func (l *Log) Close() error {
 	return result
 }
 
-// Epoch returns the position of the F record with which this log was opened. It is higher for a later
-// owner.
+// Epoch returns the position of the F record with which this log was opened. It is higher for a
+// later owner.
 func (l *Log) Epoch() uint64 { return l.fence }

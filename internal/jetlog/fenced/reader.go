@@ -25,8 +25,8 @@ type record struct {
 	data []byte
 }
 
-// reader reads consecutive records. If a replica has a hole or a damaged record, the reader tries the
-// other replicas.
+// reader reads consecutive records. If a replica has a hole or a damaged record, the reader tries
+// the other replicas.
 type reader struct {
 	l        *Log
 	next, to uint64 // the positions that are not returned yet

@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/internal/commitlog"
 )
 
-// resync finds out what became of the blobs in flight, begins a new epoch, and lets the rest be sent
-// again. After a passing error, trouble stays true, and turn calls resync again. An error ends the
-// log.
+// resync finds out what became of the blobs in flight, begins a new epoch, and lets the rest be
+// sent again. After a passing error, trouble stays true, and turn calls resync again. An error ends
+// the log.
 func (l *Log) resync() error {
 	w := &l.w
 	err := l.tryResync()

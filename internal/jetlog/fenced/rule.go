@@ -36,8 +36,8 @@ type joiner struct {
 	total int
 }
 
-// add adds a record. It returns an entry when its last blob was added. Blobs whose beginning was not
-// added are ignored, because their entry is before the start of the replay.
+// add adds a record. It returns an entry when its last blob was added. Blobs whose beginning was
+// not added are ignored, because their entry is before the start of the replay.
 func (j *joiner) add(at uint64, v verdict, h Header, data []byte) (first uint64, entry []byte, ok bool) {
 	switch {
 	case v == begins:

@@ -48,26 +48,26 @@ type Answer struct {
 	Err      error
 }
 
-// Stream is a replicated, ordered sequence of records, and the snapshots of one log. Positions begin
-// with 1 and have no gaps. What a Stream returns was stored by a quorum and never changes. Many
-// goroutines may call its methods at the same time.
+// Stream is a replicated, ordered sequence of records, and the snapshots of one log. Positions
+// begin with 1 and have no gaps. What a Stream returns was stored by a quorum and never changes.
+// Many goroutines may call its methods at the same time.
 type Stream interface {
 	// Listen sets the functions that the Stream calls. answer is called at most once for each Send.
 	// disturbed is called when answers may have been lost: after a disconnect, and when the stream
 	// has a new leader. Neither function waits.
 	Listen(answer func(Answer), disturbed func())
-	// Send appends a record if the stream ends at the position after. It does not wait, and keeps no
-	// reference to the record.
+	// Send appends a record if the stream ends at the position after. It does not wait, and keeps
+	// no reference to the record.
 	Send(epoch, n, after uint64, record []byte) error
 	// Append appends a record if the stream ends at the position after, or at any position if after
 	// is Any. It returns the record's position.
 	Append(ctx context.Context, after uint64, record []byte) (at uint64, err error)
-	// Bounds asks the leader. If another leader was elected and the old one does not know, the bounds
-	// are old ones.
+	// Bounds asks the leader. If another leader was elected and the old one does not know, the
+	// bounds are old ones.
 	Bounds(ctx context.Context) (Bounds, error)
 	// Read returns records from the position from on, at least one and none after to. source is a
-	// number below Sources and chooses the replica: 0 is the nearest one, 1 is the leader. A replica
-	// with a hole returns what follows the hole, or ErrMissing.
+	// number below Sources and chooses the replica: 0 is the nearest one, 1 is the leader. A
+	// replica with a hole returns what follows the hole, or ErrMissing.
 	Read(ctx context.Context, source int, from, to uint64) ([]Stored, error)
 	// Sources returns the number of ways to read.
 	Sources() int
@@ -80,11 +80,12 @@ type Stream interface {
 
 	// PutSnapshot durably stores a piece of a snapshot under a name.
 	PutSnapshot(ctx context.Context, name string, data []byte) error
-	// GetSnapshot reads a piece. source is as for Read, and 0 is the leader. The error is ErrMissing
-	// if there is no piece with the name.
+	// GetSnapshot reads a piece. source is as for Read, and 0 is the leader. The error is
+	// ErrMissing if there is no piece with the name.
 	GetSnapshot(ctx context.Context, source int, name string) ([]byte, error)
 	// SnapshotNames returns the names of all pieces.
 	SnapshotNames(ctx context.Context) ([]string, error)
-	// DropSnapshot removes the piece with a name, and all pieces whose names begin with it and a dot.
+	// DropSnapshot removes the piece with a name, and all pieces whose names begin with it and a
+	// dot.
 	DropSnapshot(ctx context.Context, name string) error
 }

@@ -378,8 +378,8 @@ func TestRunsRepeat(t *testing.T) {
 	}
 }
 
-// TestOneFenceIsEnough: an owner that writes between any two steps of a new owner cannot prevent the
-// takeover. A fence with a condition would never be stored.
+// TestOneFenceIsEnough: an owner that writes between any two steps of a new owner cannot prevent
+// the takeover. A fence with a condition would never be stored.
 func TestOneFenceIsEnough(t *testing.T) {
 	w := &world{rand: rand.New(rand.NewPCG(1, 2)), acked: map[string]commitlog.Offset{}}
 	w.s = model.New(1, clock.NewManual(time.Unix(1e9, 0)))
