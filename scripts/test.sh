@@ -36,7 +36,7 @@ race() {
   fi
   local dirs=() d
   for d in ./client/... ./embedded/... ./worker/... ./sink/... ./internal/amqp/... ./internal/broker/... ./internal/disklog/... \
-           ./internal/httpapi/... ./internal/memlog/... ./internal/metacache/... ./internal/server/... ./internal/supervise/... ./serve/...; do
+           ./internal/httpapi/... ./internal/jetlog/... ./internal/memlog/... ./internal/metacache/... ./internal/server/... ./internal/supervise/... ./serve/...; do
     [[ -d ${d%/...} ]] && dirs+=("$d")
   done
   ((${#dirs[@]})) || return 0

@@ -157,7 +157,7 @@ func (w *writer) stop() error {
 // entry is lost, none is there twice, and the order is kept. No message has another condition than
 // the end of the stream.
 func TestTakeovers(t *testing.T) {
-	rounds := 40
+	rounds := 25
 	if testing.Short() {
 		rounds = 8
 	}
@@ -354,6 +354,7 @@ func TestLostAnswers(t *testing.T) {
 // TestLeaderChanges: the leader steps down, and servers stop, while an owner writes. The owner
 // continues, and each of its entries is stored once.
 func TestLeaderChanges(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{Servers: 3})
 	r := newRig(t, c)
 	g := newLedger(t)

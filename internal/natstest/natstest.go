@@ -215,11 +215,10 @@ func (c *Cluster) Lead(nc *nats.Conn, stream string, i int) {
 }
 
 func (c *Cluster) stepDown(nc *nats.Conn, stream, request string) {
-	m, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(request), readyIn)
-	c.must(err, "asking the leader to step down")
-	if strings.Contains(string(m.Data), `"error"`) {
-		c.must(fmt.Errorf("%s", m.Data), "asking the leader to step down")
-	}
+	c.Poll("the leader of "+stream+" answers", func() bool { // a leader that just changed has no answer
+		m, err := nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(request), time.Second)
+		return err == nil && !strings.Contains(string(m.Data), `"error"`)
+	})
 }
 
 // Current waits until all replicas of a stream have all messages.

@@ -91,7 +91,7 @@ func TestDefects(t *testing.T) {
 	}
 	for _, name := range append([]string{""}, names()...) {
 		t.Run(strings.ReplaceAll("defect "+name, " ", "-"), func(t *testing.T) {
-			cmd := exec.CommandContext(t.Context(), program, "-test.run", "^(TestTakeovers|TestOneFenceIsEnough)$", "-test.timeout", "60s", "-test.failfast")
+			cmd := exec.CommandContext(t.Context(), program, "-test.run", "^(TestTakeovers|TestOneFenceIsEnough)$", "-test.timeout", "60s", "-test.failfast", "-seeds", "600")
 			cmd.Env = append(os.Environ(), "DEFECT="+name)
 			out, err := cmd.CombinedOutput()
 			switch {

@@ -81,3 +81,59 @@ func TestSuite(t *testing.T) {
 		})
 	})
 }
+
+// TestSuiteWithGoroutine runs the suite on a log with a goroutine. Another goroutine is the net.
+func TestSuiteWithGoroutine(t *testing.T) {
+	commitlogtest.Run(t, func(t *testing.T) commitlogtest.Store {
+		s := model.New(1, clock.NewManual(time.Unix(1e9, 0)))
+		s.Data, s.Sent = 4000, make(chan struct{}, 1)
+		net := make(chan struct{})
+		go func() {
+			defer close(net)
+			for range s.Sent {
+				for s.Step() {
+				}
+			}
+		}()
+		t.Cleanup(func() {
+			close(s.Sent)
+			<-net
+		})
+		open := func(from commitlog.Offset) (commitlog.Replay, *fenced.Log, error) {
+			l, err := fenced.Acquire(t.Context(), fenced.Options{Stream: s.Port(), Name: "test", CacheBytes: 32 << 10, Silence: time.Hour, GiveUp: time.Hour})
+			if err != nil {
+				return nil, nil, err
+			}
+			r, err := l.Open(t.Context(), from)
+			if err != nil {
+				_ = l.Close() // nothing was appended
+				return nil, nil, err
+			}
+			return r, l, nil
+		}
+		var forSnapshots *fenced.Log
+		return commitlogtest.Store{
+			Open: func(from commitlog.Offset) (commitlog.Replay, commitlog.Log, error) {
+				r, l, err := open(from)
+				if err != nil {
+					return nil, nil, err
+				}
+				return r, l, nil
+			},
+			Fail: s.Fail,
+			Snapshots: func() (commitlog.Snapshots, error) {
+				if forSnapshots == nil {
+					r, l, err := open(0)
+					if err != nil {
+						return nil, err
+					}
+					forSnapshots = l
+					if err := r.Close(); err != nil {
+						return nil, err
+					}
+				}
+				return forSnapshots.Snapshots(), nil
+			},
+		}
+	})
+}

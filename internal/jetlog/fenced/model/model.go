@@ -43,6 +43,8 @@ type Stream struct {
 	Between func()
 	// Data is the most bytes of data in one record.
 	Data int
+	// Sent, if not nil, gets a signal after each Send. It must have a buffer of one.
+	Sent chan struct{}
 
 	mu      sync.Mutex // guards the fields below, Rand and Clock
 	first   uint64
@@ -80,19 +82,41 @@ func New(seed uint64, c *clock.Manual) *Stream {
 }
 
 // Last returns the position of the newest record.
-func (s *Stream) Last() uint64 { return s.first + uint64(len(s.records)) - 1 }
+func (s *Stream) Last() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last()
+}
+
+func (s *Stream) last() uint64 { return s.first + uint64(len(s.records)) - 1 }
 
 // First returns the position of the first record.
-func (s *Stream) First() uint64 { return s.first }
+func (s *Stream) First() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.first
+}
 
 // Waiting returns the number of appends and answers on their way.
-func (s *Stream) Waiting() int { return len(s.net) + len(s.answers) }
+func (s *Stream) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.net) + len(s.answers)
+}
 
-// Fail makes the next Send be answered with a final error.
-func (s *Stream) Fail(err error) { s.fail = err }
+// Fail makes the next Send fail with a final error.
+func (s *Stream) Fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = err
+}
 
 // Hole removes a record from what a source returns.
-func (s *Stream) Hole(source int, at uint64) { s.holes[hole{source, at}] = true }
+func (s *Stream) Hole(source int, at uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.holes[hole{source, at}] = true
+}
 
 func (s *Stream) chance(p float64) bool { return p > 0 && s.Rand.Float64() < p }
 
@@ -135,11 +159,11 @@ func (s *Stream) Step() bool {
 }
 
 func (s *Stream) store(after uint64, record []byte) (uint64, error) {
-	if after != fenced.Any && after != s.Last() {
+	if after != fenced.Any && after != s.last() {
 		return 0, fenced.ErrMoved
 	}
 	s.records = append(s.records, record)
-	return s.Last(), nil
+	return s.last(), nil
 }
 
 // NewLeader changes the leader. Some appends and answers on their way are lost without a word.
@@ -197,10 +221,13 @@ func (p *Port) Send(epoch, n, after uint64, record []byte) error {
 	defer s.mu.Unlock()
 	if err := s.fail; err != nil {
 		s.fail = nil
-		s.answers = append(s.answers, answer{p, fenced.Answer{Epoch: epoch, N: n, Err: &fenced.FinalError{Err: err}}})
-		return nil
+		return &fenced.FinalError{Err: err}
 	}
 	s.net = append(s.net, sending{from: p, epoch: epoch, n: n, after: after, record: slices.Clone(record)})
+	select {
+	case s.Sent <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
@@ -240,7 +267,7 @@ func (p *Port) Bounds(context.Context) (fenced.Bounds, error) {
 
 // known returns the newest position that a replica knows.
 func (s *Stream) known() uint64 {
-	last := s.Last()
+	last := s.last()
 	if s.chance(s.Faults.Stale) {
 		return max(last-min(last, s.Rand.Uint64N(4)), s.first-1)
 	}
@@ -259,7 +286,7 @@ func (p *Port) Read(_ context.Context, source int, from, to uint64) ([]fenced.St
 	if s.chance(s.Faults.Fail) {
 		return nil, s.wait()
 	}
-	last := s.Last()
+	last := s.last()
 	if source != 1 {
 		last = s.known()
 	}
