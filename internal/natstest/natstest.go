@@ -78,7 +78,7 @@ func (c *Cluster) Run(o Options) {
 		text := fmt.Sprintf(`
 server_name: n%d
 listen: "127.0.0.1:-1"
-jetstream { store_dir: %q, sync_interval: %s, max_memory_store: 64MB, max_file_store: 8GB }
+jetstream { store_dir: %q, sync_interval: %s, max_memory_store: 64MB, max_file_store: 64GB }
 accounts {
   SYS { users: [ { user: sys, password: sys } ] }
   APP { jetstream: enabled, users: [ { user: app, password: app } ] }
