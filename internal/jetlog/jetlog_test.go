@@ -63,7 +63,7 @@ type rig struct {
 func newRig(t testing.TB, c *natstest.Cluster) *rig {
 	t.Helper()
 	r := &rig{t: t, cluster: c, nc: connect(t, c.URLs()), id: fmt.Sprintf("t%d", nextID.Add(1))}
-	if err := Create(t.Context(), r.nc, Config{ID: r.id, MaxBytes: 64 << 20}); err != nil {
+	if err := Create(t.Context(), r.nc, Config{ID: r.id, MaxBytes: 1 << 30}); err != nil {
 		t.Fatal(err)
 	}
 	return r
