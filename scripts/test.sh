@@ -36,7 +36,7 @@ race() {
   fi
   local dirs=() d
   for d in ./client/... ./embedded/... ./worker/... ./sink/... ./internal/amqp/... ./internal/broker/... ./internal/disklog/... \
-           ./internal/httpapi/... ./internal/lease/... ./internal/memlog/... ./internal/metacache/... ./internal/policy/... ./internal/server/... ./internal/shards/... ./internal/supervise/... \
+           ./internal/httpapi/... ./internal/jetlog/... ./internal/lease/... ./internal/memlog/... ./internal/metacache/... ./internal/policy/... ./internal/server/... ./internal/shards/... ./internal/supervise/... \
            ./serve/...; do
     [[ -d ${d%/...} ]] && dirs+=("$d")
   done

@@ -2,8 +2,8 @@
 //
 // A log has five operations (Open, Append, Read, Trim, Close) and will not get more. An entry is
 // one opaque batch of bytes. The log never sees messages. Implementations are internal/disklog
-// (files) and internal/memlog (tests and simulation); internal/jslog (one JetStream stream) is
-// planned. Every implementation passes commitlogtest.Run.
+// (files), internal/memlog (tests and simulation) and internal/jetlog (a stream of NATS
+// JetStream). Every implementation passes commitlogtest.Run.
 package commitlog
 
 import (

@@ -12,7 +12,7 @@ import (
 )
 
 // ofTests are packages that no shipped program links. Their goroutines end with a test.
-var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/door/doortest", "internal/sim", "internal/lint", "internal/pgtest", "internal/natstest",
+var ofTests = []string{"test", "bench", "brokertest", "sink/sinktest", "internal/door/doortest", "internal/sim", "internal/lint", "internal/pgtest", "internal/natstest", "internal/jetlog/fenced/model",
 	"internal/server/child", "internal/commitlog/commitlogtest", "internal/queue/model"}
 
 // goroutineRow matches the first cell of a row: the function that starts goroutines, and its number

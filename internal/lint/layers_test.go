@@ -41,10 +41,12 @@ var layers = map[string]int{
 	"internal/auth":       11, // users and permissions
 	"internal/policy":     12, // settings by patterns of names
 
-	"internal/disklog": 20, // the logs
-	"internal/memlog":  20,
-	"internal/jslog":   20,
-	"internal/lease":   20, // which node owns which log; rules, below it, decides
+	"internal/disklog":             20, // the logs
+	"internal/memlog":              20,
+	"internal/jetlog/fenced":       20, // the protocol of a log with many possible owners
+	"internal/jetlog/fenced/model": 21,
+	"internal/jetlog":              22, // that protocol on NATS JetStream
+	"internal/lease":               20, // which node owns which log; rules, below it, decides
 
 	"internal/broker":    30, // the loop
 	"internal/supervise": 30, // a broker that is opened again below its callers; imports no broker
