@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
@@ -15,13 +16,18 @@ type directory struct {
 	shard map[string]int
 	// refs has for each queue the shards with queues that use it as their dead-letter queue, as
 	// bits. Bits are not removed.
-	refs   map[string]uint64
-	shards int
-	known  uint64 // the shards whose queues were read, as bits
+	refs map[string]uint64
+	// strays has the shard of each queue whose number belongs to another shard, because it moved.
+	strays  map[uint64]int
+	strayOf map[string]uint64 // numbers of these queues
+	moved   atomic.Int32      // number of strays
+	shards  int
+	known   uint64 // the shards whose queues were read, as bits
 }
 
 func (d *directory) init(shards int) {
 	d.shard, d.refs, d.shards = map[string]int{}, map[string]uint64{}, shards
+	d.strays, d.strayOf = map[uint64]int{}, map[string]uint64{}
 }
 
 // add enters a queue. It returns false, and the other shard, if the queue is in another shard.
@@ -38,7 +44,54 @@ func (d *directory) add(name string, shard int) (other int, ok bool) {
 func (d *directory) remove(name string) {
 	d.mu.Lock()
 	delete(d.shard, name)
+	d.unstray(name)
 	d.mu.Unlock()
+}
+
+// relocate enters the shard of a queue that exists.
+func (d *directory) relocate(name string, id uint64, shard int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shard[name] = shard
+	d.unstray(name)
+	if int(id>>surgetank.ShardBits) != shard {
+		d.strays[id], d.strayOf[name] = shard, id
+		d.moved.Store(int32(len(d.strays)))
+	}
+}
+
+func (d *directory) unstray(name string) {
+	if id, ok := d.strayOf[name]; ok {
+		delete(d.strays, id)
+		delete(d.strayOf, name)
+		d.moved.Store(int32(len(d.strays)))
+	}
+}
+
+// numbered returns the shard of the queue with a number.
+func (d *directory) numbered(id uint64) int {
+	if d.moved.Load() > 0 {
+		d.mu.RLock()
+		at, ok := d.strays[id]
+		d.mu.RUnlock()
+		if ok {
+			return at
+		}
+	}
+	return int(id >> surgetank.ShardBits)
+}
+
+// highest returns, for each shard, the highest number of its own among the queues that moved.
+func (d *directory) highest() []uint64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	top := make([]uint64, d.shards)
+	for id := range d.strays { // unordered: maxima
+		if home := int(id >> surgetank.ShardBits); home < d.shards {
+			top[home] = max(top[home], id)
+		}
+	}
+	return top
 }
 
 func (d *directory) loaded(shard int) {

@@ -161,6 +161,26 @@ func (id Identity) store(ctx context.Context, b door.Metadata) error {
 	return nil
 }
 
+// reserve makes each shard number its new queues above its old numbers, which queues in other shards
+// can have. A shard that was removed and added again does not know them.
+func (b *Broker) reserve(ctx context.Context) error {
+	for i, top := range b.dir.highest() {
+		if top == 0 {
+			continue
+		}
+		state, err := b.parts[i].Meta(ctx, door.ShardNamespace)
+		if err != nil {
+			return err
+		}
+		if n, _ := strconv.ParseUint(string(state.Values[door.ShardNext].Value), 10, 64); n <= top {
+			if err := b.parts[i].SetMeta(ctx, door.ShardNamespace, door.ShardNext, strconv.AppendUint(nil, top+1, 10)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (p *Part) name(i int) string {
 	if p.Dir != "" {
 		return "the directory " + p.Dir

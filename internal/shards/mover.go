@@ -2,6 +2,7 @@ package shards
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -153,6 +154,19 @@ func (m *mover) deleted(ctx context.Context, name string) {
 			}
 		}
 	}
+}
+
+// idsFor returns the ids of all outboxes for a queue.
+func (m *mover) idsFor(name string) (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, x := range m.boxes { // unordered: sorted below
+		if k.to == name {
+			ids = append(ids, x.id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 func (x *box) name() string { return door.Outbox(x.to, x.redriven) }

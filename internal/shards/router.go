@@ -54,6 +54,9 @@ type Broker struct {
 	dir   directory
 	mover mover
 	pools pools
+	gates gates
+	moves moves
+	subs  subscriptions
 	marks sync.Map // names of marks that this opening wrote, see SetMetaLater
 
 	stripes [64]sync.Mutex // orders the creation and deletion of each name
@@ -84,13 +87,20 @@ func New(ctx context.Context, parts []Part, opts Options) (*Broker, error) {
 	b.dir.init(len(parts))
 	b.mover.init(b)
 	b.pools.init(b)
+	b.gates.b, b.subs.all = b, map[*subscription]struct{}{}
 	if err := b.identify(ctx); err != nil {
 		return nil, err
+	}
+	if err := b.resolve(ctx); err != nil {
+		return nil, b.closed(err)
 	}
 	for i := range parts {
 		if err := b.load(ctx, i); err != nil {
 			return nil, b.closed(err)
 		}
+	}
+	if err := b.reserve(ctx); err != nil {
+		return nil, b.closed(err)
 	}
 	if err := b.mover.start(ctx); err != nil {
 		return nil, b.closed(err)
@@ -121,6 +131,7 @@ func (b *Broker) load(ctx context.Context, shard int) error {
 			return surgetank.Errorf(surgetank.CodeCorrupt,
 				"the queue %q is in shard %d and in shard %d; a directory was replaced by an older copy, or belongs to another time: restore all shards from one backup", info.Name, at+1, shard+1)
 		}
+		b.dir.relocate(info.Name, info.ID, shard)
 		b.dir.refer(shard, info.Name, info.Config.DeadLetter)
 	}
 	b.dir.loaded(shard)

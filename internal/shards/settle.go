@@ -11,7 +11,7 @@ import (
 // owner returns the shard of a receipt. An impossible receipt belongs to the first shard, which
 // rejects it.
 func (b *Broker) owner(r *surgetank.Receipt) int {
-	if i := r.ID.Shard() - 1; i < len(b.parts) {
+	if i := b.dir.numbered(r.ID.Queue); i < len(b.parts) {
 		return i
 	}
 	return 0
@@ -144,6 +144,11 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
+	side, err := b.gates.enter(ctx, msgs)
+	if err != nil {
+		return nil, err
+	}
+	defer b.gates.leave(side)
 	if door.IsForwarding(ctx) {
 		return b.forward(ctx, msgs, s)
 	}
