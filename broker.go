@@ -105,6 +105,10 @@ type Administrator interface {
 	// and its attempts count from 1 again. If ctx ends early, Redrive returns the number of
 	// messages moved so far.
 	Redrive(ctx context.Context, from string, opts RedriveOptions) (RedriveResult, error)
+	// MoveQueue moves a queue and its own dead-letter queue to another shard, while the queue is in
+	// use. It returns when the queue works in its new shard. If ctx ends before, or after an error,
+	// the queue stays in its shard. Only CodeUncertain means that the queue can be in either shard.
+	MoveQueue(ctx context.Context, name string, opts MoveOptions) (MoveResult, error)
 
 	// Queue and Queues read settings and statistics. Queues is not a snapshot: it reads large lists
 	// in parts, so entries can be from different moments.

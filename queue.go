@@ -275,6 +275,11 @@ type QueueInfo struct {
 	PausedBy string
 	PausedAt time.Time
 
+	// Shard is the queue's shard, from 1; 0 if the broker has one shard. Moving is the state of a
+	// move to another shard; nil if none is under way.
+	Shard  int
+	Moving *MoveInfo
+
 	// Waiting says why the next message is not delivered. It is empty if no message waits or
 	// deliveries go on.
 	Waiting string

@@ -72,6 +72,41 @@ func (c *Client) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return ok.Purged, err
 }
 
+// MoveQueue moves a queue to another shard. The server answers at the end, so Progress is called
+// once. If ctx ends before, the server undoes the move. See surgetank.Broker.
+func (c *Client) MoveQueue(ctx context.Context, name string, opts surgetank.MoveOptions) (surgetank.MoveResult, error) {
+	var none surgetank.MoveResult
+	if err := checkName(name); err != nil {
+		return none, err
+	}
+	wait := opts.LeaseWait
+	if wait == 0 {
+		wait = surgetank.DefaultMoveWait
+	}
+	body := fmt.Appendf(nil, `{"shard":%d,"lease_wait":%q}`, opts.Shard, settings.FormatDuration(max(0, wait)))
+	var r struct {
+		From, Shard        int
+		Queues             []string
+		Messages, Returned int64
+	}
+	// The number of messages decides how long the move takes; ctx can end it.
+	if err := c.ask(ctx, request{method: "POST", path: queuePath(name, "/move"), body: body, wait: surgetank.MaxDuration / 2}, &r); err != nil {
+		return none, err
+	}
+	vhost, _ := fullname.Split(name)
+	result := surgetank.MoveResult{From: r.From, Shard: r.Shard, Messages: r.Messages, Returned: r.Returned}
+	for _, q := range r.Queues {
+		result.Queues = append(result.Queues, fullname.Of(vhost, q))
+	}
+	if opts.Progress != nil {
+		info := surgetank.MoveInfo{Shard: r.Shard, State: surgetank.MoveSwitching, Copied: r.Messages}
+		if f := c.calls.Do("MoveOptions.Progress", func() { opts.Progress(info) }); f != nil {
+			return result, surgetank.Errorf(surgetank.CodeInvalid, "the queue has moved, but the function Progress failed: %w", f)
+		}
+	}
+	return result, nil
+}
+
 // DropDamaged drops the messages that cannot be read. See surgetank.Broker.
 func (c *Client) DropDamaged(ctx context.Context, name string) (int64, error) {
 	if err := checkName(name); err != nil {

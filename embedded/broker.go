@@ -159,6 +159,12 @@ func (b *Broker) DropDamaged(ctx context.Context, name string) (dropped int64, e
 	return b.in().DropDamaged(ctx, name)
 }
 
+// MoveQueue moves a queue and its own dead-letter queue to another shard, while the queue is in
+// use.
+func (b *Broker) MoveQueue(ctx context.Context, name string, opts surgetank.MoveOptions) (surgetank.MoveResult, error) {
+	return b.in().MoveQueue(ctx, name, opts)
+}
+
 // Explain says why the queue's next message waits, or a group's first message, or one message.
 func (b *Broker) Explain(ctx context.Context, queue string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
 	return b.in().Explain(ctx, queue, opts)

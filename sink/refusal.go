@@ -117,16 +117,16 @@ func (c Claim) compare(old *State, k known, here seqset.Set, h door.History) (*R
 }
 
 // contains reports whether a position belongs to this directory's history: the incarnation opened
-// the directory, and the entry is not after the last one of that incarnation.
+// the directory, and the entry is not after the last one of that incarnation. An incarnation occurs
+// twice if the queue left its shard and came back meanwhile.
 func contains(h door.History, p Position) bool {
 	for i, o := range h.Openings {
 		if o.Incarnation != p.Incarnation {
 			continue
 		}
-		if i+1 < len(h.Openings) {
-			return p.Entry < h.Openings[i+1].First
+		if i+1 < len(h.Openings) && p.Entry < h.Openings[i+1].First || i+1 == len(h.Openings) && p.Entry <= h.Entry {
+			return true
 		}
-		return p.Entry <= h.Entry
 	}
 	return p == Position{}
 }

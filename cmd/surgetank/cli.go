@@ -30,7 +30,7 @@ type commands struct {
 
 	Publish publishCmd `cmd:"" help:"Send every line of the input as one message."`
 	Consume consumeCmd `cmd:"" help:"Print messages."`
-	Queue   queueCmds  `cmd:"" help:"Queues: list, show, set, remove, purge, pause, resume, peek, redrive."`
+	Queue   queueCmds  `cmd:"" help:"Queues: list, show, set, remove, purge, pause, resume, peek, redrive, move."`
 	Sink    sinkCmds   `cmd:"" help:"Sinks: consumers inside the server that write to a database."`
 	Policy  policyCmds `cmd:"" help:"Policies: settings for queues and exchanges by patterns of their names."`
 	Apply   applyCmd   `cmd:"" help:"Make policies, queues and sinks match a file."`

@@ -30,6 +30,7 @@ type queueCmds struct {
 	Why     queueWhyCmd     `cmd:"" help:"Say why messages wait, who holds what blocks them, and when the backlog will be done."`
 	Peek    queuePeekCmd    `cmd:"" help:"Show messages without leasing them."`
 	Redrive queueRedriveCmd `cmd:"" help:"Move dead-lettered messages back to where they died, or elsewhere."`
+	Move    queueMoveCmd    `cmd:"" help:"Move a queue to another shard while it is in use."`
 }
 
 // vhostFlag names the virtual host of a queue.
@@ -65,6 +66,9 @@ func (c *queueLsCmd) Run(s *session) error {
 					state := "running"
 					if q.Config.Paused {
 						state = "paused"
+					}
+					if m := q.Moving; m != nil {
+						state += fmt.Sprintf(", moving to shard %d", m.Shard)
 					}
 					if q.Damaged > 0 {
 						state += fmt.Sprintf(", %s DAMAGED", count(q.Damaged))
@@ -140,6 +144,13 @@ func showQueue(w io.Writer, q surgetank.QueueInfo, sinks []settings.QueueSink, w
 		fmt.Fprintf(w, "paused: until %s; paused by %s", end, printable(cmp.Or(q.PausedBy, "no user")))
 		if !q.PausedAt.IsZero() {
 			fmt.Fprintf(w, " at %s", q.PausedAt.Format(time.RFC3339))
+		}
+		fmt.Fprintln(w)
+	}
+	if q.Shard > 0 {
+		fmt.Fprintf(w, "shard: %d", q.Shard)
+		if m := q.Moving; m != nil {
+			fmt.Fprintf(w, ", moving to shard %d since %s: %s", m.Shard, m.Since.Format(time.RFC3339), moveLine(m))
 		}
 		fmt.Fprintln(w)
 	}

@@ -101,7 +101,7 @@ func (b *core) group(f *flight, outs []queue.Handout) {
 		for n < len(outs) && outs[n].Consumer == outs[0].Consumer {
 			n++
 		}
-		f.outs = append(f.outs, pendingRun{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: f.entry})
+		f.outs = append(f.outs, pendingRun{handouts: outs[:n:n], floor: outs[0].Queue.Floor(), entry: outs[0].Queue.EntrySeen(f.entry)})
 		outs = outs[n:]
 	}
 }

@@ -17,10 +17,11 @@ const MaxShards = 64
 
 // ShardNamespace is the namespace of a shard's identity in its own metadata. The machine reads
 // ShardIndex from it: the numbers of new queues have this index in the bits from
-// surgetank.ShardBits on. All other names belong to the router.
+// surgetank.ShardBits on. It also reads ShardNext. All other names belong to the router.
 const (
 	ShardNamespace = "shard"
 	ShardIndex     = "index" // a decimal number, from 0
+	ShardNext      = "next"  // a decimal number; the next queue gets this number or a higher one
 )
 
 // ArrivedNamespace is the namespace of the positions of other shards' outboxes, in the metadata of
@@ -116,6 +117,9 @@ type Shard interface {
 	// RedriveAmong is Redrive. elsewhere reports whether a queue exists in another shard. It is
 	// called on the broker's loop and must not block. Messages for these queues go to outboxes.
 	RedriveAmong(ctx context.Context, from string, opts surgetank.RedriveOptions, elsewhere func(queue string) bool) (surgetank.RedriveResult, error)
+	// MoveStep does one step of moving a queue to another shard, and writes the result into the
+	// step. A step that fails has changed nothing, except with CodeUncertain.
+	MoveStep(ctx context.Context, s *MoveStep) error
 }
 
 type forwarding struct{}

@@ -17,6 +17,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/settings"
 )
 
@@ -369,10 +370,15 @@ func TestDocumentExamples(t *testing.T) {
 func (d *openDoc) try(op operation, media, text string) {
 	d.t.Helper()
 	sinks := &fakeSinks{specs: map[string]json.RawMessage{"s": json.RawMessage(`{"queue":"orders"}`)}}
-	r := newRig(d.t, func(o *Options) { o.Sinks = sinks }, withPolicies(d.t))
+	b, err := embedded.Memory(embedded.Options{Shards: 2})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = b.Close() })
+	r := newRigOver(d.t, b, func(o *Options) { o.Sinks = sinks }, withPolicies(d.t))
 	r.want(201, "PUT", "/v1/vhosts/other", "{}")
 	for _, q := range []string{"/v1/queues/orders", "/v1/queues/audit", "/v1/vhosts/other/queues/orders"} {
-		r.want(201, "PUT", q, "{}")
+		r.want(201, "PUT", q, `{"shard":1}`)
 		if op.method == "GET" {
 			r.want(201, "POST", q+"/messages", lines(`{"body":{"total":7}}`), header("Content-Type", ndjsonType))
 		}

@@ -214,6 +214,42 @@ func (c *call) purge() error {
 	return c.respond(http.StatusOK, purgedAnswer{purged})
 }
 
+// move moves a queue to another shard and answers when the queue is there. If the client leaves,
+// the queue stays.
+func (c *call) move() error {
+	if _, err := c.query(); err != nil {
+		return err
+	}
+	f, err := c.object()
+	if err != nil {
+		return err
+	}
+	o := readMove(f, &c.api.limits)
+	if err := f.done(); err != nil {
+		return err
+	}
+	r, err := c.broker().MoveQueue(c.r.Context(), c.queue(), o)
+	if err != nil {
+		return err
+	}
+	a := moveAnswer{From: r.From, Shard: r.Shard, Messages: r.Messages, Returned: r.Returned}
+	for _, full := range r.Queues {
+		_, name := fullname.Split(full)
+		a.Queues = append(a.Queues, name)
+	}
+	return c.respond(http.StatusOK, a)
+}
+
+// readMove reads the options of a move.
+func readMove(f *fields, _ *Limits) surgetank.MoveOptions {
+	f.need("shard")
+	o := surgetank.MoveOptions{Shard: int(f.integer("shard", 1, door.MaxShards, 1)), LeaseWait: f.duration("lease_wait", 0, surgetank.MaxDuration, surgetank.DefaultMoveWait)}
+	if o.LeaseWait == 0 {
+		o.LeaseWait = -1
+	}
+	return o
+}
+
 // pause stops deliveries, for a time or until resume.
 func (c *call) pause() error {
 	if _, err := c.query(); err != nil {

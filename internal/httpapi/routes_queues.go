@@ -78,6 +78,17 @@ func queueRoutes() []route {
 			replies: ok("The messages are dropped.", purgedAnswer{}, `{"purged":7}`),
 		},
 		{
+			method: "POST", pattern: "/queues/{q}/move", access: configure, handle: (*call).move,
+			codes: []surgetank.Code{surgetank.CodeExists, surgetank.CodeUncertain},
+			tag:   "queues", summary: "Move a queue to another shard while it is in use",
+			about: "The queue's own dead-letter queue moves with it. The answer comes when the queue is in its new shard. If the client disconnects before, the queue stays. GET of the queue shows the move. docs/shards.md has the details.",
+			body: jsonBody(`{"shard":2,"lease_wait":"30s"}`, readMove, docs{
+				"shard":      "The new shard, from 1.",
+				"lease_wait": "How long the end of the move waits for leased messages; by default 30s. Messages that are still leased afterwards are delivered again.",
+			}),
+			replies: ok("The queue is in its new shard.", moveAnswer{}, `{"from":1,"shard":2,"queues":["orders","orders.dead"],"messages":5000,"returned":0}`),
+		},
+		{
 			method: "POST", pattern: "/queues/{q}/pause", access: configure, handle: (*call).pause,
 			tag: "queues", summary: "Stop deliveries; publishing goes on",
 			body:    jsonBody(`{"for":"10m"}`, readPause, docs{"for": "Resume by itself after this time. Without it, the pause lasts until resume."}),

@@ -66,6 +66,14 @@ type redriveAnswer struct {
 	DryRun  bool  `json:"dry_run"`
 }
 
+type moveAnswer struct {
+	From     int      `json:"from"`
+	Shard    int      `json:"shard"`
+	Queues   []string `json:"queues" doc:"The queues that moved: the queue and its own dead-letter queue."`
+	Messages int64    `json:"messages" doc:"Messages that were copied. A message that changed meanwhile counts again."`
+	Returned int64    `json:"returned" doc:"Leases that the move ended."`
+}
+
 type subscribedAnswer struct {
 	Subscription string `json:"subscription"`
 	TTL          string `json:"ttl" schema:"Duration"`

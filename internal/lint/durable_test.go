@@ -28,11 +28,12 @@ type durability struct {
 }
 
 var queueDurability = durability{
-	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keyed", "keyFacts", "dedup", "dedupAt", "dedupID", "idLine", "table", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata"},
+	structs: []string{"machineDurable", "queueDurable", "slotDurable", "keyed", "keyFacts", "dedup", "dedupAt", "dedupID", "idLine", "table", "publishers", "publisher", "note", "trail", "failures", "keptReason", "Loss", "metadata", "before", "origin"},
 	mixed:   []string{"Queue", "slots", "keyState"},
 	appliers: []string{
 		"Machine.apply", "Machine.Replay", "Machine.applyChecked", "Machine.queueSet", "Machine.queueGone", "Machine.open", "Machine.close",
 		"Queue.enqueue", "Queue.insert", "Queue.detach", "Queue.erase", "Queue.drop", "Queue.enqueueKeyed", "Queue.setKey", "Queue.dropKey", "Machine.coalesced", "Queue.returnedTo", "Queue.dropNotes", "Queue.transfer", "Queue.arrive", "noteOf", "Queue.moved", "Queue.purge", "Queue.span",
+		"Queue.copied", "Machine.part", "Machine.movedIn", "Queue.adopt", "Queue.restoreDedup", "publishers.learn",
 		"Queue.setFailure", "Queue.forgetFailure", "Queue.forgetFailures", "failures.drop",
 		"slot.set", "slot.setRef", "slot.setTime", "slot.kill", "slot.lose",
 		"dedup.add", "metadata.set", "idLine.push", "table.add", "table.remove",
@@ -44,24 +45,26 @@ var queueDurability = durability{
 		"Repair.seen", "Repair.movedUnseen", "Repair.bodies",
 	},
 	gates: map[string][]string{
-		"Machine.apply": {"Machine.emit", "Machine.publish", "Machine.arrive", "Relocate.run"}, // each function adds the record to the entry before the call
-		"table.remove":  {"dedup.expire"},                                                      // time has ended the id
-		"table.add":     {"table.compact"},                                                     // the new table has the content of the old one
+		"Machine.apply": {"Machine.emit", "Machine.publish", "Machine.arrive", "Machine.copyIn", "Relocate.run"}, // each function adds the record to the entry before the call
+		"table.remove":  {"dedup.expire"},                                                                        // time has ended the id
+		"table.add":     {"table.compact"},                                                                       // the new table has the content of the old one
 	},
 	upkeep: map[string]string{
-		"slot.to":         "its callers set only volatile states, which this test checks",
-		"slot.mark":       "marks are volatile",
-		"slot.unmark":     "marks are volatile",
-		"slot.moveTo":     "it changes only the line of a message without a group",
-		"slots.free":      "it clears the slot of a message that an applier has removed",
-		"idLine.pop":      "time has ended the first id, or the line is a snapshot's copy",
-		"dedup.compact":   "it frees an empty list",
-		"table.put":       "it changes the index; dedup.add, which is an applier, decides which id is found",
-		"table.take":      "it changes the index",
-		"table.split":     "it changes the index and keeps its content",
-		"table.compact":   "it copies a table and keeps its content",
-		"compactMap":      "it copies a map and keeps its content",
-		"Machine.Compact": "it copies maps and lists and keeps their content",
+		"slot.to":           "its callers set only volatile states, which this test checks",
+		"slot.mark":         "marks are volatile",
+		"slot.unmark":       "marks are volatile",
+		"slot.moveTo":       "it changes only the line of a message without a group",
+		"slots.free":        "it clears the slot of a message that an applier has removed",
+		"idLine.pop":        "time has ended the first id, or the line is a snapshot's copy",
+		"dedup.compact":     "it frees an empty list",
+		"table.put":         "it changes the index; dedup.add, which is an applier, decides which id is found",
+		"table.take":        "it changes the index",
+		"table.split":       "it changes the index and keeps its content",
+		"table.compact":     "it copies a table and keeps its content",
+		"compactMap":        "it copies a map and keeps its content",
+		"decoder.before":    "it decodes a new value",
+		"publisher.leaving": "it makes a copy for another shard",
+		"Machine.Compact":   "it copies maps and lists and keeps their content",
 	},
 }
 

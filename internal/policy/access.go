@@ -148,6 +148,14 @@ func (v *View) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return v.Broker.PurgeQueue(ctx, name)
 }
 
+// MoveQueue moves a queue to another shard. See surgetank.Administrator.
+func (v *View) MoveQueue(ctx context.Context, name string, o surgetank.MoveOptions) (surgetank.MoveResult, error) {
+	if err := v.may(auth.Configure, name); err != nil {
+		return surgetank.MoveResult{}, err
+	}
+	return v.Broker.MoveQueue(ctx, name, o)
+}
+
 // DropDamaged drops damaged messages. See surgetank.Broker.
 func (v *View) DropDamaged(ctx context.Context, name string) (int64, error) {
 	if err := v.may(auth.Read, name); err != nil {

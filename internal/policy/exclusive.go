@@ -152,6 +152,14 @@ func (b *Broker) PurgeQueue(ctx context.Context, name string) (int64, error) {
 	return b.Broker.PurgeQueue(ctx, name)
 }
 
+// MoveQueue moves a queue to another shard. See surgetank.Administrator.
+func (b *Broker) MoveQueue(ctx context.Context, name string, o surgetank.MoveOptions) (surgetank.MoveResult, error) {
+	if err := b.mine(ctx, name); err != nil {
+		return surgetank.MoveResult{}, err
+	}
+	return b.Broker.MoveQueue(ctx, name, o)
+}
+
 // DropDamaged drops damaged messages. See surgetank.Broker.
 func (b *Broker) DropDamaged(ctx context.Context, name string) (int64, error) {
 	if err := b.mine(ctx, name); err != nil {

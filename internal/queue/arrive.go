@@ -29,6 +29,10 @@ func (c *Arrive) run(m *Machine) bool {
 		c.Err = noQueue(c.Queue)
 		return true
 	}
+	if q.frozen {
+		c.Err = q.movingError()
+		return true
+	}
 	at := m.positions(c.Outbox)
 	moved := false
 	defer func() {

@@ -534,6 +534,9 @@ func (m *Machine) refundAll() {
 	defer c.unbudget()
 	for _, f := range list {
 		q, seq := c.inside(f.Seq)
+		if q != nil && q.frozen {
+			continue
+		}
 		s := q.refundable(seq)
 		if s == nil {
 			continue

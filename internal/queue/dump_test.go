@@ -25,12 +25,15 @@ func dump(m *Machine, now int64) string {
 	for p := m.publishers.oldest; p != nil; p = p.newer {
 		if p.used+int64(PublisherKeep) > now {
 			fmt.Fprintf(&b, "publisher %q used %d last %d floor %d holes %v run %d+%d at %d-%d\n", p.id, p.used, p.last, p.floor, p.holes, p.first, p.count, p.queue, p.seq)
+			for _, x := range p.before {
+				fmt.Fprintf(&b, "  before %+v\n", x)
+			}
 		}
 	}
 	fmt.Fprintf(&b, "failures %d of %d bytes\n", m.failures.count, m.failures.bytes)
 	for _, q := range m.sorted() {
 		fmt.Fprintf(&b, "queue %d %q next %d created %d config %+v pause %+v\n", q.id, q.name, q.nextSeq, q.created, q.config, q.pauseNote())
-		fmt.Fprintf(&b, "  spans %v\n", q.spans)
+		fmt.Fprintf(&b, "  spans %v origin %+v arriving %v frozen %v\n", q.spans, q.origin, q.arriving, q.frozen)
 		if q.freshFrom > q.Floor() {
 			fmt.Fprintf(&b, "  fresh from %d\n", q.freshFrom)
 		}
@@ -95,6 +98,9 @@ func durableTimes(q *Queue) (notBefore, expires map[uint64]int64) {
 			expires[x.key] = x.at
 		}
 	}
+	if q.arriving {
+		notBefore, expires = maps.Clone(q.due), maps.Clone(q.expiry)
+	}
 	q.slots.ascend(0, func(seq uint64, s *slot) bool {
 		if s.live() && s.marked(slotExpired) {
 			expires[seq] = q.lapsed[seq]
@@ -141,7 +147,9 @@ func check(t tb, m *Machine) {
 	}
 	checkPublishers(bad, &m.publishers)
 	for _, q := range m.sorted() {
-		checkQueue(bad, q)
+		if !q.arriving {
+			checkQueue(bad, q)
+		}
 		for seq, l := range q.leases {
 			held[l.consumer]++
 			if l.consumer.pool != nil {

@@ -19,8 +19,8 @@ const (
 // stores the highest token of a group can refuse a consumer whose lease has ended. Only a strict
 // group has tokens: leases of one group that run at the same time would refuse each other.
 func (q *Queue) fencingToken(h uint32, lease uint64) int64 {
-	if !q.strict(h) || q.m.epoch > maxTokenEpoch || lease >= 1<<leaseBits {
+	if !q.strict(h) || q.tokenEpoch() > maxTokenEpoch || lease >= 1<<leaseBits {
 		return 0
 	}
-	return int64(q.m.epoch<<leaseBits | lease)
+	return int64(q.tokenEpoch()<<leaseBits | lease)
 }

@@ -149,6 +149,7 @@ type queueDurable struct {
 	failed    map[uint64]*keptReason // the reason of each returned message
 	spans     []door.Span            // see timeline.go
 	freshFrom uint64                 // lower messages may have been delivered before a crash
+	origin    origin                 // see origin.go
 }
 
 // queueVolatile is the rest: indexes of the durable state, schedules, and the state of consumers.
@@ -199,6 +200,11 @@ type queueVolatile struct {
 	parking    map[uint64]bool    // volatile: messages that are parked when their back-off ends
 	floor      uint64             // no lower message is live
 	marked     bool               // the queue is in m.dirty
+	arriving   bool               // see movein.go; the name says it
+	frozen     bool               // see moveout.go; the metadata says it
+	onHold     bool               // hand-outs stop for a while, because the queue will move
+	expiry     map[uint64]int64   // only while arriving: when messages expire
+	pass       *passTimes         // only while leaving
 	wakeAt     int64              // the time of the entry in wake for level.rate
 	timer      int64              // the earliest entry of m.timers for this queue; 0: none
 
@@ -350,7 +356,7 @@ func (m *Machine) emit(r *Record) {
 
 // mark requests a dispatch of the queue at the end of the turn.
 func (q *Queue) mark() {
-	if q.m.recovering {
+	if q.raw() {
 		return
 	}
 	if !q.marked {

@@ -41,6 +41,10 @@ func (c *Declare) run(m *Machine) bool {
 		}
 	}
 	q := m.byName[c.Name]
+	if q != nil && q.frozen {
+		c.Err = q.movingError()
+		return true
+	}
 	config := settings.WithDefaults(c.Config)
 	switch {
 	case q == nil && c.Config.Shard > m.limits.Shards:
@@ -83,6 +87,8 @@ func (c *Delete) run(m *Machine) bool {
 	switch {
 	case q == nil:
 		c.Err = noQueue(c.Name)
+	case q.frozen:
+		c.Err = q.movingError()
 	case c.Opts.IfUnused && q.consumers.n > 0:
 		c.Err = surgetank.Errorf(surgetank.CodeExists, "queue %q is in use: it has %d consumers", shown(c.Name), q.consumers.n)
 	case c.Opts.IfEmpty && q.waiting+q.delayedN+q.damagedN > 0:
@@ -179,6 +185,10 @@ func (c *Redrive) run(m *Machine) bool {
 	q := m.byName[c.From]
 	if q == nil {
 		c.Err = noQueue(c.From)
+		return true
+	}
+	if q.frozen {
+		c.Err = q.movingError()
 		return true
 	}
 	if c.Opts.To != "" && m.byName[c.Opts.To] == nil && !c.isElsewhere(c.Opts.To) {

@@ -9,9 +9,9 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 )
 
-// The record of a message (enqueued, moved or arrived) starts at a multiple of refAlign:
+// The record of a message (enqueued, moved, arrived or copied) starts at a multiple of refAlign:
 //
-//	kind, flags(2), [redriven: in arrived], targets: n × (queue, seq, group, expires, dedup-until, coalescing),
+//	kind, flags(2), [redriven: in arrived], [state: in copied], targets: n × (queue, seq, group, expires, dedup-until, coalescing),
 //	[time] [not-before] [priority] [dedup id] [key] [content type] [headers] [opaque] [deaths], body
 //
 // The record's size is known only after parsing. The body is last.
@@ -56,7 +56,7 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 		}
 	}
 	born := r.Time
-	if r.Kind == kindArrived {
+	if r.Kind.foreign() {
 		born = r.Born
 	}
 	set(r.Kind != kindEnqueued, flagTime)
@@ -75,6 +75,12 @@ func appendMessage(b []byte, r *Record, m *surgetank.Message, deaths []surgetank
 	b = append(b, byte(r.Kind), byte(flags), byte(flags>>8))
 	if r.Kind == kindArrived {
 		b = append(b, boolByte(r.Redriven))
+	}
+	if r.Kind == kindCopied {
+		c := &r.Copied
+		b = append(b, boolByte(r.Redriven)|boolByte(c.Redelivered)<<1|boolByte(c.Late)<<2, c.Priority)
+		b = appendUint(appendUint(appendUint(b, uint64(c.Since)), uint64(c.Due)), uint64(r.Attempts))
+		b = encodeCause(b, r.Detail)
 	}
 	b = appendUint(b, uint64(len(r.Targets)))
 	for i := range r.Targets {
@@ -142,9 +148,13 @@ func (d *decoder) message(r *Record, m *surgetank.Message, deaths *[]surgetank.D
 		d.fail("a message has unknown flags (a newer version wrote it?)")
 		return
 	}
-	arrived := r.Kind == kindArrived
+	arrived := r.Kind.foreign()
 	if r.Deaths = nil; arrived {
-		r.Redriven = d.byte() != 0
+		bits := d.byte()
+		if r.Redriven = bits&1 != 0; r.Kind == kindCopied {
+			r.Copied = copied{Redelivered: bits&2 != 0, Late: bits&4 != 0, Priority: d.byte(), Since: d.time(), Due: d.time()}
+			r.Attempts, r.Detail = d.u32(), d.cause()
+		}
 		if deaths == nil {
 			deaths = &r.Deaths
 		}
@@ -245,7 +255,10 @@ type Stored struct {
 }
 
 // message reports whether records of this kind contain a message.
-func (k Kind) message() bool { return k == kindEnqueued || k == kindMoved || k == kindArrived }
+func (k Kind) message() bool { return k == kindEnqueued || k == kindMoved || k.foreign() }
+
+// foreign reports whether records of this kind contain a message that another shard confirmed.
+func (k Kind) foreign() bool { return k == kindArrived || k == kindCopied }
 
 func boolByte(b bool) byte {
 	if b {
@@ -276,7 +289,7 @@ func ReadMessage(entry []byte, ref Ref, s *Stored) error {
 	if d.err != nil {
 		return d.err
 	}
-	if r.Kind == kindArrived {
+	if r.Kind.foreign() {
 		r.Time = r.Born
 	}
 	s.Targets, s.Time = r.Targets, time.Unix(0, r.Time)

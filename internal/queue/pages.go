@@ -201,6 +201,9 @@ func (c *Purge) run(m *Machine) bool {
 	case first && q == nil:
 		c.Err = noQueue(c.Name)
 		return true
+	case q != nil && q.frozen:
+		c.Err, c.Next = q.movingError(), 0
+		return true
 	case first:
 		c.queue, c.until, c.Next = q.id, q.nextSeq, q.Floor()
 	case q == nil || q.id != c.queue:
@@ -256,6 +259,9 @@ func (c *DropDamaged) run(m *Machine) bool {
 	switch {
 	case first && q == nil:
 		c.Err = noQueue(c.Name)
+		return true
+	case q != nil && q.frozen:
+		c.Err, c.Next = q.movingError(), 0
 		return true
 	case first:
 		c.queue, c.until, c.Next = q.id, q.nextSeq, q.Floor()
@@ -313,12 +319,23 @@ func (c *Info) run(m *Machine) bool {
 	m.spend(n, costQueue)
 	c.Infos = make([]surgetank.QueueInfo, 0, n)
 	for _, q := range rest[:n] {
-		if q.id < c.until {
+		if !m.newer(q.id, c.until) {
 			c.Infos = append(c.Infos, q.info())
 		}
 	}
-	if c.Next = 0; n < len(rest) && rest[n].id < c.until {
+	if c.Next = 0; n < len(rest) && c.older(m, rest[n:]) {
 		c.Next = rest[n].id
 	}
 	return true
+}
+
+// newer tells whether a queue was created when the next number was until, or later. A queue that
+// came from another shard is not newer.
+func (m *Machine) newer(id, until uint64) bool {
+	return id >= until && id>>surgetank.ShardBits == m.nextQueue>>surgetank.ShardBits
+}
+
+// older tells whether a list has a queue that the command has to read.
+func (c *Info) older(m *Machine, rest []*Queue) bool {
+	return !m.newer(rest[0].id, c.until) || m.newer(rest[0].id, c.until) && !m.newer(rest[len(rest)-1].id, c.until)
 }

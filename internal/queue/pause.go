@@ -45,6 +45,10 @@ func (c *Pause) run(m *Machine) bool {
 		c.Err = noQueue(c.Name)
 		return true
 	}
+	if q.frozen {
+		c.Err = q.movingError()
+		return true
+	}
 	var until time.Time
 	if c.Paused && c.For > 0 {
 		until = time.Unix(0, m.now+int64(c.For)).UTC()

@@ -186,6 +186,10 @@ func (m *Machine) publish(in *Incoming, admitted bool) (res surgetank.PublishRes
 			res.Err = noQueue(name)
 			continue
 		}
+		if q.frozen {
+			res.Err = q.movingError()
+			continue
+		}
 		if len(in.Queues) > 1 && (named(r.Targets, q.id) || named(joined, q.id)) {
 			continue
 		}

@@ -60,6 +60,8 @@ type publisher struct {
 	first, count uint64
 	queue, seq   uint64
 
+	before []before // see before.go
+
 	older, newer *publisher
 }
 
@@ -215,6 +217,8 @@ func (m *Machine) numbered(in *Incoming, run *numbers, refused error) (res surge
 			res.Err = forgotten("the broker does not know the publisher %.64q, which may have been idle for %d days; message %d may be stored from an earlier try. "+
 				"A message that was never sent before can go under a new publisher id, numbered from 1", in.Publisher, PublisherKeep/(24*time.Hour), in.Sequence)
 			return res
+		case p != nil && refused == nil && in.Sequence <= p.horizon():
+			return m.numberedBefore(in, p)
 		case p != nil && in.Sequence <= p.floor:
 			res.Err = forgotten("the broker no longer knows whether message %d of the publisher %.64q is stored: it remembers numbers from %d on", in.Sequence, in.Publisher, p.floor+1)
 			return res

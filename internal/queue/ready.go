@@ -10,6 +10,7 @@ package queue
 //	             | levelInFlight | leased messages reached level.max_in_flight      | ack, nack, lost lease
 //	             | levelRate     | level.rate's next hand-out is in the future      | time
 //	             | levelAdaptive | leased messages reached the target's limit       | ack, nack, lost lease, time
+//	             | moving        | it is about to be in another shard               | the end of the move
 //	a group      | groupEmpty    | no message waits, or all messages are delayed    | publish, time
 //	             | groupInFlight | leased messages reached group.max_in_flight (for | ack, nack, lost lease
 //	             |               | a queue's only consumer: its group_run); those   | (or dropping what is
@@ -48,6 +49,7 @@ const (
 	groupRate
 	noConsumer
 	noCredit
+	moving
 )
 
 // queueVerdict tells whether the queue as a whole can deliver, and if not, why.
@@ -56,6 +58,8 @@ func (q *Queue) queueVerdict() verdict {
 	switch {
 	case q.config.Paused:
 		return paused
+	case q.onHold, q.frozen:
+		return moving
 	case q.control != nil && q.control.shut():
 		return q.closedVerdict()
 	case l.MaxInFlight > 0 && q.leased >= int64(l.MaxInFlight):

@@ -35,6 +35,9 @@ const (
 	kindFailed      Kind = 15 // as kindReturned, with the reason
 	kindCoalesced   Kind = 16 // a message is not delivered, because a waiting message stands for it
 	kindArrived     Kind = 20 // a message from another shard, with its history
+	kindCopied      Kind = 21 // a message of an arriving queue, with its state; it replaces the message with its number
+	kindPart        Kind = 22 // a part of the other state of an arriving queue, as a snapshot has it
+	kindMovedIn     Kind = 23 // an arriving queue becomes a queue
 
 	// The kinds below are in snapshots only. Those marked "optional" are left out when empty.
 	kindSnapHead  Kind = 32 // counters, then the last entry covered and the extents
@@ -52,6 +55,8 @@ const (
 	kindSnapFailures  Kind = 44 // why messages of a queue were returned last; optional
 	kindSnapKeys      Kind = 45 // coalescing keys of a chunk's messages; optional
 	kindSnapVersions  Kind = 46 // the versions of metadata values; optional
+	kindSnapOrigin    Kind = 47 // the earlier shards of a queue that moved here; optional
+	kindSnapBefore    Kind = 48 // a publisher's numbers that an earlier shard of a queue confirmed; optional
 	kindSnapFresh     Kind = 42 // which messages may have been delivered before a crash, and whether the stop was clean
 )
 
@@ -149,6 +154,9 @@ type Record struct {
 	Deaths   []surgetank.Death
 	Redriven bool
 
+	// copied: as arrived, with Attempts and with Detail, the reason of its last return.
+	Copied copied
+
 	DedupUntil int64 // coalesced: the id of DedupKey is kept until this time; 0: there is no id
 
 	// acked, removed, returned, transferred, purged, queue records
@@ -175,6 +183,13 @@ type Record struct {
 	// and the number of the first number's message. The other messages follow it in that queue;
 	// otherwise Queue is 0.
 	First, Count uint64
+}
+
+// copied is a message's state in the shard that it comes from.
+type copied struct {
+	Since, Due        int64
+	Priority          uint8
+	Redelivered, Late bool
 }
 
 // reason is why a message was transferred or removed. The numbers are on disk.
@@ -268,6 +283,11 @@ func (r *Record) encode(b []byte) []byte {
 			b = append(b, 1)
 			b = appendBytes(b, r.Value)
 		}
+	case kindPart:
+		b = appendBytes(b, r.Value)
+	case kindMovedIn:
+		b = appendUint(b, r.Queue)
+		b = appendString(b, r.Name)
 	case kindEpoch:
 		b = appendUint(b, r.Epoch)
 	case kindOpened:
@@ -342,6 +362,10 @@ func (r *Record) decode(d *decoder) {
 		if d.byte() != 0 {
 			r.Value = append([]byte{}, d.bytes()...)
 		}
+	case kindPart:
+		r.Value = append([]byte{}, d.bytes()...)
+	case kindMovedIn:
+		r.Queue, r.Name = d.uint(), d.string()
 	case kindEpoch:
 		r.Epoch = d.uint()
 	case kindOpened:

@@ -189,6 +189,12 @@ func (s *Repair) fit(r *Record) bool {
 			}
 		}
 		return len(r.Targets) > 0
+	case kindCopied, kindPart, kindMovedIn:
+		if m.applicable(r) {
+			return true
+		}
+		s.report.Unknown++
+		return false
 	case kindMoved:
 		for i := range r.Targets {
 			s.movedUnseen(r, &r.Targets[i])

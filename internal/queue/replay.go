@@ -50,6 +50,10 @@ func (m *Machine) applyChecked(r *Record) error {
 				return bad("message", t.Supersedes)
 			}
 		}
+	case kindCopied, kindPart, kindMovedIn:
+		if !m.applicable(r) {
+			return fmt.Errorf("record kind %d is about an arriving queue that does not exist, or whose name another queue has: %w", r.Kind, errDecode)
+		}
 	case kindCoalesced:
 		if err := m.checkCoalesced(r); err != nil {
 			return err
@@ -134,6 +138,14 @@ func (m *Machine) apply(r *Record) {
 		for i := range r.Targets {
 			m.byID[r.Targets[i].Queue].arrive(r, &r.Targets[i])
 		}
+	case kindCopied:
+		for i := range r.Targets {
+			m.byID[r.Targets[i].Queue].copied(r, &r.Targets[i])
+		}
+	case kindPart:
+		m.part(r)
+	case kindMovedIn:
+		m.movedIn(r)
 	case kindMoved:
 		for i := range r.Targets {
 			if q := m.byID[r.Targets[i].Queue]; q != nil {
@@ -163,7 +175,15 @@ func (m *Machine) apply(r *Record) {
 				m.nextQueue = max(m.nextQueue, index<<surgetank.ShardBits|1)
 			}
 		}
+		if r.Namespace == door.ShardNamespace && r.Name == door.ShardNext {
+			if next, err := strconv.ParseUint(string(r.Value), 10, 64); err == nil && next>>surgetank.ShardBits == m.nextQueue>>surgetank.ShardBits {
+				m.nextQueue = max(m.nextQueue, next)
+			}
+		}
 		m.meta.set(r)
+		if r.Namespace == door.MoveNamespace {
+			m.setFrozen(r)
+		}
 	case kindEpoch, kindOpened:
 		m.epoch = r.Epoch
 		// A restart loses the consumers of transient queues, and deletes these queues.
@@ -233,7 +253,7 @@ func (q *Queue) insert(seq uint64, group string, priority uint8, size uint32, no
 // notBefore.
 func (q *Queue) place(seq uint64, s *slot, notBefore, now int64) {
 	h := s.flow
-	if q.m.recovering {
+	if q.raw() {
 		s.to(slotWaiting)
 		if q.due == nil {
 			q.due = map[uint64]int64{}
@@ -305,8 +325,9 @@ func (q *Queue) detach(seq uint64, s *slot) bool {
 	h := s.flow
 	q.bytes -= int64(s.size)
 	delete(q.parking, seq)
-	if q.m.recovering {
+	if q.raw() {
 		delete(q.due, seq)
+		delete(q.expiry, seq)
 		q.waiting--
 		return true
 	}
@@ -377,7 +398,7 @@ func (q *Queue) erase(seq uint64) {
 	s := q.slots.edit(seq)
 	h := s.flow
 	q.drop(seq, s)
-	if !q.m.recovering {
+	if !q.raw() {
 		q.idle(h)
 		q.mark()
 	}
@@ -515,6 +536,35 @@ func (q *Queue) arrive(r *Record, t *Target) {
 	}
 }
 
+// copied adds or replaces a message of an arriving queue.
+func (q *Queue) copied(r *Record, t *Target) {
+	if s := q.slots.edit(t.Seq); s != nil && s.live() {
+		q.erase(t.Seq)
+	}
+	s := q.insert(t.Seq, t.Group, r.Copied.Priority, r.BodySize, r.Copied.Since)
+	s.setRef(r.Ref)
+	q.m.extents.add(r.Ref, int64(r.BodySize)+messageCost)
+	s.attempts = uint16(min(r.Attempts, math.MaxUint16))
+	if r.Copied.Redelivered {
+		s.set(slotRedelivered)
+	}
+	if r.Copied.Late {
+		s.set(slotLate)
+	}
+	if len(r.Deaths) > 0 {
+		s.set(slotNoted)
+		if q.notes == nil {
+			q.notes = map[uint64]*note{}
+		}
+		q.notes[t.Seq] = noteOf(r.Deaths, r.Redriven)
+	}
+	q.setFailure(t.Seq, r.Detail)
+	q.place(t.Seq, s, r.Copied.Due, 0)
+	if t.Expires != 0 {
+		q.expires(t.Expires, t.Seq)
+	}
+}
+
 // noteOf makes the note of a message from its history, newest event first.
 func noteOf(deaths []surgetank.Death, redriven bool) *note {
 	n := &note{from: deaths[0].Queue, reason: reasonNamed(deaths[0].Reason)}
@@ -533,6 +583,13 @@ func noteOf(deaths []surgetank.Death, redriven bool) *note {
 // expires schedules the end of a message's TTL. It drops the entries of settled messages when they
 // outnumber the other entries, so a long TTL costs no memory for settled messages.
 func (q *Queue) expires(at int64, seq uint64) {
+	if q.arriving {
+		if q.expiry == nil {
+			q.expiry = map[uint64]int64{}
+		}
+		q.expiry[seq] = at
+		return
+	}
 	if int64(len(q.ttl)) > 2*(q.waiting+q.delayedN+q.leased)+1024 {
 		q.ttl.keep(func(x timed) bool {
 			s := q.slots.get(x.key)
@@ -592,14 +649,17 @@ func (m *Machine) queueSet(r *Record) {
 		m.byID[q.id], m.byName[q.name] = q, q
 		at, _ := m.rank(q.id)
 		m.order = slices.Insert(m.order, at, q)
-		m.nextQueue = max(m.nextQueue, q.id+1)
+		if q.id>>surgetank.ShardBits == m.nextQueue>>surgetank.ShardBits { // otherwise the queue comes from another shard
+			m.nextQueue = max(m.nextQueue, q.id+1)
+		}
+		_, q.arriving = door.ArrivingOf(r.Name)
 		if i := m.incarnation(); i != 0 {
 			q.span(i)
 		}
 	}
 	was := q.config
 	q.config, q.pausedBy, q.pausedAt = settings.WithDefaults(r.Config), r.Pause.by, r.Pause.at
-	if !m.recovering {
+	if !q.raw() {
 		q.reconfigured(&was)
 	}
 }
@@ -633,6 +693,10 @@ func (m *Machine) Recovered(now int64) {
 // rebuild creates flows, heaps and counts from the slots, in the order of seq, which is the order
 // of confirmation.
 func (q *Queue) rebuild() {
+	if q.arriving {
+		return
+	}
+	q.frozen = q.m.meta.spaces[door.MoveNamespace][q.name].Value != nil
 	due := q.due
 	q.due = nil
 	for i := range q.flows {

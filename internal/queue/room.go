@@ -28,6 +28,9 @@ const fullRetry = time.Second
 // fits tells whether one more message of this size is within the queue's limits. It first serves a
 // waiting consumer, because a hand-out can make room.
 func (q *Queue) fits(size int64) bool {
+	if q.frozen {
+		return false
+	}
 	if !q.over(1, size) {
 		return true
 	}
@@ -39,7 +42,7 @@ func (q *Queue) fits(size int64) bool {
 
 // accepts tells whether the queue accepts a dead letter of this size.
 func (q *Queue) accepts(size int64) bool {
-	return q.config.Overflow != surgetank.OverflowReject || q.fits(size)
+	return !q.frozen && q.config.Overflow != surgetank.OverflowReject || q.fits(size)
 }
 
 // sheds tells whether the queue can make room by giving up its oldest message.

@@ -165,6 +165,9 @@ func (c *Transact) check(m *Machine) error {
 			if q == nil {
 				return noQueue(name)
 			}
+			if q.frozen {
+				return q.movingError()
+			}
 			if _, dup := m.duplicate(q, in); dup {
 				continue
 			}

@@ -79,6 +79,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 	}
 	for p := m.publishers.oldest; p != nil; p = p.newer {
 		s.frame(p.encode())
+		for _, x := range p.before {
+			s.frame(x.encode(p.id))
+		}
 	}
 	for _, q := range m.sorted() {
 		s.frame(q.encodeHead())
@@ -89,6 +92,9 @@ func (m *Machine) StartSnapshot(at uint64) {
 				b = binary.LittleEndian.AppendUint64(b, x.Incarnation)
 				b = appendUint(b, x.First)
 			}
+			s.frame(b)
+		}
+		if b := q.encodeOrigin(); b != nil {
 			s.frame(b)
 		}
 		if b := q.encodeTrails(); b != nil {
@@ -102,6 +108,12 @@ func (m *Machine) StartSnapshot(at uint64) {
 		}
 		for _, seq := range slices.Sorted(maps.Keys(q.lapsed)) {
 			sq.ttl = append(sq.ttl, timed{q.lapsed[seq], seq})
+		}
+		for _, seq := range slices.Sorted(maps.Keys(q.expiry)) {
+			sq.ttl = append(sq.ttl, timed{q.expiry[seq], seq})
+		}
+		for _, seq := range slices.Sorted(maps.Keys(q.due)) { // of an arriving queue
+			sq.delayed = append(sq.delayed, timed{q.due[seq], seq})
 		}
 		s.queues = append(s.queues, sq)
 	}
@@ -327,6 +339,12 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 					q.spans = append(q.spans, x)
 				}
 			}
+		case kindSnapOrigin:
+			if q := m.restoring(d); q != nil {
+				q.adopt(d.arrival())
+			}
+		case kindSnapBefore:
+			m.publishers.learn(m, d, 0)
 		case kindSnapFresh:
 			m.restoreFresh(d)
 		case kindSnapTrails:
@@ -367,9 +385,7 @@ func (m *Machine) Restore(r io.ByteReader, read func(n int) ([]byte, error)) (at
 			}
 		case kindSnapDedup:
 			if q := m.restoring(d); q != nil {
-				for n := d.count(); n > 0 && d.err == nil; n-- {
-					q.dedup.add(d.fixed16(), d.uint(), d.time())
-				}
+				q.restoreDedup(d)
 			}
 		case kindSnapTail:
 			if want := d.uint(); d.err == nil && want != chunks {
@@ -509,6 +525,10 @@ func (q *Queue) restoreTime(which byte, at int64, key uint64) {
 		return // settled before the snapshot; the heaps drop such entries when they are popped
 	}
 	if which == 1 {
+		if q.arriving {
+			q.expires(at, key)
+			return
+		}
 		q.ttl.push(timed{at, key})
 		return
 	}

@@ -165,7 +165,7 @@ func (m *Machine) end(c *consumer, err error) {
 // enforce gives up messages of a queue that is over its limits, oldest first. It returns false if
 // the turn is full.
 func (q *Queue) enforce() bool {
-	if q.config.Overflow != "drop_oldest" && q.config.Overflow != "dead_letter" {
+	if q.frozen || q.config.Overflow != "drop_oldest" && q.config.Overflow != "dead_letter" {
 		return true
 	}
 	for q.over(0, 0) {

@@ -99,10 +99,11 @@ func (c *History) run(m *Machine) bool {
 	}
 	if c.Next == 0 {
 		c.Found = door.History{Queue: q.id, Floor: q.Floor(), Next: q.nextSeq, Entry: m.entry,
-			Openings: slices.Clone(m.openings), Spans: slices.Clone(q.spans)}
+			Spans: slices.Clone(q.spans)}
 		if m.out.Records == 0 {
 			c.Found.Entry-- // the turn's entry is written only if it has records
 		}
+		c.Found.Openings, c.Found.Entry = q.history(c.Found.Entry)
 		if len(c.Ranges) == 0 {
 			return true
 		}

@@ -11,7 +11,7 @@ import (
 
 // timerAt requests a look at the queue at a time.
 func (q *Queue) timerAt(at int64) {
-	if q.m.recovering || q.timer != 0 && q.timer <= at {
+	if q.raw() || q.frozen || q.timer != 0 && q.timer <= at {
 		return
 	}
 	q.timer = at
@@ -94,6 +94,9 @@ func (q *Queue) rearm() {
 // order.
 func (q *Queue) advance() {
 	m := q.m
+	if q.frozen {
+		return
+	}
 	q.endPause()
 	if c := q.control; c != nil && c.queues[0] == q {
 		c.tick()

@@ -30,7 +30,7 @@ type telling struct {
 // reason in this order: urgent verdicts, the message's own reasons, its group's reasons, the queue's
 // other reasons, its consumers'. A missing consumer is not urgent: programs that poll over HTTP are
 // consumers only while they ask.
-var urgent = map[verdict]bool{paused: true, breakerOpen: true, probing: true}
+var urgent = map[verdict]bool{paused: true, moving: true, breakerOpen: true, probing: true}
 
 // tellings has every verdict that explains why a message waits.
 var tellings map[verdict]telling
@@ -38,6 +38,7 @@ var tellings map[verdict]telling
 func init() {
 	tellings = map[verdict]telling{
 		paused:        {"paused", (*why).sayPaused},
+		moving:        {"moving", (*why).sayMoving},
 		noConsumer:    {"no_consumer", (*why).sayNoConsumer},
 		isDamaged:     {"damaged", (*why).sayDamaged},
 		isLeased:      {"leased", (*why).sayLeased},

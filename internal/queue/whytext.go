@@ -25,6 +25,10 @@ func (w *why) until(at int64) string {
 	return w.e.Until.Format(time.RFC3339)
 }
 
+func (w *why) sayMoving() string {
+	return "The queue is moving to another shard. Its messages are delivered again when it is there."
+}
+
 func (w *why) sayPaused() string {
 	end, note := "someone resumes it", w.q.pauseNote()
 	if at := w.q.pauseEnds(); at != 0 {

@@ -39,10 +39,21 @@ type Queue struct {
 	PausedBy   string      `json:"paused_by,omitempty" doc:"the user who paused the queue, if one is known"`
 	PausedAt   *time.Time  `json:"paused_at,omitempty" doc:"when the queue was paused"`
 	Waiting    string      `json:"waiting,omitempty" doc:"why the next message is not delivered"`
+	Shard      int         `json:"shard,omitempty" doc:"the shard, from 1; missing if the broker has one shard"`
+	Moving     *QueueMove  `json:"moving,omitempty" doc:"the move to another shard that is under way"`
 	Level      *QueueLevel `json:"level,omitempty" doc:"The adaptive limit and the breaker. Missing if the queue uses neither."`
 	Refusals   []Refusal   `json:"refusals,omitempty" doc:"What the limits of the queue and the disk refused."`
 	Counts     QueueCounts `json:"counts" doc:"These are counted from the opening of the broker."`
 	Sinks      []QueueSink `json:"sinks,omitempty" doc:"sinks that read the queue"`
+}
+
+// QueueMove is a move to another shard that is under way.
+type QueueMove struct {
+	Shard  int       `json:"shard" doc:"the new shard"`
+	State  string    `json:"state" doc:"copying: the queue works as usual. waiting: nothing is delivered until the leases have ended. switching: calls wait."`
+	Since  time.Time `json:"since"`
+	Copied int64     `json:"copied" doc:"messages that are copied"`
+	Left   int64     `json:"left" doc:"about how many are still to copy"`
 }
 
 // QueueSink is a sink of a queue. Reason is why the sink waits or has stopped. Only users with the
@@ -92,6 +103,10 @@ func Show(q *surgetank.QueueInfo) Queue {
 	}
 	s.Level = showLevel(q.Level)
 	s.PausedBy, s.PausedAt = q.PausedBy, timeOrNil(q.PausedAt)
+	s.Shard = q.Shard
+	if m := q.Moving; m != nil {
+		s.Moving = &QueueMove{m.Shard, string(m.State), m.Since.UTC(), m.Copied, m.Left}
+	}
 	s.In, s.Out = showRates(q.In), showRates(q.Out)
 	if !q.NextTry.IsZero() {
 		at := q.NextTry.UTC()
@@ -142,6 +157,10 @@ func (s *Queue) Info() (surgetank.QueueInfo, error) {
 		q.Out = surgetank.Rates(*s.Out)
 	}
 	q.PausedBy, q.PausedAt = s.PausedBy, timeOrZero(s.PausedAt)
+	q.Shard = s.Shard
+	if m := s.Moving; m != nil {
+		q.Moving = &surgetank.MoveInfo{Shard: m.Shard, State: surgetank.MoveState(m.State), Since: m.Since, Copied: m.Copied, Left: m.Left}
+	}
 	if s.NextTry != nil {
 		q.NextTry = *s.NextTry
 	}

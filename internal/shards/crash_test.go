@@ -23,10 +23,23 @@ type spied struct {
 	at func(point string)
 }
 
+// stepName names a step of a move.
+func stepName(op door.MoveOp) string {
+	return map[door.MoveOp]string{door.MoveHold: "hold", door.MoveOutline: "outline", door.MoveRead: "read", door.MoveFreeze: "freeze", door.MoveThaw: "thaw", door.MovePack: "pack", door.MoveDepart: "depart",
+		door.MoveStage: "stage", door.MoveCompare: "compare", door.MoveCopy: "copy", door.MoveUnpack: "unpack", door.MoveArrive: "arrive", door.MoveUnstage: "unstage"}[op]
+}
+
 func (s spied) Arrive(ctx context.Context, a door.Arrivals) (int, error) {
 	s.at("before arrive")
 	defer s.at("after arrive")
 	return s.Shard.Arrive(ctx, a)
+}
+
+func (s spied) MoveStep(ctx context.Context, x *door.MoveStep) error {
+	point := fmt.Sprintf("%s of %s", stepName(x.Op), x.Queue)
+	s.at("before " + point)
+	defer s.at("after " + point)
+	return s.Shard.MoveStep(ctx, x)
 }
 
 func (s spied) Settle(ctx context.Context, x []surgetank.Settlement) ([]surgetank.SettleResult, error) {
@@ -41,6 +54,17 @@ func (s spied) Settle(ctx context.Context, x []surgetank.Settlement) ([]surgetan
 // openOn opens a router over the stores. at may be nil.
 func openOn(t *testing.T, stores []*memlog.Store, at func(string)) *shards.Broker {
 	t.Helper()
+	return openWith(t, stores, func(_ int, s door.Shard) door.Shard {
+		if at == nil {
+			return s
+		}
+		return spied{s, at}
+	})
+}
+
+// openWith opens a router over the stores. wrap returns what the router gets for a shard.
+func openWith(t *testing.T, stores []*memlog.Store, wrap func(int, door.Shard) door.Shard) *shards.Broker {
+	t.Helper()
 	parts := make([]shards.Part, len(stores))
 	for i, store := range stores {
 		b, err := broker.Open(broker.Options{Snapshots: store.Snapshots(), Limits: queue.Limits{Shards: len(stores), TurnBytes: 300},
@@ -51,10 +75,7 @@ func openOn(t *testing.T, stores []*memlog.Store, at func(string)) *shards.Broke
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts[i] = shards.Part{Shard: b}
-		if at != nil {
-			parts[i].Shard = spied{b, at}
-		}
+		parts[i] = shards.Part{Shard: wrap(i, b)}
 	}
 	r, err := shards.New(context.Background(), parts, shards.Options{})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/door"
@@ -16,13 +17,18 @@ type directory struct {
 	shard map[string]int
 	// refs has for each queue the shards with queues that use it as their dead-letter queue, as
 	// bits. Bits are not removed.
-	refs   map[string]uint64
-	shards int
-	known  uint64 // the shards whose queues were read, as bits
+	refs map[string]uint64
+	// strays has the shard of each queue whose number belongs to another shard, because it moved.
+	strays  map[uint64]int
+	strayOf map[string]uint64 // numbers of these queues
+	moved   atomic.Int32      // number of strays
+	shards  int
+	known   uint64 // the shards whose queues were read, as bits
 }
 
 func (d *directory) init(shards int) {
 	d.shard, d.refs, d.shards = map[string]int{}, map[string]uint64{}, shards
+	d.strays, d.strayOf = map[uint64]int{}, map[string]uint64{}
 }
 
 // add enters a queue.
@@ -32,9 +38,15 @@ func (d *directory) add(name string, shard int) {
 	d.shard[name] = shard
 }
 
-// load replaces the queues of a shard. queues has their dead-letter queues. It changes nothing and
-// returns false if another shard has one of the queues.
-func (d *directory) load(shard int, queues map[string]string) (name string, other int, ok bool) {
+// entry is a queue as the directory reads it from its shard.
+type entry struct {
+	id   uint64
+	dead string // its dead-letter queue
+}
+
+// load replaces the queues of a shard. It leaves the queues that move unchanged. It changes nothing
+// and returns false if another shard has one of the queues.
+func (d *directory) load(shard int, queues map[string]entry, moves func(name string) bool) (name string, other int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name := range queues {
@@ -43,13 +55,14 @@ func (d *directory) load(shard int, queues map[string]string) (name string, othe
 		}
 	}
 	for name, at := range d.shard {
-		if _, has := queues[name]; at == shard && !has {
+		if _, has := queues[name]; at == shard && !has && !moves(name) {
 			delete(d.shard, name)
+			d.unstray(name)
 		}
 	}
-	for name, dead := range queues {
-		d.shard[name] = shard
-		d.referLocked(shard, name, dead)
+	for name, q := range queues {
+		d.relocateLocked(name, q.id, shard)
+		d.referLocked(shard, name, q.dead)
 	}
 	d.known |= 1 << shard
 	return "", 0, true
@@ -58,6 +71,7 @@ func (d *directory) load(shard int, queues map[string]string) (name string, othe
 func (d *directory) remove(name string) {
 	d.mu.Lock()
 	delete(d.shard, name)
+	d.unstray(name)
 	d.mu.Unlock()
 }
 
@@ -67,7 +81,58 @@ func (d *directory) drop(name string, shard int) {
 	defer d.mu.Unlock()
 	if at, ok := d.shard[name]; ok && at == shard {
 		delete(d.shard, name)
+		d.unstray(name)
 	}
+}
+
+// relocate enters the shard of a queue that exists.
+func (d *directory) relocate(name string, id uint64, shard int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.relocateLocked(name, id, shard)
+}
+
+func (d *directory) relocateLocked(name string, id uint64, shard int) {
+	d.shard[name] = shard
+	d.unstray(name)
+	if int(id>>surgetank.ShardBits) != shard {
+		d.strays[id], d.strayOf[name] = shard, id
+		d.moved.Store(int32(len(d.strays)))
+	}
+}
+
+func (d *directory) unstray(name string) {
+	if id, ok := d.strayOf[name]; ok {
+		delete(d.strays, id)
+		delete(d.strayOf, name)
+		d.moved.Store(int32(len(d.strays)))
+	}
+}
+
+// numbered returns the shard of the queue with a number.
+func (d *directory) numbered(id uint64) int {
+	if d.moved.Load() > 0 {
+		d.mu.RLock()
+		at, ok := d.strays[id]
+		d.mu.RUnlock()
+		if ok {
+			return at
+		}
+	}
+	return int(id >> surgetank.ShardBits)
+}
+
+// highest returns, for each shard, the highest number of its own among the queues that moved.
+func (d *directory) highest() []uint64 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	top := make([]uint64, d.shards)
+	for id := range d.strays { // unordered: maxima
+		if home := int(id >> surgetank.ShardBits); home < d.shards {
+			top[home] = max(top[home], id)
+		}
+	}
+	return top
 }
 
 // empty notes that a shard has no queues, because its directory was never made.

@@ -176,3 +176,16 @@ func (m *mover) deleted(ctx context.Context, name string) {
 		}
 	}
 }
+
+// idsFor returns the ids of all outboxes for a queue.
+func (m *mover) idsFor(name string) (ids []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, x := range m.boxes { // unordered: sorted below
+		if k.to == name {
+			ids = append(ids, x.id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}

@@ -25,6 +25,11 @@ func (b *Broker) Publish(ctx context.Context, msgs []surgetank.Publishing) ([]su
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
+	side, err := b.gates.enter(ctx, msgs)
+	if err != nil {
+		return nil, err
+	}
+	defer b.gates.leave(side)
 	if i, ok := b.single(msgs); ok {
 		p, err := b.part(i)
 		if err != nil {
@@ -43,6 +48,11 @@ func (b *Broker) PublishAsync(ctx context.Context, msgs []surgetank.Publishing, 
 	case done == nil:
 		return surgetank.FieldErrorf("done", "the function done is nil; pass one, or call Publish, which waits")
 	}
+	side, err := b.gates.enter(ctx, msgs)
+	if err != nil {
+		return err
+	}
+	defer b.gates.leave(side)
 	if i, ok := b.single(msgs); ok {
 		p, err := b.part(i)
 		if err != nil {

@@ -47,6 +47,9 @@ func (b *Broker) shard(ctx context.Context, name string) (door.Shard, error) {
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
+	if err := b.gates.pass(ctx, name); err != nil {
+		return nil, err
+	}
 	at, err := b.find(name)
 	if err != nil {
 		return nil, err
@@ -161,11 +164,17 @@ func owner(name string) string {
 
 // DeleteQueue removes a queue, and the messages on their way to it. See surgetank.Broker.
 func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.DeleteOptions) (int64, error) {
-	p, err := b.shard(ctx, name)
-	if err != nil {
+	if _, err := b.shard(ctx, name); err != nil {
 		return 0, err
 	}
 	defer b.lock(owner(name))()
+	p, err := b.shard(ctx, name) // the queue can have moved meanwhile
+	if err == nil {
+		err = b.deletable(name)
+	}
+	if err != nil {
+		return 0, err
+	}
 	at, _ := b.dir.locate(name)
 	dead := name + surgetank.DeadLetterSuffix
 	if _, ok := b.dir.find(dead); !ok { // the shard created it by itself
@@ -181,13 +190,24 @@ func (b *Broker) DeleteQueue(ctx context.Context, name string, opts surgetank.De
 	return n, err
 }
 
-// Queue reads one queue. See surgetank.Broker.
+// Queue reads one queue, also while it moves. See surgetank.Broker.
 func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, error) {
-	p, err := b.shard(ctx, name)
+	if b == nil || ctx == nil {
+		return surgetank.QueueInfo{}, noBroker(b)
+	}
+	at, err := b.find(name)
 	if err != nil {
 		return surgetank.QueueInfo{}, err
 	}
-	return p.Queue(ctx, name)
+	p, err := b.part(at)
+	if err != nil {
+		return surgetank.QueueInfo{}, err
+	}
+	info, err := p.Queue(ctx, name)
+	if err == nil {
+		info.Shard, info.Moving = at+1, b.moving(name)
+	}
+	return info, err
 }
 
 // Queues reads the queues of all shards, in the order of their creation. If a shard is not open,
@@ -210,7 +230,9 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 			continue
 		}
 		for _, info := range infos {
-			if !door.Hidden(info.Name) {
+			at, known := b.dir.locate(info.Name) // a queue that just moves can be in two shards
+			if !door.Hidden(info.Name) && (!known || at == i) {
+				info.Shard, info.Moving = i+1, b.moving(info.Name)
 				all = append(all, info)
 			}
 		}
@@ -226,33 +248,45 @@ func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 
 // Subscribe attaches a consumer. See surgetank.Broker.
 func (b *Broker) Subscribe(ctx context.Context, name string, opts surgetank.SubscribeOptions) (surgetank.Subscription, error) {
-	p, err := b.shard(ctx, name)
+	if b == nil || ctx == nil {
+		return nil, noBroker(b)
+	}
+	sub, err := b.attach(ctx, name, door.SubscribeOptions{SubscribeOptions: opts})
 	if err != nil {
 		return nil, err
 	}
-	return p.Subscribe(ctx, name, opts)
+	return sub, nil
 }
 
 // Attach attaches a consumer of a door or a sink. See door.Broker.
 func (b *Broker) Attach(ctx context.Context, name string, opts door.SubscribeOptions) (door.Subscription, error) {
-	p, err := b.shard(ctx, name)
-	if err != nil {
-		return nil, err
+	if b == nil || ctx == nil {
+		return nil, noBroker(b)
 	}
-	if opts.Pool != 0 {
-		at, _ := b.dir.locate(name)
-		return b.pools.attach(ctx, at, p, name, opts)
-	}
-	return p.Attach(ctx, name, opts)
+	return b.attach(ctx, name, opts)
 }
 
 // Receive leases messages once. See surgetank.Broker.
 func (b *Broker) Receive(ctx context.Context, name string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
-	p, err := b.shard(ctx, name)
-	if err != nil {
-		return nil, err
+	var until time.Duration
+	if b != nil {
+		until = b.clock.Passed() + opts.Wait
 	}
-	return p.Receive(ctx, name, opts)
+	for {
+		p, err := b.shard(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		at, _ := b.dir.locate(name)
+		list, err := p.Receive(ctx, name, opts)
+		if err == nil || ctx.Err() != nil || b.gates.pass(ctx, name) != nil {
+			return list, err
+		}
+		if now, ok := b.dir.locate(name); !ok || now == at {
+			return list, err
+		}
+		opts.Wait = max(0, until-b.clock.Passed()) // the queue has moved meanwhile
+	}
 }
 
 // Peek shows messages. See surgetank.Broker.

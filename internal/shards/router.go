@@ -70,6 +70,9 @@ type Broker struct {
 	dir   directory
 	mover mover
 	pools pools
+	gates gates
+	moves moves
+	subs  subscriptions
 	marks sync.Map // names of marks that this opening wrote, see SetMetaLater
 
 	entries sync.Mutex // held while an opening is entered, see Opened
@@ -115,6 +118,8 @@ func open(ctx context.Context, parts []Part, opts Options, run func(*Broker) run
 	b.dir.init(len(parts))
 	b.mover.init(b)
 	b.pools.init(b)
+	b.gates.b, b.subs.all = b, map[*subscription]struct{}{}
+	b.moves.byOf, b.moves.stuck = map[string]*move{}, map[string]bool{}
 	if err := b.begin(ctx); err != nil {
 		b.stop()
 		b.work.Wait()
@@ -130,6 +135,9 @@ func (b *Broker) begin(ctx context.Context) error {
 	if err := b.identify(ctx); err != nil {
 		return err
 	}
+	if err := b.resolve(ctx, anyShard, b.first); err != nil {
+		return err
+	}
 	for i := range b.parts {
 		if b.parts[i].Away {
 			continue
@@ -137,6 +145,9 @@ func (b *Broker) begin(ctx context.Context) error {
 		if err := b.parts[i].lost(i, b.load(ctx, i, b.parts[i].now())); err != nil {
 			return err
 		}
+	}
+	if err := b.reserve(ctx, b.first); err != nil {
+		return err
 	}
 	for i := range b.parts {
 		if b.parts[i].Away {
@@ -153,6 +164,14 @@ func (b *Broker) begin(ctx context.Context) error {
 	}
 	b.mover.start()
 	return nil
+}
+
+// first returns the first opening of a shard, or nil if the shard is away.
+func (b *Broker) first(i int) door.Shard {
+	if b.parts[i].Away {
+		return nil
+	}
+	return b.parts[i].now()
 }
 
 // now returns the opening for the calls of New.
@@ -189,7 +208,22 @@ func (b *Broker) Opened(ctx context.Context, i int, now door.Shard) error {
 			return err
 		}
 	}
+	open := func(j int) door.Shard {
+		switch {
+		case j == i:
+			return now
+		case b.down(j):
+			return nil
+		}
+		return b.parts[j].Shard
+	}
+	if err := b.resolve(ctx, i, open); err != nil {
+		return err
+	}
 	if err := b.load(ctx, i, now); err != nil {
+		return err
+	}
+	if err := b.reserve(ctx, open); err != nil {
 		return err
 	}
 	if err := b.mover.prepare(ctx, i, now); err != nil {
@@ -214,16 +248,17 @@ func (b *Broker) load(ctx context.Context, shard int, now door.Shard) error {
 	if err != nil {
 		return err
 	}
-	names := make(map[string]string, len(infos)) // with their dead-letter queues
+	queues := make(map[string]entry, len(infos))
 	for i := range infos {
 		info := &infos[i]
-		if door.Hidden(info.Name) {
+		switch {
+		case door.Hidden(info.Name):
 			b.mover.found(shard, info)
-		} else {
-			names[info.Name] = info.Config.DeadLetter
+		case !b.moves.has(info.Name): // otherwise the move says where the queue is
+			queues[info.Name] = entry{info.ID, info.Config.DeadLetter}
 		}
 	}
-	if name, at, ok := b.dir.load(shard, names); !ok {
+	if name, at, ok := b.dir.load(shard, queues, b.moves.has); !ok {
 		return surgetank.Errorf(surgetank.CodeCorrupt,
 			"the queue %q is in shard %d and in shard %d; a directory was replaced by an older copy, or belongs to another time: restore all shards from one backup", name, at+1, shard+1)
 	}

@@ -13,7 +13,7 @@ import (
 func (b *Broker) owner(r *surgetank.Receipt) int { return b.shardOf(r.ID) }
 
 func (b *Broker) shardOf(id surgetank.MessageID) int {
-	if i := id.Shard() - 1; i < len(b.parts) {
+	if i := b.dir.numbered(id.Queue); i < len(b.parts) {
 		return i
 	}
 	return 0
@@ -135,6 +135,11 @@ func (b *Broker) Transact(ctx context.Context, msgs []surgetank.Publishing, s []
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)
 	}
+	side, err := b.gates.enter(ctx, msgs)
+	if err != nil {
+		return nil, err
+	}
+	defer b.gates.leave(side)
 	if door.IsForwarding(ctx) {
 		return b.forward(ctx, msgs, s)
 	}

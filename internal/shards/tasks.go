@@ -44,6 +44,12 @@ func (b *Broker) pause(d time.Duration) {
 	}
 }
 
+// paused waits. It returns false if the router is closed.
+func (b *Broker) paused(d time.Duration) bool {
+	b.pause(d)
+	return b.ctx.Err() == nil
+}
+
 // Stepped is a router that its caller runs: no goroutine takes part. It is for the simulator and
 // for tests. Only one goroutine may use it, and its shards must be stepped brokers. A call that is
 // split among shards must be asynchronous.

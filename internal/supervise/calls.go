@@ -137,6 +137,11 @@ func (s *Supervisor) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) 
 	return read(s, ctx, func(o *opening) ([]surgetank.QueueInfo, error) { return o.Queues(ctx) })
 }
 
+// MoveQueue refuses a move. See surgetank.Administrator.
+func (s *Supervisor) MoveQueue(ctx context.Context, name string, opts surgetank.MoveOptions) (surgetank.MoveResult, error) {
+	return write(s, ctx, func(o *opening) (surgetank.MoveResult, error) { return o.MoveQueue(ctx, name, opts) })
+}
+
 // Explain says why messages wait. See surgetank.Administrator.
 func (s *Supervisor) Explain(ctx context.Context, queue string, opts surgetank.ExplainOptions) (surgetank.Explanation, error) {
 	return read(s, ctx, func(o *opening) (surgetank.Explanation, error) { return o.Explain(ctx, queue, opts) })

@@ -21,6 +21,11 @@ func (s *Supervisor) RedriveAmong(ctx context.Context, from string, opts surgeta
 	return write(s, ctx, func(o *opening) (surgetank.RedriveResult, error) { return o.RedriveAmong(ctx, from, opts, elsewhere) })
 }
 
+// MoveStep does one step of moving a queue to another shard. See door.Shard.
+func (s *Supervisor) MoveStep(ctx context.Context, step *door.MoveStep) error {
+	return change(s, ctx, func(o *opening) error { return o.MoveStep(ctx, step) })
+}
+
 // loan is the part of a pool's limit that this shard may use.
 type loan struct {
 	limit int

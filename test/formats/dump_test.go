@@ -125,6 +125,7 @@ func (r *reader) sinks() {
 // numbers are known.
 func (r *reader) repeated() {
 	try := func(p surgetank.Publishing) {
+		r.t.Helper()
 		res, err := r.b.Publish(ctx, []surgetank.Publishing{p})
 		r.must(err)
 		res[0].ID.Incarnation = 0
@@ -135,6 +136,10 @@ func (r *reader) repeated() {
 	}
 	for _, n := range []uint64{1, 2, 3, 5, 6, 8, 9, 10} {
 		try(surgetank.Publishing{Queues: []string{"plain"}, Publisher: publisher, Sequence: n})
+	}
+	try(surgetank.Publishing{Queues: []string{"moved"}, Message: surgetank.Message{DedupID: "moved-2"}})
+	for _, n := range []uint64{1, 4, 5} {
+		try(surgetank.Publishing{Queues: []string{"moved"}, Publisher: movedPublisher + "moved", Sequence: n})
 	}
 	for _, id := range []string{otherOne, "golden-publisher-unknown"} {
 		try(surgetank.Publishing{Queues: []string{"plain"}, Publisher: id, Sequence: 3})

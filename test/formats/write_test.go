@@ -24,10 +24,12 @@ import (
 
 // The names used by the writer and the reader of a golden directory.
 const (
-	publisher  = "golden-publisher-1"
-	otherOne   = "golden-publisher-2"
-	userName   = "ada"
-	userSecret = "a secret of the golden directory"
+	publisher = "golden-publisher-1"
+	otherOne  = "golden-publisher-2"
+
+	movedPublisher = "golden-publisher-of-queue-"
+	userName       = "ada"
+	userSecret     = "a secret of the golden directory"
 )
 
 // The kinds of records that the writer uses directly.
@@ -366,4 +368,38 @@ func (w *writer) later() {
 	if n != 1 {
 		w.t.Fatalf("%d messages arrived, want 1", n)
 	}
+	w.arrives()
+}
+
+// arrives moves a queue from another shard into the directory, and begins to move a second one.
+func (w *writer) arrives() {
+	other := &writer{t: w.t, dir: filepath.Join(w.t.TempDir(), "log")}
+	other.b = open(w.t, other.dir, opening{incarnation: 7})
+	w.must(other.b.SetMeta(ctx, door.ShardNamespace, door.ShardIndex, []byte("2")))
+	for _, name := range []string{"moved", "moving"} {
+		other.declare(name, surgetank.QueueConfig{DedupWindow: 1000 * time.Hour, TTL: 70_000 * time.Hour, Retry: surgetank.RetryConfig{Initial: 60_000 * time.Hour}})
+		for i := range 4 {
+			other.publishing(surgetank.Publishing{Queues: []string{name}, Publisher: movedPublisher + name, Sequence: uint64(i) + 1, Message: surgetank.Message{Body: fmt.Appendf(nil, "moved %d", i), DedupID: fmt.Sprint("moved-", i), Group: "g"}})
+		}
+		other.settle(surgetank.Settlement{Op: surgetank.Nack, Delay: surgetank.RetryBackoff, Reason: "not in the old shard"}, other.receive(name, 1)...)
+		step := func(b *broker.Broker, s door.MoveStep) door.MoveStep {
+			s.Queue = name
+			w.must(b.MoveStep(ctx, &s))
+			return s
+		}
+		info, err := other.b.Queue(ctx, name)
+		w.must(err)
+		freeze := step(other.b, door.MoveStep{Op: door.MoveFreeze})
+		step(w.b, door.MoveStep{Op: door.MoveStage, ID: info.ID, Config: info.Config})
+		out := step(other.b, door.MoveStep{Op: door.MoveOutline})
+		same := step(w.b, door.MoveStep{Op: door.MoveCompare, Last: out.Last, Outline: out.Outline})
+		read := step(other.b, door.MoveStep{Op: door.MoveRead, Seqs: same.Seqs})
+		step(w.b, door.MoveStep{Op: door.MoveCopy, Copies: read.Copies})
+		packed := step(other.b, door.MoveStep{Op: door.MovePack})
+		step(w.b, door.MoveStep{Op: door.MoveUnpack, Frames: packed.Frames})
+		if name == "moved" {
+			step(w.b, door.MoveStep{Op: door.MoveArrive, Names: freeze.Names, Configs: []surgetank.QueueConfig{packed.Config}})
+		}
+	}
+	closeBroker(w.t, other.b)
 }
