@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -193,13 +194,16 @@ func (c *Client) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return w.Info()
 }
 
-// Queues reads all queues that the user may see, in every virtual host. See surgetank.Broker.
+// Queues reads all queues that the user may see, in every virtual host. If a shard of the server is not
+// open, Queues returns the queues of the others, and CodeUnavailable. See surgetank.Broker.
 func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	var all []surgetank.QueueInfo
+	var partial error
 	for after := ""; ; {
 		var page struct {
-			Queues []settings.Queue
-			Next   string
+			Queues     []settings.Queue
+			Next       string
+			Incomplete string
 		}
 		q := url.Values{"all_vhosts": {"true"}}
 		if after != "" {
@@ -215,8 +219,11 @@ func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 			}
 			all = append(all, info)
 		}
+		if page.Incomplete != "" {
+			partial = &door.PartialError{Err: surgetank.Errorf(surgetank.CodeUnavailable, "%s", page.Incomplete)}
+		}
 		if after = page.Next; after == "" {
-			return all, nil
+			return all, partial
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -48,9 +49,9 @@ type queueLsCmd struct {
 
 func (c *queueLsCmd) Run(s *session) error {
 	return c.with(func(b surgetank.Broker) error {
-		queues, err := b.Queues(s.ctx)
-		if err != nil {
-			return err
+		queues, partial := b.Queues(s.ctx)
+		if partial != nil && !door.IsPartial(partial) {
+			return partial
 		}
 		c.noteRefusal(s.ctx, s.stderr)
 		slices.SortFunc(queues, func(a, b surgetank.QueueInfo) int { return strings.Compare(a.Name, b.Name) })
@@ -58,7 +59,7 @@ func (c *queueLsCmd) Run(s *session) error {
 		for i, q := range queues {
 			shapes[i] = settings.Show(&q)
 		}
-		return c.print(s.stdout, shapes, func(w io.Writer) error {
+		return cmp.Or(c.print(s.stdout, shapes, func(w io.Writer) error {
 			return table(w, "QUEUE READY BLOCKED DELAYED LEASED IN OUT BYTES OLDEST CONSUMERS STATE", func(row func(...any)) {
 				for i, q := range queues {
 					state := "running"
@@ -75,7 +76,7 @@ func (c *queueLsCmd) Run(s *session) error {
 					row(printable(name), count(q.Ready), count(q.Blocked), count(q.Delayed), count(q.Leased), rate(q.In.Minute), rate(q.Out.Minute), size(q.Bytes), age(q.OldestAge), q.Consumers, state)
 				}
 			})
-		})
+		}), partial)
 	})
 }
 

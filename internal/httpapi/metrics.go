@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/surgetank/surgetank"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
@@ -149,7 +150,7 @@ func (qc *queueCollector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(qc.api.base, scrapeTimeout)
 	defer cancel()
 	list, err := qc.api.opts.Broker.Queues(ctx)
-	if err != nil {
+	if err != nil && !door.IsPartial(err) { // the queues of the open shards are shown
 		qc.api.opts.Logger.Warn("the broker did not answer a scrape", "error", err)
 		ch <- prometheus.MustNewConstMetric(upDesc, gauge, 0)
 		return

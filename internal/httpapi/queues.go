@@ -8,6 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
 )
@@ -26,8 +27,12 @@ func (c *call) listQueues() error {
 		most = maxListed
 	}
 	all, err := c.broker().Queues(c.r.Context())
-	if err != nil {
+	if err != nil && !door.IsPartial(err) {
 		return err
+	}
+	incomplete := ""
+	if err != nil {
+		incomplete = err.Error()
 	}
 	// Pages are ordered by "vhost NUL name". after is such a key, as returned in next.
 	key := func(i *surgetank.QueueInfo) string {
@@ -38,7 +43,7 @@ func (c *call) listQueues() error {
 		return name
 	}
 	slices.SortFunc(all, func(a, b surgetank.QueueInfo) int { return strings.Compare(key(&a), key(&b)) })
-	page := queuesAnswer{Queues: []settings.Queue{}}
+	page := queuesAnswer{Queues: []settings.Queue{}, Incomplete: incomplete}
 	for i := range all {
 		vhost, name := fullname.Split(all[i].Name)
 		if !everywhere && vhost != c.vhost() || key(&all[i]) <= q.text("after") && q.text("after") != "" ||

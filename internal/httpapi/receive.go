@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 )
 
@@ -323,7 +324,7 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 	}
 	c.looked = true
 	all, err := c.api.opts.Broker.Queues(c.r.Context()) // the user's rights are checked when the queue is found
-	if err != nil {
+	if err != nil && !door.IsPartial(err) {
 		return "", err
 	}
 	for i := range all {
@@ -331,6 +332,9 @@ func (n *queueNames) find(c *call, id uint64) (string, error) {
 		if all[i].ID == id {
 			name = all[i].Name
 		}
+	}
+	if name == "" && err != nil {
+		return "", err
 	}
 	return name, nil
 }

@@ -34,6 +34,8 @@ type whoamiAnswer struct {
 type queuesAnswer struct {
 	Queues []settings.Queue `json:"queues"`
 	Next   string           `json:"next,omitempty" doc:"The value of after for the next page."`
+	// Incomplete is the error of the shard.
+	Incomplete string `json:"incomplete,omitempty" doc:"A shard is not open, so its queues are missing. The text says which shard and why."`
 }
 
 type removedAnswer struct {

@@ -322,7 +322,7 @@ func (v *View) Queue(ctx context.Context, name string) (surgetank.QueueInfo, err
 // Queues reads the queues that the user may see. See surgetank.Broker.
 func (v *View) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	all, err := v.Broker.Queues(ctx)
-	if err != nil {
+	if err != nil && !door.IsPartial(err) {
 		return nil, err
 	}
 	shown := all[:0]
@@ -331,7 +331,7 @@ func (v *View) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 			shown = append(shown, all[i])
 		}
 	}
-	return shown, nil
+	return shown, err
 }
 
 // SetMeta stores a door's value. See door.Broker.

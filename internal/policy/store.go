@@ -405,6 +405,13 @@ func (b *Broker) spread(ctx context.Context, in func(vhost string) bool) error {
 	return err
 }
 
+// Again applies all policies again, after a shard was opened whose queues could have missed a change.
+func (b *Broker) Again(ctx context.Context) error {
+	b.change.Lock()
+	defer b.change.Unlock()
+	return b.applyAll(ctx)
+}
+
 // applyAll gives every queue the settings that the policies require, and removes records of deleted
 // queues.
 func (b *Broker) applyAll(ctx context.Context) error {
@@ -415,6 +422,9 @@ func (b *Broker) applyAll(ctx context.Context) error {
 		return err
 	}
 	queues, err := b.Broker.Queues(ctx)
+	if door.IsPartial(err) {
+		return nil // the other queues are not known to be deleted
+	}
 	if err != nil {
 		return err
 	}
@@ -430,9 +440,13 @@ func (b *Broker) applyAll(ctx context.Context) error {
 	return nil
 }
 
+// apply gives the queues of some virtual hosts their settings. The queues of a shard that is not open
+// get theirs from Again.
 func (b *Broker) apply(ctx context.Context, in func(vhost string) bool) error {
 	queues, err := b.Broker.Queues(ctx)
-	if err != nil {
+	if door.IsPartial(err) {
+		b.log.Warn("the policies apply later to the queues of a shard that is not open", "error", err)
+	} else if err != nil {
 		return err
 	}
 	for i := range queues {

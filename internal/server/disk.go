@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,10 +14,25 @@ import (
 // refusing returns why messages are refused while acks are accepted. It is empty if messages are
 // accepted.
 func (s *Server) refusing() string {
+	var reasons, full []string
 	for n := 2; n <= s.broker.Shards(); n++ {
-		if err := s.broker.Shard(n).Health().Err; err != nil {
-			return fmt.Sprintf("shard %d has failed, and the messages of its queues are refused; the other shards work: %v", n, err)
+		switch h := s.broker.Shard(n).Health(); {
+		case h.Err != nil && h.State == embedded.StateFailed:
+			reasons = append(reasons, fmt.Sprintf("shard %d has failed, and the messages of its queues are refused; the other shards work: %v", n, h.Err))
+		case h.Err != nil:
+			reasons = append(reasons, fmt.Sprintf("shard %d is %s, and the messages of its queues are refused; the other shards work: %v", n, h.State, h.Err))
 		}
+	}
+	for n := 1; n <= s.broker.Shards() && s.broker.Shards() > 1; n++ {
+		if s.broker.Shard(n).Health().Full {
+			full = append(full, strconv.Itoa(n))
+		}
+	}
+	if len(full) > 0 {
+		reasons = append(reasons, "the messages of the queues of shard "+strings.Join(full, " and ")+" are refused, because its disk is nearly full; acks are accepted, and the space of acked messages is freed automatically")
+	}
+	if len(reasons) > 0 {
+		return strings.Join(reasons, "; ")
 	}
 	h := s.broker.Health()
 	if !h.Full {
@@ -38,7 +54,8 @@ var (
 
 // Figures of each shard. A broker without shards has one.
 var (
-	shardUp     = prometheus.NewDesc("surgetank_shard_up", "1 while the shard works, 0 after its log failed.", []string{"shard"}, nil)
+	shardUp     = prometheus.NewDesc("surgetank_shard_up", "1 while the shard works, 0 while it is not open.", []string{"shard"}, nil)
+	shardState  = prometheus.NewDesc("surgetank_shard_state", "1 for the shard's present state, otherwise 0.", []string{"shard", "state"}, nil)
 	shardFull   = prometheus.NewDesc("surgetank_shard_disk_full", "1 while the shard refuses messages because its disk is nearly full, otherwise 0.", []string{"shard"}, nil)
 	shardBytes  = prometheus.NewDesc("surgetank_shard_disk_log_bytes", "Bytes of the files of the shard's log.", []string{"shard"}, nil)
 	shardNeeded = prometheus.NewDesc("surgetank_shard_disk_needed_bytes", "Bytes of stored messages in the shard's log.", []string{"shard"}, nil)
@@ -55,6 +72,9 @@ func (c diskCollector) shards(ch chan<- prometheus.Metric) {
 	for n := 1; n <= c.broker.Shards(); n++ {
 		s := c.broker.Shard(n)
 		h := s.Health()
+		for _, state := range shownStates {
+			ch <- prometheus.MustNewConstMetric(shardState, prometheus.GaugeValue, is(h.State == state), strconv.Itoa(n), string(state))
+		}
 		for _, m := range []struct {
 			desc  *prometheus.Desc
 			value float64
@@ -66,7 +86,7 @@ func (c diskCollector) shards(ch chan<- prometheus.Metric) {
 
 // Describe names the metrics.
 func (diskCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{diskFull, diskBytes, diskNeeded, diskFreeable, shardUp, shardFull, shardBytes, shardNeeded} {
+	for _, d := range []*prometheus.Desc{diskFull, diskBytes, diskNeeded, diskFreeable, shardUp, shardState, shardFull, shardBytes, shardNeeded} {
 		ch <- d
 	}
 }

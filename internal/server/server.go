@@ -63,6 +63,9 @@ type Server struct {
 	once      sync.Once
 
 	refused tally.Counts // counts refusals by limits
+
+	seen     []uint64 // openings of the shards that the start has seen; then followShards uses it
+	declared bool     // the configuration file was declared completely; as seen
 }
 
 // listeners are the open sockets; nil if a door is off.
@@ -108,6 +111,9 @@ func Start(ctx context.Context, o Options) (_ *Server, err error) {
 	}
 	if err := s.openDoors(ctx); err != nil {
 		return nil, err
+	}
+	if s.broker.Shards() > 1 {
+		s.serving.Go(s.followShards)
 	}
 	if s.opts.Broker == nil { // otherwise the program that opened the broker decides about its memory
 		s.serving.Go(func() { lookAfterMemory(s.log, s.quit) })
@@ -170,6 +176,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 
 // openParts opens the users, policies and sinks, which are stored in the broker.
 func (s *Server) openParts(ctx context.Context) (err error) {
+	s.seen = s.openings()
 	if s.cfg.SQLiteDir == "" {
 		s.cfg.SQLiteDir = filepath.Join(s.cfg.Data, "sqlite")
 	}
@@ -191,21 +198,36 @@ func (s *Server) openParts(ctx context.Context) (err error) {
 	if s.sinks, err = openSinks(ctx, s.broker, s.doored, filepath.Dir(s.cfg.Data), s.cfg.SQLiteDir, s.log); err != nil {
 		return fmt.Errorf("starting sinks: %w", err)
 	}
-	return s.declare(ctx)
+	_, err = s.declare(ctx)
+	return err
 }
 
 // declare makes the server's queues and sinks match the file. A sink whose target cannot be reached
-// does not stop the start: an existing sink waits for its target, and a new one is reported.
-func (s *Server) declare(ctx context.Context) error {
+// does not stop the start: an existing sink waits for its target, and a new one is reported. A queue or
+// sink that needs a shard that is not open is declared later; complete is then false.
+func (s *Server) declare(ctx context.Context) (complete bool, err error) {
+	complete = true
 	if s.opts.File == nil {
-		return nil
+		return complete, nil
+	}
+	later := func(err error) bool {
+		if s.broker.Shards() == 1 || surgetank.CodeOf(err) != surgetank.CodeUnavailable {
+			return false
+		}
+		if complete {
+			s.log.Warn("a part of the configuration file is declared later, because a shard is not open", "error", err)
+		}
+		complete = false
+		return true
 	}
 	for _, p := range s.opts.File.Policies {
 		if now, err := s.doored.GetPolicy(p.Vhost, p.Name); err == nil && policy.Same(now, p) {
 			continue
 		}
-		if _, err := s.doored.PutPolicy(ctx, p); err != nil {
-			return fmt.Errorf("setting the policy %s of %s: %w", p.Name, s.opts.File.Path, err)
+		if _, err := s.doored.PutPolicy(ctx, p); later(err) {
+			continue
+		} else if err != nil {
+			return false, fmt.Errorf("setting the policy %s of %s: %w", p.Name, s.opts.File.Path, err)
 		}
 	}
 	for _, q := range s.opts.File.Queues {
@@ -215,18 +237,23 @@ func (s *Server) declare(ctx context.Context) error {
 			}
 			return q.Over(now.Declared()), nil
 		})
-		if err != nil {
-			return fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
+		if later(err) {
+			continue
+		} else if err != nil {
+			return false, fmt.Errorf("declaring the queue %s of %s: %w", q.Name, s.opts.File.Path, err)
 		} else if created {
 			s.log.Info("queue created", "queue", q.Name)
 		}
 	}
 	for _, k := range s.opts.File.Sinks {
-		if err := s.sinks.declare(ctx, k); err != nil {
-			return fmt.Errorf("setting the sink %s of %s: %w", k.Name, s.opts.File.Path, err)
+		if err := s.sinks.declare(ctx, k); later(err) {
+			continue
+		} else if err != nil {
+			return false, fmt.Errorf("setting the sink %s of %s: %w", k.Name, s.opts.File.Path, err)
 		}
 	}
-	return nil
+	s.declared = complete
+	return complete, nil
 }
 
 // Addresses returns the server's listening addresses.

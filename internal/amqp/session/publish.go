@@ -36,12 +36,12 @@ type publisher struct {
 // publish handles a complete message.
 func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	c, a := ch.c, &ch.assembly
-	to, err := c.pubs.routes.lookup(a.exchange, a.key)
-	if err != nil {
-		return err
-	}
 	if ch.mode == confirming {
 		ch.seq++
+	}
+	to, err := c.pubs.routes.lookup(a.exchange, a.key)
+	if err != nil {
+		return ch.unknown(err)
 	}
 	if to.reply {
 		ch.publishReply(to, ct, body)
@@ -51,7 +51,7 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	if len(ct.CC) > 0 || !to.Fixed {
 		r, err := c.routeAll(to, ct)
 		if err != nil {
-			return err
+			return ch.unknown(err)
 		}
 		queues, refused = r.Queues, r.Refused
 	}
@@ -86,6 +86,19 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	b.who = append(b.who, who)
 	if b.bytes += len(body); len(b.msgs) >= batchMax || b.bytes >= batchBytes {
 		return c.flush()
+	}
+	return nil
+}
+
+// unknown handles the error of finding a message's queues. If a queue can be in a shard that is not open,
+// the publish is nacked, and the channel stays open for the queues of other shards.
+func (ch *channel) unknown(err error) error {
+	if surgetank.CodeOf(err) != surgetank.CodeUnavailable || ch.mode == transactional {
+		return err
+	}
+	ch.c.srv.Log.Debug("a publish was refused", "peer", ch.c.Name, "err", err)
+	if ch.mode == confirming {
+		ch.confirm(ch.seq, false)
 	}
 	return nil
 }

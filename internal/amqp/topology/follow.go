@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/amqp/translate"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/metacache"
 	"github.com/surgetank/surgetank/internal/policy"
@@ -87,7 +89,7 @@ func (s *Registry) load(ctx context.Context) (void []namedRecord, err error) {
 		return nil, err
 	}
 	queues, err := s.Broker.Queues(ctx)
-	if err != nil {
+	if err != nil && !door.IsPartial(err) {
 		return nil, err
 	}
 	for _, v := range s.Auth.Vhosts() {
@@ -245,13 +247,18 @@ func (vh *Vhost) followExchange(r *exchangeRecord) bool {
 }
 
 // queueOf returns the queue with a name and a number, or nil if the broker does not have it. It
-// adopts a queue that another program has declared.
+// adopts a queue that another program has declared. If the shard of the queue is not open, queueOf
+// assumes that the queue exists: otherwise the messages for its bindings would be confirmed and
+// dropped.
 func (vh *Vhost) queueOf(name string, id uint64) (*Queue, error) {
 	q := vh.Known(name)
 	if q != nil && q.ID == id {
 		return q, nil
 	}
 	info, err := vh.env.Broker.Queue(vh.env.Context, fullname.Of(vh.Name, name))
+	if surgetank.CodeOf(err) == surgetank.CodeUnavailable && q == nil {
+		return vh.assume(name, id), nil
+	}
 	if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound {
 		return nil, err
 	}
@@ -265,6 +272,67 @@ func (vh *Vhost) queueOf(name string, id uint64) (*Queue, error) {
 		vh.mu.Unlock()
 	}
 	return vh.adopt(info), nil
+}
+
+// assume adds a queue of a shard that is not open. Publishes to the queue are refused there. Again looks
+// whether the queue exists.
+func (vh *Vhost) assume(name string, id uint64) *Queue {
+	vh.mu.Lock()
+	defer vh.mu.Unlock()
+	if q := vh.queues[name]; q != nil {
+		return q
+	}
+	q := vh.newQueue(name, id, translate.QueueAttrs{Durable: true, Foreign: true})
+	vh.queues[name], vh.assumed[q] = q, true
+	vh.changed()
+	return q
+}
+
+// Again completes the topology after a shard was opened. The assumed queues of a shard that is still
+// not open wait for the next call.
+func (s *Registry) Again(ctx context.Context) error {
+	var failed error
+	for _, vh := range s.All() {
+		vh.mu.RLock()
+		assumed := slices.Collect(maps.Keys(vh.assumed))
+		vh.mu.RUnlock()
+		for _, q := range assumed { // unordered: each queue for itself
+			failed = cmp.Or(failed, unlessAway(vh.settleAssumed(ctx, q)))
+		}
+		failed = cmp.Or(failed, unlessAway(vh.resumeDeadLetters(ctx)))
+	}
+	return cmp.Or(failed, s.typesKnown(ctx))
+}
+
+// unlessAway returns an error, except that of a shard that is not open.
+func unlessAway(err error) error {
+	if surgetank.CodeOf(err) == surgetank.CodeUnavailable {
+		return nil
+	}
+	return err
+}
+
+// settleAssumed looks whether an assumed queue exists.
+func (vh *Vhost) settleAssumed(ctx context.Context, q *Queue) error {
+	info, err := vh.env.Broker.Queue(ctx, q.Full)
+	if err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound {
+		return err
+	}
+	var t trash
+	vh.mu.Lock()
+	delete(vh.assumed, q)
+	switch {
+	case err != nil || info.ID != q.ID:
+		vh.removeQueue(q, &t)
+	case q.own().Foreign:
+		a := translate.AttrsOf(info.Declared())
+		a.Foreign = true
+		q.setDeclared(&a)
+		vh.changed()
+	}
+	vh.mu.Unlock()
+	vh.sweep(t)
+	return nil
 }
 
 func (vh *Vhost) followQueue(r *queueRecord) (bool, error) {

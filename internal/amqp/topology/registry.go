@@ -53,7 +53,10 @@ func (r *Registry) begin(ctx context.Context) error {
 		return err
 	}
 	for _, vh := range r.All() {
-		if err := vh.resumeDeadLetters(ctx); err != nil {
+		err := vh.resumeDeadLetters(ctx)
+		if surgetank.CodeOf(err) == surgetank.CodeUnavailable {
+			r.Log.Warn("dead letters of AMQP wait, because a shard is not open", "vhost", vh.Name, "err", err)
+		} else if err != nil {
 			return err
 		}
 	}

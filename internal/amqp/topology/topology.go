@@ -31,6 +31,7 @@ type Vhost struct {
 	retired   map[string]translate.QueueAttrs // deleted queues whose dead letters can still arrive, by broker name
 	making    map[string]bool                 // names of queues whose records makeQueue is storing
 	doomed    []*Queue                        // queues to delete as soon as the broker can
+	assumed   map[*Queue]bool                 // see assume
 	gone      bool                            // the virtual host was deleted
 
 	stripes [64]sync.Mutex
@@ -155,7 +156,7 @@ func exchangeStripe(name string) string { return "x" + name }
 func queueStripe(name string) string    { return "q" + name }
 
 func newVhost(r *Registry, name string) *Vhost {
-	vh := &Vhost{Name: name, env: r.Env, registry: r, making: map[string]bool{}, exchanges: map[string]*Exchange{}, queues: map[string]*Queue{}, retired: map[string]translate.QueueAttrs{}}
+	vh := &Vhost{Name: name, env: r.Env, registry: r, making: map[string]bool{}, assumed: map[*Queue]bool{}, exchanges: map[string]*Exchange{}, queues: map[string]*Queue{}, retired: map[string]translate.QueueAttrs{}}
 	for _, x := range []struct {
 		name, kind string
 		internal   bool
