@@ -6,12 +6,12 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/brokertest"
 	"github.com/surgetank/surgetank/embedded"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func TestMemory(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
-		b, err := embedded.Memory(embedded.Options{})
+		b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -22,7 +22,7 @@ func TestMemory(t *testing.T) {
 
 func TestDisk(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
-		b, err := embedded.Open(t.TempDir(), embedded.Options{SegmentBytes: 1 << 20})
+		b, err := embedded.Open(t.TempDir(), embedded.Options{Shards: shardstest.N, SegmentBytes: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/brokertest"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // mutants are brokers that each break one promise, and the test of the suite that must fail.
@@ -130,7 +131,7 @@ func TestMutant(t *testing.T) {
 		return
 	}
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
-		b, err := embedded.Memory(embedded.Options{})
+		b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 		if err != nil {
 			t.Fatal(err)
 		}

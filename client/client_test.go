@@ -14,7 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/httpapi"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // server is a Surgetank server in this process, over a broker in memory.
@@ -29,7 +29,7 @@ type server struct {
 
 func serve(t *testing.T, limits httpapi.Limits, wrap func(http.Handler) http.Handler) *server {
 	t.Helper()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

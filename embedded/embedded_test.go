@@ -8,7 +8,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func publish(t *testing.T, b surgetank.Broker, queue string, from, to int) {
@@ -30,7 +30,7 @@ func publish(t *testing.T, b surgetank.Broker, queue string, from, to int) {
 
 func open(t *testing.T, dir string) *embedded.Broker {
 	t.Helper()
-	b, err := embedded.Open(dir, embedded.Options{SegmentBytes: 64 << 10, SnapshotBytes: 128 << 10})
+	b, err := embedded.Open(dir, embedded.Options{Shards: shardstest.N, SegmentBytes: 64 << 10, SnapshotBytes: 128 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestASecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, dir)
 	defer b.Close()
-	_, err := embedded.Open(dir, embedded.Options{})
+	_, err := embedded.Open(dir, embedded.Options{Shards: shardstest.N})
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Fatal(err)
 	}

@@ -24,12 +24,12 @@ type several struct {
 	shards []*Broker
 }
 
-// checkShards checks the number and the directories of shards. If the options set neither, the
-// broker has one shard, or the number that package shardstest has set for tests of this module.
+// checkShards checks the number and the directories of shards. If the options set neither, the broker
+// has one shard.
 func (o *Options) checkShards() error {
 	if o.Shards == 0 {
 		if o.Shards = len(o.ShardDirs); o.Shards == 0 {
-			o.Shards = max(1, shards.TestShards())
+			o.Shards = 1
 		}
 	}
 	switch {

@@ -7,6 +7,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/brokertest"
 	"github.com/surgetank/surgetank/internal/clock"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // timed is a broker whose clock the suite moves.
@@ -22,7 +23,7 @@ func (t timed) Advance(d time.Duration) { t.clock.Advance(d) }
 func TestSuite(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) surgetank.Broker {
 		c := clock.NewManual(time.Now())
-		b, err := Open(t.TempDir(), Options{clock: c, SegmentBytes: 64 << 10, SnapshotBytes: 64 << 10})
+		b, err := Open(t.TempDir(), Options{Shards: shardstest.N, clock: c, SegmentBytes: 64 << 10, SnapshotBytes: 64 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
@@ -84,7 +85,7 @@ func (s *slow) peak() int {
 // adaptiveSink runs a test with a sink of eight lanes that writes to s.
 func adaptiveSink(t *testing.T, level surgetank.LevelConfig, s *slow, f func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner)) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := embedded.Memory(embedded.Options{})
+		b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/door"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
@@ -64,7 +64,7 @@ func (l *hookedLane) Commit(ctx context.Context, p sink.Progress) error {
 // inMemory runs a test in a bubble with a real broker, a queue, and a sink with a memory target.
 func inMemory(t *testing.T, config surgetank.QueueConfig, h *hooked, opts sink.Options, f func(b *embedded.Broker, db *sinktest.Memory, r *sink.Runner)) {
 	synctest.Test(t, func(t *testing.T) {
-		b, err := embedded.Memory(embedded.Options{})
+		b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 		if err != nil {
 			t.Fatal(err)
 		}

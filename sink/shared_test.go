@@ -11,6 +11,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 	"github.com/surgetank/surgetank/sink/sinktest"
 )
@@ -59,7 +60,7 @@ func TestTwoManagers(t *testing.T) {
 // the other: a new instance or a lost choice would be a sink without its progress.
 func TestManagersAtOnce(t *testing.T) {
 	ctx := t.Context()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/internal/server/child"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 var killedLines = flag.Int("lines", 40_000, "lines that TestPublishThroughKills publishes")
@@ -43,7 +45,7 @@ func publishThroughKills(t *testing.T, binary string, args ...string) {
 		fmt.Fprintf(&input, `{"n":%d,"g":"g%d"}`+"\n", i, i%groups)
 	}
 	var log bytes.Buffer
-	server := child.New(binary, filepath.Join(dir, "data"), &log, "--amqp", "off")
+	server := child.New(binary, filepath.Join(dir, "data"), &log, "--amqp", "off", "--shards", strconv.Itoa(shardstest.N))
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	start := func() {

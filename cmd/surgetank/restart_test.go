@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/client"
 	"github.com/surgetank/surgetank/internal/server/child"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/worker"
 )
 
@@ -37,7 +39,7 @@ func TestWorkerOutlivesTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	server := child.New(link, filepath.Join(t.TempDir(), "data"), log, "--amqp", "off")
+	server := child.New(link, filepath.Join(t.TempDir(), "data"), log, "--amqp", "off", "--shards", strconv.Itoa(shardstest.N))
 	if err := server.Start(ctx); err != nil {
 		t.Fatal(err)
 	}

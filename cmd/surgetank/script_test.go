@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			h := &host{dir: e.WorkDir}
 			e.Values[hostKey{}] = h
 			e.Defer(h.end)
-			e.Setenv("SURGETANK_TEST_SHARDS", strconv.Itoa(shardstest.N))
+			e.Setenv("SHARDS", strconv.Itoa(shardstest.N))
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"server": serverCommand, "waitfor": waitfor, "flip": flip, "write": write,
@@ -87,7 +87,7 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(err)
 			binary, err := lookPath(ts.Getenv("PATH"))
 			ts.Check(err)
-			h.server = child.New(binary, filepath.Join(h.dir, "data"), h.log, append([]string{"--amqp", "off"}, args[1:]...)...)
+			h.server = child.New(binary, filepath.Join(h.dir, "data"), h.log, append([]string{"--amqp", "off", "--shards", strconv.Itoa(shardstest.N)}, args[1:]...)...)
 			h.server.Dir = h.dir
 		}
 		if err := h.server.Start(ctx); err != nil {

@@ -21,6 +21,7 @@ type serveCmd struct {
 	Data     string `placeholder:"DIR" help:"Data directory. Default ./surgetank-data."`
 	HTTP     string `name:"http" placeholder:"ADDR" help:"Address of the HTTP interface, or off. Default 127.0.0.1:8080."`
 	AMQP     string `name:"amqp" placeholder:"ADDR" help:"Address for AMQP 0-9-1, or off. Default 127.0.0.1:5672."`
+	Shards   int    `placeholder:"N" help:"Number of shards: logs with a loop each. Default: as in the configuration file, or 1."`
 	Config   string `placeholder:"FILE" help:"Configuration file; its queues and sinks are declared at start. Flags win over it."`
 	LogLevel string `placeholder:"LEVEL" help:"debug, info, warn or error. Default info."`
 	LogJSON  bool   `name:"log-json" help:"Log JSON instead of text."`
@@ -97,6 +98,15 @@ func (c *serveCmd) options(s *session) (server.Options, error) {
 		if f.flag != "" {
 			*f.into = f.flag
 		}
+	}
+	if c.Shards < 0 {
+		return o, &failure{exitUsage, fmt.Errorf("--shards must be at least 1, not %d", c.Shards)}
+	}
+	if c.Shards != 0 {
+		if n := len(o.Config.ShardDirs); n > 0 && n != c.Shards {
+			return o, &failure{exitUsage, fmt.Errorf("--shards is %d and the configuration file lists the directories of %d shards; leave the flag out, or change the list", c.Shards, n)}
+		}
+		o.Config.Shards = c.Shards
 	}
 	if c.LogLevel != "" {
 		if err := o.Config.LogLevel.UnmarshalText([]byte(c.LogLevel)); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/auth"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // client is one channel of RabbitMQ's own Go client.
@@ -537,7 +538,7 @@ func TestMessagesCrossDoors(t *testing.T) {
 func TestTopologySurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	open := func() surgetank.Broker {
-		return amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{}))
+		return amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{Shards: shardstest.N}))
 	}
 	if ok := t.Run("before", func(t *testing.T) {
 		c := startOn(t, open(), Limits{}).dial()

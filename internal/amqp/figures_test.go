@@ -9,6 +9,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/amqp/wire"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -104,7 +105,7 @@ func TestRefusalsAreCounted(t *testing.T) {
 		}},
 	} {
 		t.Run(fmt.Sprintf("%s %d", c.limit, i), func(t *testing.T) {
-			b, err := embedded.Memory(embedded.Options{MaxQueues: 1})
+			b, err := embedded.Memory(embedded.Options{Shards: shardstest.N, MaxQueues: 1})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/internal/tally"
 )
 
@@ -32,7 +32,7 @@ type bench struct {
 
 func start(t testing.TB, limits Limits) *bench {
 	t.Helper()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

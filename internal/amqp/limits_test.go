@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/internal/tally"
 	"github.com/surgetank/surgetank/test/hostile"
 )
@@ -22,7 +23,7 @@ import (
 // thing. The server refuses the request with the right code and keeps everything created before.
 // After a thing is removed, another can be created.
 func TestLimits(t *testing.T) {
-	b, err := embedded.Memory(embedded.Options{MaxQueues: 20})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N, MaxQueues: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func (d defective) DeclareQueue(ctx context.Context, name string, c surgetank.Qu
 
 // TestADefectEndsOneConnection: a panic in one connection ends only that connection.
 func TestADefectEndsOneConnection(t *testing.T) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/wire"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // settling counts settlements that were sent without waiting. Settle resets the count when it waits
@@ -35,7 +36,7 @@ func (s *settling) Settle(ctx context.Context, list []surgetank.Settlement) ([]s
 
 // AMQP has no answer to an ack. The close-ok of its channel tells that the ack is durable.
 func TestCloseOkComesBehindDurableAcks(t *testing.T) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

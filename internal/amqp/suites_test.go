@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/amqp/amqptest"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // The test suites of RabbitMQ and similar brokers check these behaviours. Each test has one
@@ -161,7 +162,7 @@ func restarts(t *testing.T, steps ...func(t *testing.T, bn *bench)) {
 	dir := t.TempDir()
 	for i, step := range steps {
 		ok := t.Run(fmt.Sprint("start ", i+1), func(t *testing.T) {
-			step(t, startOn(t, amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{})), Limits{}))
+			step(t, startOn(t, amqptest.Must[*embedded.Broker](t)(embedded.Open(dir, embedded.Options{Shards: shardstest.N})), Limits{}))
 		})
 		if !ok {
 			return

@@ -16,6 +16,7 @@ import (
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // inBubble runs a test with a server in a synctest bubble. Time passes only while every goroutine
@@ -23,7 +24,7 @@ import (
 func inBubble(t *testing.T, limits Limits, f func(t *testing.T, bn *bench)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{Shards: shardstest.N}))
 		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: doortest.Of(t, b), Auth: a, Limits: limits}))
 		bn := &bench{t: t, broker: doortest.Of(t, b), auth: a, server: s}
@@ -155,7 +156,7 @@ func TestAcknowledgementTimesOut(t *testing.T) {
 func TestTheClockIsNotWhatTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+		b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{Shards: shardstest.N}))
 		a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 		c := clock.NewManual(time.Unix(1_800_000_000, 0))
 		s := amqptest.Must[*Server](t)(NewServer(ctx, Options{Broker: doortest.Of(t, b), Auth: a, Clock: c}))

@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // rig is the API with an in-memory broker.
@@ -39,7 +39,7 @@ type rigOption func(*Options)
 
 func newRig(t *testing.T, change ...rigOption) *rig {
 	t.Helper()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func newRig(t *testing.T, change ...rigOption) *rig {
 // seeded is the stored records of guest and ann (password x). They are made once, because password
 // hashes are slow on purpose.
 var seeded = sync.OnceValues(func() (map[string][]byte, error) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		return nil, err
 	}

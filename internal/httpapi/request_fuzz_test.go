@@ -14,6 +14,7 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/test/hostile"
 	"github.com/surgetank/surgetank/test/hostile/fuzzing"
 )
@@ -21,7 +22,7 @@ import (
 // FuzzRequest sends every request that net/http accepts. Each gets an answer in time. Errors are
 // problem objects, none is an internal error, and none discloses more than it may.
 func FuzzRequest(f *testing.F) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		f.Fatal(err)
 	}

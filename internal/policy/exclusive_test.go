@@ -8,11 +8,12 @@ import (
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/fullname"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func exclusiveRig(t *testing.T) (*Broker, *auth.Store) {
 	t.Helper()
-	plain, err := embedded.Memory(embedded.Options{})
+	plain, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/fullname"
 	"github.com/surgetank/surgetank/internal/settings"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // A policy can set each setting that a queue does not set itself: a queue declared without the
@@ -204,7 +204,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,12 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/door/doortest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // pair returns two Brokers over one plain broker, each with its own Store.
 func pair(t *testing.T) (list [2]*rig) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/surgetank/surgetank/internal/config"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // TestSQLiteFilesStayInTheirDirectory: an administrator on the network may only name files in the

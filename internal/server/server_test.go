@@ -26,6 +26,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/auth"
 	"github.com/surgetank/surgetank/internal/config"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,7 +53,7 @@ func stop(t *testing.T, s *Server) {
 }
 
 func local(dir string) config.Server {
-	return config.Server{Data: dir, HTTP: "127.0.0.1:0", AMQP: config.Off}
+	return config.Server{Data: dir, HTTP: "127.0.0.1:0", AMQP: config.Off, Shards: shardstest.N}
 }
 
 func request(t *testing.T, method, url, body string) (int, string) {

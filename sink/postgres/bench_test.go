@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -131,7 +132,7 @@ func copyAll(b *testing.B, dsn, table string, lines [][]byte, batch int) {
 // settled message.
 func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Duration {
 	ctx := context.Background()
-	broker, err := embedded.Memory(embedded.Options{CacheBytes: 1 << 30})
+	broker, err := embedded.Memory(embedded.Options{Shards: shardstest.N, CacheBytes: 1 << 30})
 	if err != nil {
 		b.Fatal(err)
 	}

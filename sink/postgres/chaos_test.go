@@ -12,6 +12,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -34,7 +35,7 @@ type chaos struct {
 // open opens broker and sink, with a random number of lanes.
 func (c *chaos) open() {
 	c.t.Helper()
-	b, err := embedded.Open(c.dir, embedded.Options{})
+	b, err := embedded.Open(c.dir, embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		c.t.Fatal(err)
 	}

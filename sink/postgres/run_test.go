@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
 	"github.com/surgetank/surgetank/internal/pgtest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -22,7 +23,7 @@ type running struct {
 
 func start(t *testing.T, config surgetank.QueueConfig, s sink.Spec) *running {
 	t.Helper()
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -77,7 +78,7 @@ func benchPlain(b *testing.B, path string, msgs []surgetank.Publishing) time.Dur
 
 func benchRun(b *testing.B, s sink.Spec, msgs []surgetank.Publishing) time.Duration {
 	ctx := context.Background()
-	broker, err := embedded.Memory(embedded.Options{})
+	broker, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/embedded"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 	"github.com/surgetank/surgetank/sink"
 )
 
@@ -133,7 +134,7 @@ const batchSize = 200
 // published counts the messages in the queue "copy" by counter. Each message was published to this
 // queue and to the sink's queue.
 func published(t *testing.T, dir string) map[string]int64 {
-	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{})
+	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +160,7 @@ func published(t *testing.T, dir string) map[string]int64 {
 // countUp runs in the child process. It publishes to a queue with a sink, and to a queue that keeps
 // all messages.
 func countUp(t *testing.T, dir string) {
-	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{})
+	b, err := embedded.Open(filepath.Join(dir, "data"), embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

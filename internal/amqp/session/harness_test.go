@@ -20,7 +20,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/policy"
-	_ "github.com/surgetank/surgetank/internal/shards/shardstest"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -42,7 +42,7 @@ type bench struct {
 func open(t testing.TB, limits Limits) *bench {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{}))
+	b := amqptest.Must[*embedded.Broker](t)(embedded.Memory(embedded.Options{Shards: shardstest.N}))
 	a := amqptest.Must[*auth.Store](t)(auth.Open(ctx, b))
 	p := amqptest.Must[*policy.Broker](t)(policy.Open(ctx, b, a, slog.New(slog.DiscardHandler)))
 	secret, elsewhere := auth.Secret("remote"), false // a pipe has no loopback address

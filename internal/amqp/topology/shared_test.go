@@ -15,11 +15,12 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/door/doortest"
 	"github.com/surgetank/surgetank/internal/policy"
+	"github.com/surgetank/surgetank/internal/shards/shardstest"
 )
 
 // openPair opens two Registries over one broker, each with its own users and policies.
 func openPair(t *testing.T) (list [2]*Registry) {
-	b, err := embedded.Memory(embedded.Options{})
+	b, err := embedded.Memory(embedded.Options{Shards: shardstest.N})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,22 +1,18 @@
-// Package shardstest runs the tests of a package with several shards. A test file imports it, and
-// the environment variable SURGETANK_TEST_SHARDS then sets the number of shards of every broker
-// whose options set none.
+// Package shardstest runs the tests of a package with several shards. The environment variable
+// SURGETANK_TEST_SHARDS sets the number, and tests pass N to the brokers that they open.
 package shardstest
 
 import (
 	"os"
 	"strconv"
-
-	"github.com/surgetank/surgetank/internal/shards"
 )
 
-// N is the number of shards of the tests.
+// N is the number of shards of the tests' brokers.
 var N = 1
 
 func init() {
 	if n, err := strconv.Atoi(os.Getenv("SURGETANK_TEST_SHARDS")); err == nil && n > 1 {
 		N = n
-		shards.SetTestShards(n)
 	}
 }
 
