@@ -1,24 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/surgetank/surgetank"
 	"github.com/surgetank/surgetank/internal/disklog"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/vfs"
 )
-
-// dataFlag names the data directory of the offline commands. They lock the directory, so the server
-// must be stopped.
-type dataFlag struct {
-	Data string `default:"./surgetank-data" placeholder:"DIR" help:"Data directory of a stopped server. Default ${default}."`
-}
-
-// log returns the directory of the log and its snapshots.
-func (d dataFlag) log() string { return filepath.Join(d.Data, "log") }
 
 type verifyCmd struct {
 	dataFlag
@@ -27,6 +20,7 @@ type verifyCmd struct {
 
 // verifyShape is the JSON output of verify.
 type verifyShape struct {
+	Shard    int            `json:"shard,omitempty"` // 0: there is one shard
 	Data     string         `json:"data"`
 	Whole    bool           `json:"whole"`
 	Files    int            `json:"files"`
@@ -35,6 +29,7 @@ type verifyShape struct {
 	First    uint64         `json:"first"` // offsets
 	Last     uint64         `json:"last"`
 	Problems []problemShape `json:"problems"`
+	Shards   []verifyShape  `json:"shards,omitempty"` // each shard, if there are several; the other figures are then sums
 }
 
 type problemShape struct {
@@ -53,49 +48,85 @@ func shapeProblems(list []disklog.Problem) []problemShape {
 	return out
 }
 
-// Run reads every byte and every record of a data directory and changes nothing.
+// Run reads every byte and every record of the data directories of all shards and changes nothing.
 func (c *verifyCmd) Run(s *session) error {
-	var bytes int64
-	p := startProgress(s.stderr, func() string { return size(bytes) + " verified" })
-	report, err := disklog.Verify(vfs.OS{}, c.log(), func(f disklog.FileReport) { bytes += f.Size })
-	if err == nil {
-		err = c.records(report)
-	}
-	p.finish()
+	list, err := c.shards()
 	if err != nil {
 		return err
 	}
-	shape := verifyShape{Data: c.Data, Whole: report.Whole(), Files: len(report.Files), Bytes: report.Bytes, Entries: report.Entries,
-		First: uint64(report.First), Last: uint64(report.Last), Problems: shapeProblems(report.Problems)}
-	if err := c.print(s.stdout, shape, func(w io.Writer) error {
-		for _, f := range report.Files {
-			for _, note := range f.Notes {
-				fmt.Fprintf(w, "note: %s: %s\n", f.File, note)
-			}
+	all := verifyShape{Data: c.Data, Whole: true, Problems: []problemShape{}}
+	var lines []string
+	var failed []error
+	for _, d := range list {
+		report, err := d.verify(s)
+		if err != nil {
+			failed = append(failed, d.named(err))
+			continue
 		}
-		for _, p := range report.Problems {
-			fmt.Fprintf(w, "DAMAGE: %s\n", p)
+		shape := verifyShape{Shard: d.shard, Data: d.dir, Whole: report.Whole(), Files: len(report.Files), Bytes: report.Bytes, Entries: report.Entries,
+			First: uint64(report.First), Last: uint64(report.Last), Problems: shapeProblems(report.Problems)}
+		lines = append(lines, d.lines(report)...)
+		if len(list) == 1 {
+			all = shape
+			break
 		}
-		word := "whole"
-		if !report.Whole() {
-			word = "DAMAGED"
-		}
-		_, err := fmt.Fprintf(w, "%s is %s: %s, %s, %s (%d to %d), every checksum read\n",
-			c.Data, word, plural(len(report.Files), "file"), size(report.Bytes), plural(report.Entries, "entry"), report.First, report.Last)
+		all.Shards = append(all.Shards, shape)
+		all.Whole = all.Whole && shape.Whole
+		all.Files, all.Bytes, all.Entries = all.Files+shape.Files, all.Bytes+shape.Bytes, all.Entries+shape.Entries
+		all.Problems = append(all.Problems, shape.Problems...)
+	}
+	if len(failed) == len(list) {
+		return errors.Join(failed...)
+	}
+	if err := c.print(s.stdout, all, func(w io.Writer) error {
+		_, err := io.WriteString(w, strings.Join(lines, ""))
 		return err
 	}); err != nil {
 		return err
 	}
-	if !report.Whole() {
-		return &failure{exitFailed, fmt.Errorf("damage in %s; restore a backup, or copy the undamaged part with surgetank repair", plural(len(report.Problems), "place"))}
+	if !all.Whole {
+		failed = append(failed, fmt.Errorf("damage in %s; restore a backup, or copy the undamaged part with surgetank repair", plural(len(all.Problems), "place")))
+	}
+	if len(failed) > 0 {
+		return &failure{exitFailed, errors.Join(failed...)}
 	}
 	return nil
 }
 
+// verify reads one shard.
+func (d shardData) verify(s *session) (*disklog.Report, error) {
+	var bytes int64
+	p := startProgress(s.stderr, func() string { return d.prefix() + size(bytes) + " verified" })
+	defer p.finish()
+	report, err := disklog.Verify(vfs.OS{}, d.log(), func(f disklog.FileReport) { bytes += f.Size })
+	if err == nil {
+		err = d.records(report)
+	}
+	return report, err
+}
+
+// lines returns the report of one shard in sentences. Each line names the shard, if there are several.
+func (d shardData) lines(report *disklog.Report) (lines []string) {
+	for _, f := range report.Files {
+		for _, note := range f.Notes {
+			lines = append(lines, fmt.Sprintf("%snote: %s: %s\n", d.prefix(), f.File, note))
+		}
+	}
+	for _, p := range report.Problems {
+		lines = append(lines, fmt.Sprintf("%sDAMAGE: %s\n", d.prefix(), p))
+	}
+	word := "whole"
+	if !report.Whole() {
+		word = "DAMAGED"
+	}
+	return append(lines, fmt.Sprintf("%s%s is %s: %s, %s, %s (%d to %d), every checksum read\n",
+		d.prefix(), d.dir, word, plural(len(report.Files), "file"), size(report.Bytes), plural(report.Entries, "entry"), report.First, report.Last))
+}
+
 // records decodes every record of every whole entry. An undamaged entry may still have a newer
 // format.
-func (c *verifyCmd) records(report *disklog.Report) error {
-	return disklog.Inspect(vfs.OS{}, c.log(), true, func(e disklog.EntryInfo) error {
+func (d shardData) records(report *disklog.Report) error {
+	return disklog.Inspect(vfs.OS{}, d.log(), true, func(e disklog.EntryInfo) error {
 		if e.Lost {
 			return nil
 		}
@@ -115,6 +146,7 @@ type inspectCmd struct {
 
 // entryShape is one entry in JSON output, one per line.
 type entryShape struct {
+	Shard    int           `json:"shard,omitempty"` // 0: there is one shard
 	Offset   uint64        `json:"offset"`
 	File     string        `json:"file"`
 	Position int64         `json:"position"`
@@ -123,15 +155,33 @@ type entryShape struct {
 	Records  []recordShape `json:"records,omitempty"`
 }
 
-// Run lists the entries of a log, or decodes one entry.
+// Run lists the entries of the logs of all shards, or decodes one entry. Each shard has entries of its
+// own with the same offsets.
 func (c *inspectCmd) Run(s *session) error {
+	list, err := c.shards()
+	if err != nil {
+		return err
+	}
 	found := false
-	err := disklog.Inspect(vfs.OS{}, c.log(), c.Entry != 0, func(e disklog.EntryInfo) error {
+	for _, d := range list {
+		if err := c.shard(s, d, &found); err != nil {
+			return d.named(err)
+		}
+	}
+	if c.Entry != 0 && !found {
+		return surgetank.Errorf(surgetank.CodeNotFound, "%s has no entry %d", c.Data, c.Entry)
+	}
+	return nil
+}
+
+// shard lists the entries of one shard.
+func (c *inspectCmd) shard(s *session, d shardData, found *bool) error {
+	return disklog.Inspect(vfs.OS{}, d.log(), c.Entry != 0, func(e disklog.EntryInfo) error {
 		if c.Entry != 0 && uint64(e.Offset) != c.Entry {
 			return nil
 		}
-		found = true
-		shape := entryShape{Offset: uint64(e.Offset), File: e.File, Position: e.Position, Size: e.Size, Lost: e.Lost}
+		*found = true
+		shape := entryShape{Shard: d.shard, Offset: uint64(e.Offset), File: e.File, Position: e.Position, Size: e.Size, Lost: e.Lost}
 		if c.Entry != 0 && !e.Lost {
 			var err error
 			if shape.Records, err = c.records(e.Data); err != nil {
@@ -143,19 +193,15 @@ func (c *inspectCmd) Run(s *session) error {
 			if e.Lost {
 				lost = " LOST"
 			}
-			if _, err := fmt.Fprintf(w, "%d  %s at %d  %s%s\n", shape.Offset, filepath.Base(e.File), e.Position, size(int64(e.Size)), lost); err != nil {
+			if _, err := fmt.Fprintf(w, "%s%d  %s at %d  %s%s\n", d.prefix(), shape.Offset, filepath.Base(e.File), e.Position, size(int64(e.Size)), lost); err != nil {
 				return err
 			}
 			for _, r := range shape.Records {
-				if _, err := fmt.Fprintln(w, "  "+r.String()); err != nil {
+				if _, err := fmt.Fprintln(w, d.prefix()+"  "+r.String()); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	})
-	if err == nil && c.Entry != 0 && !found {
-		err = surgetank.Errorf(surgetank.CodeNotFound, "%s has no entry %d", c.Data, c.Entry)
-	}
-	return err
 }
