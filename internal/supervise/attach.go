@@ -24,7 +24,6 @@ func (s *Supervisor) inOrder() []*subscription {
 func (s *Supervisor) attachAll(o *opening) error {
 	s.mu.Lock()
 	subs := s.inOrder()
-	s.lendAgain(o)
 	s.mu.Unlock()
 	byQueue := map[string][]*subscription{}
 	var queues []string
@@ -67,6 +66,7 @@ func (sub *subscription) attach(o *opening) {
 	if p := s.pools[sub.opts.Pool]; p != nil {
 		limit = p.limit
 	}
+	loan, lent := s.loans[sub.opts.Pool]
 	s.mu.Unlock()
 	sub.mu.Lock()
 	if sub.left || sub.err != nil {
@@ -78,7 +78,7 @@ func (sub *subscription) attach(o *opening) {
 	sub.mu.Unlock()
 	opts := sub.opts
 	pooled := limit > 0
-	if opts.Credit = credit; pooled {
+	if opts.Credit = credit; pooled || lent {
 		opts.Credit = 0 // the limit must apply before the credit
 	}
 	in, err := o.Attach(s.ctx, sub.queue, opts)
@@ -89,7 +89,11 @@ func (sub *subscription) attach(o *opening) {
 		}
 		return
 	}
-	if pooled {
+	switch {
+	case lent: // a pool without members has no limit, so the limit comes after the first member
+		o.LendPool(opts.Pool, loan.limit, loan.state)
+		in.AddCredit(credit)
+	case pooled:
 		in.SetPoolLimit(limit)
 		in.AddCredit(credit)
 	}
