@@ -194,8 +194,8 @@ func (c *Client) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return w.Info()
 }
 
-// Queues reads all queues that the user may see, in every virtual host. If a shard of the server is not
-// open, Queues returns the queues of the others, and CodeUnavailable. See surgetank.Broker.
+// Queues reads all queues that the user may see, in every virtual host. If a shard of the server is
+// not open, Queues returns the queues of the others, and CodeUnavailable. See surgetank.Broker.
 func (c *Client) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	var all []surgetank.QueueInfo
 	var partial error

@@ -22,9 +22,9 @@ type behind = hidden.Field[door.Broker]
 //
 // If the log fails, for example because the disk is full or its mount is lost, the broker opens the
 // directory again by itself. Calls in progress get CodeUncertain. Later calls wait for the next
-// opening up to Options.ReopenWait, and then get CodeUnavailable. Subscriptions stay; leases end, so
-// their settlements get CodeLeaseLost and the messages are delivered again. If the stored data is
-// damaged, the failure is final: see Done.
+// opening up to Options.ReopenWait, and then get CodeUnavailable. Subscriptions stay; leases end,
+// so their settlements get CodeLeaseLost and the messages are delivered again. If the stored data
+// is damaged, the failure is final: see Done.
 type Broker struct {
 	behind
 	s   *supervise.Supervisor
@@ -42,8 +42,8 @@ type instance struct {
 	log *disklog.Log // nil: in memory
 }
 
-// open opens a Broker. opener opens its data, once for each opening. after is the incarnation of the
-// opening before; 0: this is the first.
+// open opens a Broker. opener opens its data, once for each opening. after is the incarnation of
+// the opening before; 0: this is the first.
 func (o *Options) open(dir string, opener func(after uint64) (*instance, error)) (*Broker, error) {
 	e, tries := &Broker{dir: dir}, 0
 	var err error

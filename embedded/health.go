@@ -27,11 +27,12 @@ type Health struct {
 	// Since is the time of the last change of State.
 	Since time.Time
 	// Err is why the broker does not serve: in StateOpening the newest failure, in StateFailed the
-	// final one. Nothing is confirmed meanwhile. After a final failure, close the broker, remove the
-	// cause, verify the directory, and open it again. nil while the broker works, and after Close.
+	// final one. Nothing is confirmed meanwhile. After a final failure, close the broker, remove
+	// the cause, verify the directory, and open it again. nil while the broker works, and after
+	// Close.
 	Err error
-	// LastErr is the newest failure of the log or of an opening. It stays after the next opening. nil:
-	// there was none.
+	// LastErr is the newest failure of the log or of an opening. It stays after the next opening.
+	// nil: there was none.
 	LastErr error
 	// NextTry is the time of the next opening, in StateOpening; zero: it is being tried now.
 	NextTry time.Time

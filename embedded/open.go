@@ -18,9 +18,9 @@ import (
 //	dir/log/            the log in segments, and snapshots of the state, which make opening faster
 //	dir/shard-2/log/    with Options.Shards above 1: the same for each further shard
 //
-// With several shards, Open fails only if the first one cannot be opened, or if the directories do not
-// belong together. The broker works without another shard, and opens it when that becomes possible:
-// see Shard.
+// With several shards, Open fails only if the first one cannot be opened, or if the directories do
+// not belong together. The broker works without another shard, and opens it when that becomes
+// possible: see Shard.
 func Open(dir string, opts Options) (*Broker, error) {
 	if err := opts.check(); err != nil {
 		return nil, err

@@ -24,8 +24,8 @@ type several struct {
 	shards []*Broker
 }
 
-// checkShards checks the number and the directories of shards. If the options set neither, the broker
-// has one shard.
+// checkShards checks the number and the directories of shards. If the options set neither, the
+// broker has one shard.
 func (o *Options) checkShards() error {
 	if o.Shards == 0 {
 		if o.Shards = len(o.ShardDirs); o.Shards == 0 {
@@ -111,8 +111,8 @@ type joint struct {
 	router *shards.Broker
 }
 
-// mayMake creates the directory of a new shard. It returns CodeUnavailable if the shard's log is not
-// there and was there before: its disk is probably not mounted.
+// mayMake creates the directory of a new shard. It returns CodeUnavailable if the shard's log is
+// not there and was there before: its disk is probably not mounted.
 func (l *link) mayMake(fs vfs.FS, dir string) error {
 	if l.shard == 1 {
 		return nil
@@ -176,8 +176,8 @@ func (l *link) fell() {
 	}
 }
 
-// several opens all shards at the same time, and the router in front of them. A shard that cannot be
-// opened is tried again later, except the first one.
+// several opens all shards at the same time, and the router in front of them. A shard that cannot
+// be opened is tried again later, except the first one.
 func (o *Options) several(dirs []string, open func(string, Options) (*Broker, error)) (_ *Broker, err error) {
 	b := &Broker{dir: dirs[0], several: several{shards: make([]*Broker, len(dirs))}}
 	j := &joint{known: make(chan struct{}), made: make([]bool, len(dirs)), routed: make(chan struct{})}

@@ -268,7 +268,8 @@ func TestSettingsOfTheLimitChangeWhileRunning(t *testing.T) {
 		if l := level(t, r); l.Limit != 3 || s.peak() != 3 {
 			t.Errorf("max is 3: %+v", l)
 		}
-		// The target asks for a long pause. The lanes must notice at once that adaptive was turned off.
+		// The target asks for a long pause. The lanes must notice at once that adaptive was turned
+		// off.
 		s.set(func() { s.err = &sink.Error{Class: sink.Retry, Row: -1, Reason: "slow down", Busy: true} })
 		pass(time.Second)
 		if l := level(t, r); l.Limit != 2 {

@@ -55,7 +55,7 @@ func markName(instance string, lane int) string { return instance + "/" + strcon
 // readWritten combines the data directory's marks of an instance.
 func readWritten(ctx context.Context, b door.Broker, instance string) (w Written, err error) {
 	state, err := b.Meta(ctx, WrittenNamespace)
-	if err != nil {
+	if err != nil && !door.IsPartial(err) {
 		return w, err
 	}
 	var marks []mark
@@ -70,6 +70,9 @@ func readWritten(ctx context.Context, b door.Broker, instance string) (w Written
 		}
 		marks = append(marks, m)
 		w.Epoch = max(w.Epoch, m.epoch)
+	}
+	if err != nil && len(marks) == 0 {
+		return w, err // they can be in the shard that is not open
 	}
 	for _, m := range marks {
 		w.Last = max(w.Last, m.last)

@@ -9,8 +9,8 @@ import (
 	"github.com/surgetank/surgetank/internal/config"
 )
 
-// dataFlag names the data directories of the offline commands. They lock the directories, so the server
-// must be stopped.
+// dataFlag names the data directories of the offline commands. They lock the directories, so the
+// server must be stopped.
 type dataFlag struct {
 	Data     string   `default:"./surgetank-data" placeholder:"DIR" help:"Data directory of a stopped server. Default ${default}."`
 	ShardDir []string `sep:"none" placeholder:"DIR" help:"Directory of the second shard, then of the third, and so on. Default: as in --config, or the directories shard-2, shard-3 and so on in the data directory, if they exist."`

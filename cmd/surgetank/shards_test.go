@@ -148,8 +148,8 @@ func (r *shardRig) next(from <-chan amqp091.Delivery, want string) amqp091.Deliv
 }
 
 // others checks everything that must work while shard 2 does not, and how its queue is refused. The
-// state "full" is a shard that is open and has no room. never: the shard was not open since the start,
-// so a message for its queue and others is stored nowhere.
+// state "full" is a shard that is open and has no room. never: the shard was not open since the
+// start, so a message for its queue and others is stored nowhere.
 func (r *shardRig) others(state string, never bool) {
 	r.Helper()
 	in, out := r.channel(), r.channel()
@@ -237,8 +237,8 @@ func (r *shardRig) back(want ...string) {
 	r.must(r.server.Stop(r.ctx))
 }
 
-// fill declares an exchange with a binding to a queue of each of two shards, and publishes a message
-// to shard 2.
+// fill declares an exchange with a binding to a queue of each of two shards, and publishes a
+// message to shard 2.
 func (r *shardRig) fill(body string) {
 	r.Helper()
 	ch := r.channel()
@@ -252,7 +252,8 @@ func (r *shardRig) fill(body string) {
 }
 
 // A server whose second shard is broken goes on with the others: when the shard breaks while the
-// server runs, and when it is broken at the start. It serves without a restart when its disk is back.
+// server runs, and when it is broken at the start. It serves without a restart when its disk is
+// back.
 func TestAShardOfAServerFails(t *testing.T) {
 	mounts := mountable(t)
 	data := func(r *shardRig) string { return filepath.Join(r.two, "data") }
@@ -289,7 +290,8 @@ func TestAShardOfAServerFails(t *testing.T) {
 				r.Cleanup(func() { _ = syscall.Unmount(r.two, syscall.MNT_DETACH) })
 			},
 			func(r *shardRig) {
-				// The reserve of the log is lost, too: with a reserve the log has room for some messages.
+				// The reserve of the log is lost, too: with a reserve the log has room for some
+				// messages.
 				for _, pattern := range []string{"log/*reserve*", "log/*.spare"} {
 					names, err := filepath.Glob(filepath.Join(data(r), pattern))
 					r.must(err)

@@ -105,7 +105,8 @@ func (d shardData) verify(s *session) (*disklog.Report, error) {
 	return report, err
 }
 
-// lines returns the report of one shard in sentences. Each line names the shard, if there are several.
+// lines returns the report of one shard in sentences. Each line names the shard, if there are
+// several.
 func (d shardData) lines(report *disklog.Report) (lines []string) {
 	for _, f := range report.Files {
 		for _, note := range f.Notes {
@@ -155,8 +156,8 @@ type entryShape struct {
 	Records  []recordShape `json:"records,omitempty"`
 }
 
-// Run lists the entries of the logs of all shards, or decodes one entry. Each shard has entries of its
-// own with the same offsets.
+// Run lists the entries of the logs of all shards, or decodes one entry. Each shard has entries of
+// its own with the same offsets.
 func (c *inspectCmd) Run(s *session) error {
 	list, err := c.shards()
 	if err != nil {

@@ -160,8 +160,8 @@ func (s *Server) background(f func()) {
 	s.workers.Go(f)
 }
 
-// Again completes the bindings after a shard of the broker was opened. If a queue's shard is still not
-// open, the queue is completed by a later call.
+// Again completes the bindings after a shard of the broker was opened. If a queue's shard is still
+// not open, the queue is completed by a later call.
 func (s *Server) Again(ctx context.Context) error { return s.vhosts.Again(ctx) }
 
 // Serve accepts connections from l until Shutdown, or until l fails. It closes l.

@@ -36,19 +36,22 @@ type SubscribeOptions struct {
 	// messages of one group, in order. The consumer must then handle each group in order. If the
 	// queue has other subscriptions, the group's own limit applies. 0 means 1.
 	GroupRun int
-	// OwnLevel is set by a consumer that limits its own load. The adaptive limit of a queue does not
-	// apply while all its consumers are such, and their leases are not measured. The breaker applies.
+	// OwnLevel is set by a consumer that limits its own load. The adaptive limit of a queue does
+	// not apply while all its consumers are such, and their leases are not measured. The breaker
+	// applies.
 	OwnLevel bool
 	// OnLevel, if not nil, is called with the Level of the queue after the subscription begins, and
 	// after each change. It is called on a goroutine of the broker and must not block.
 	OnLevel func(Level)
-	// Opening, if not 0, is the incarnation of an opening, from History. The subscription belongs to
-	// that opening: in any other opening Attach fails with CodeUnavailable, and the subscription ends
-	// with CodeUnavailable when the broker opens again. It is for a consumer whose work depends on
-	// facts of one opening, such as a sink. Other subscriptions continue in the next opening.
+	// Opening, if not 0, is the incarnation of an opening, from History. The subscription belongs
+	// to that opening: in any other opening Attach fails with CodeUnavailable, and the subscription
+	// ends with CodeUnavailable when the broker opens again. It is for a consumer whose work
+	// depends on facts of one opening, such as a sink. Other subscriptions continue in the next
+	// opening.
 	Opening uint64
-	// Ready, if not nil, is the channel that Ready returns. It must have room for one token. A broker
-	// that is opened again attaches a subscription with the channel that its owner already has.
+	// Ready, if not nil, is the channel that Ready returns. It must have room for one token. A
+	// broker that is opened again attaches a subscription with the channel that its owner already
+	// has.
 	Ready chan struct{}
 	// Notify, if not nil, is called whenever Ready gets a token. It is called on a goroutine of the
 	// broker and must not block. It lets one goroutine serve many subscriptions.
@@ -74,9 +77,9 @@ type Subscription interface {
 
 // Phased is a broker that can be opened again below its callers.
 type Phased interface {
-	// Phase returns a number that changes when the log fails and when the next opening serves. It is
-	// odd while no opening serves. If it is even and the same before a call without an answer and
-	// after a later answer, the same opening has handled both.
+	// Phase returns a number that changes when the log fails and when the next opening serves. It
+	// is odd while no opening serves. If it is even and the same before a call without an answer
+	// and after a later answer, the same opening has handled both.
 	Phase() uint64
 }
 
@@ -88,8 +91,8 @@ func PhaseOf(b Broker) uint64 {
 	return 0
 }
 
-// PhaseOfMessage returns the phase of the part of a broker that has a message: with several shards, the
-// phase of its shard.
+// PhaseOfMessage returns the phase of the part of a broker that has a message: with several shards,
+// the phase of its shard.
 func PhaseOfMessage(b Broker, id surgetank.MessageID) uint64 {
 	if p, ok := b.(interface {
 		MessagePhase(surgetank.MessageID) uint64

@@ -28,7 +28,8 @@ import (
 //
 // Several Brokers over one plain broker follow each other's policies and declarations. Each change
 // of a queue looks afterwards whether another Broker has changed the queue's declaration or policy
-// meanwhile, and if so makes the change again. The record of a queue's declaration makes this sound:
+// meanwhile, and if so makes the change again. The record of a queue's declaration makes this
+// sound:
 //
 //   - The first policy of a queue stores a pending record, then reads the queue, then stores the
 //     declaration that it has read. Only then do the settings of the policy reach the queue. A

@@ -405,7 +405,8 @@ func (b *Broker) spread(ctx context.Context, in func(vhost string) bool) error {
 	return err
 }
 
-// Again applies all policies again, after a shard was opened whose queues could have missed a change.
+// Again applies all policies again, after a shard was opened whose queues could have missed a
+// change.
 func (b *Broker) Again(ctx context.Context) error {
 	b.change.Lock()
 	defer b.change.Unlock()
@@ -440,8 +441,8 @@ func (b *Broker) applyAll(ctx context.Context) error {
 	return nil
 }
 
-// apply gives the queues of some virtual hosts their settings. The queues of a shard that is not open
-// get theirs from Again.
+// apply gives the queues of some virtual hosts their settings. The queues of a shard that is not
+// open get theirs from Again.
 func (b *Broker) apply(ctx context.Context, in func(vhost string) bool) error {
 	queues, err := b.Broker.Queues(ctx)
 	if door.IsPartial(err) {

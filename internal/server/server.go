@@ -203,8 +203,8 @@ func (s *Server) openParts(ctx context.Context) (err error) {
 }
 
 // declare makes the server's queues and sinks match the file. A sink whose target cannot be reached
-// does not stop the start: an existing sink waits for its target, and a new one is reported. A queue or
-// sink that needs a shard that is not open is declared later; complete is then false.
+// does not stop the start: an existing sink waits for its target, and a new one is reported. A
+// queue or sink that needs a shard that is not open is declared later; complete is then false.
 func (s *Server) declare(ctx context.Context) (complete bool, err error) {
 	complete = true
 	if s.opts.File == nil {
@@ -283,8 +283,8 @@ func (s *Server) OnlyGuest() bool {
 	return true
 }
 
-// Done is closed when the server cannot continue because its broker has failed for good. Err then has
-// the reason. Stop must still be called.
+// Done is closed when the server cannot continue because its broker has failed for good. Err then
+// has the reason. Stop must still be called.
 func (s *Server) Done() <-chan struct{} { return s.broker.Done() }
 
 // Err says why the server failed for good, and what to do. It is nil while the broker opens its log

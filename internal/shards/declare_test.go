@@ -107,9 +107,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A declaration without an answer, because its shard failed: afterwards the router knows the queue if
-// the shard has it, and otherwise the queue can be declared in another shard. The same is true of a
-// deletion.
+// A declaration without an answer, because its shard failed: afterwards the router knows the queue
+// if the shard has it, and otherwise the queue can be declared in another shard. The same is true
+// of a deletion.
 func TestUncertainDeclare(t *testing.T) {
 	for _, stored := range []bool{false, true} {
 		f := openFailing(t, 3)

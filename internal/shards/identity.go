@@ -50,8 +50,8 @@ func dirName(i int) string { return "dir." + strconv.Itoa(i) }
 // madeName is the name of the mark in the first shard that a shard has stored its identity.
 func madeName(i int) string { return "made." + strconv.Itoa(i) }
 
-// Made returns which shards of a broker were ever open, as its first shard knows. A directory of such
-// a shard without data is not the shard's: probably its disk is not mounted.
+// Made returns which shards of a broker were ever open, as its first shard knows. A directory of
+// such a shard without data is not the shard's: probably its disk is not mounted.
 func Made(ctx context.Context, first door.Metadata, count int) ([]bool, error) {
 	state, err := first.Meta(ctx, door.ShardNamespace)
 	made := make([]bool, count)

@@ -48,8 +48,8 @@ func (b *Broker) SetMetaIf(ctx context.Context, namespace, name string, value []
 	return p.SetMetaIf(ctx, namespace, name, value, expected)
 }
 
-// Meta reads a namespace. Marks are in all shards. If a shard is not open, Meta returns the marks of
-// the others, and a door.PartialError. See door.Metadata.
+// Meta reads a namespace. Marks are in all shards. If a shard is not open, Meta returns the marks
+// of the others, and a door.PartialError. See door.Metadata.
 func (b *Broker) Meta(ctx context.Context, namespace string) (all door.MetaState, err error) {
 	if b == nil || ctx == nil {
 		return all, noBroker(b)

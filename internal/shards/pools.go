@@ -69,8 +69,8 @@ func (ps *pools) attach(ctx context.Context, at int, shard door.Shard, name stri
 	return &member{Subscription: sub, pool: p, at: at}, nil
 }
 
-// down takes the parts of a shard that is not open: its leases have ended, and its next opening gets
-// parts when it asks for them.
+// down takes the parts of a shard that is not open: its leases have ended, and its next opening
+// gets parts when it asks for them.
 func (ps *pools) down(at int) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -182,8 +182,8 @@ func (p *pool) balance() {
 	}
 }
 
-// next returns the waiting shard with the smallest part; of several, the one whose part grew longest
-// ago.
+// next returns the waiting shard with the smallest part; of several, the one whose part grew
+// longest ago.
 func (p *pool) next() int {
 	best := -1
 	for i := range p.parts {

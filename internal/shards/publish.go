@@ -13,10 +13,9 @@ import (
 // its shards stored it. If only some did, its result is the error of the others. If the publisher
 // repeats the message with its number or its dedup id, each shard stores only its missing part.
 //
-// Each shard remembers publishers' numbers for itself, and a new publisher begins with number 1.
-// So the router makes a publisher's first message known to the other shards: it sends them a
-// message with number 1 for a queue that cannot exist. They refuse that message and remember the
-// publisher.
+// Each shard remembers publishers' numbers for itself, and a new publisher begins with number 1. So
+// the router makes a publisher's first message known to the other shards: it sends them a message
+// with number 1 for a queue that cannot exist. They refuse that message and remember the publisher.
 
 // nowhere is the name of a queue that cannot exist, for the introduction of a publisher.
 const nowhere = "\x00"

@@ -126,9 +126,9 @@ func (b *Broker) DeclareQueue(ctx context.Context, name string, config surgetank
 	return info, created, nil
 }
 
-// ask removes a queue from the directory if it turns out that its uncertain declaration was lost. The
-// next opening of the shard has read its queues already, or reads them later than the declaration
-// was entered, so the shard must be asked.
+// ask removes a queue from the directory if it turns out that its uncertain declaration was lost.
+// The next opening of the shard has read its queues already, or reads them later than the
+// declaration was entered, so the shard must be asked.
 func (b *Broker) ask(name string, at int) {
 	if b.ctx.Err() != nil {
 		return
@@ -190,8 +190,9 @@ func (b *Broker) Queue(ctx context.Context, name string) (surgetank.QueueInfo, e
 	return p.Queue(ctx, name)
 }
 
-// Queues reads the queues of all shards, in the order of their creation. If a shard is not open, Queues
-// does not wait. It returns the queues of the others, and a door.PartialError. See surgetank.Broker.
+// Queues reads the queues of all shards, in the order of their creation. If a shard is not open,
+// Queues does not wait. It returns the queues of the others, and a door.PartialError. See
+// surgetank.Broker.
 func (b *Broker) Queues(ctx context.Context) ([]surgetank.QueueInfo, error) {
 	if b == nil || ctx == nil {
 		return nil, noBroker(b)

@@ -31,9 +31,9 @@ import (
 type Part struct {
 	door.Shard
 	Dir string // its data directory, for errors; "" if it has none
-	// Failed is closed when the shard has failed for good or was closed. Err returns the failure while
-	// the shard is not open, and otherwise nil. A shard that opens again by itself has not failed
-	// meanwhile.
+	// Failed is closed when the shard has failed for good or was closed. Err returns the failure
+	// while the shard is not open, and otherwise nil. A shard that opens again by itself has not
+	// failed meanwhile.
 	Failed <-chan struct{}
 	Err    func() error
 	// Now is the shard's first opening, if Shard is one opening after the other; nil: Shard is the
@@ -151,8 +151,8 @@ func (p *Part) now() door.Shard {
 	return p.Shard
 }
 
-// lost judges an error of a call of New to a shard. If the log of the shard has failed meanwhile, the
-// shard is away and the error is nil, except for the first shard.
+// lost judges an error of a call of New to a shard. If the log of the shard has failed meanwhile,
+// the shard is away and the error is nil, except for the first shard.
 func (p *Part) lost(i int, err error) error {
 	if err == nil || i == 0 || p.Now == nil {
 		return err
@@ -188,8 +188,8 @@ func (b *Broker) Opened(ctx context.Context, i int, now door.Shard) error {
 	return nil
 }
 
-// Fell says that an opening of a shard has failed and gets no call any more. It does not wait for the
-// shard.
+// Fell says that an opening of a shard has failed and gets no call any more. It does not wait for
+// the shard.
 func (b *Broker) Fell(i int) { b.pools.down(i) }
 
 // down reports whether a shard is not open now. The shards that are brokers of their own are always

@@ -41,8 +41,8 @@ func (s *Supervisor) Transact(ctx context.Context, msgs []surgetank.Publishing, 
 	return o.Transact(ctx, msgs, list)
 }
 
-// Receive leases messages once. If the opening fails during the wait, the wait continues in the next
-// opening. See surgetank.Consumer.
+// Receive leases messages once. If the opening fails during the wait, the wait continues in the
+// next opening. See surgetank.Consumer.
 func (s *Supervisor) Receive(ctx context.Context, queue string, opts surgetank.ReceiveOptions) ([]surgetank.Delivery, error) {
 	var until time.Duration
 	if s != nil {

@@ -20,8 +20,8 @@ func lost(list []surgetank.Settlement) []surgetank.SettleResult {
 	return results
 }
 
-// serving returns the opening that serves, or nil while the next one is awaited. If neither is so, it
-// returns an error.
+// serving returns the opening that serves, or nil while the next one is awaited. If neither is so,
+// it returns an error.
 func (s *Supervisor) serving() (*opening, error) {
 	if s == nil {
 		return s.acquire(context.Background(), nil)
@@ -84,8 +84,8 @@ func (s *Supervisor) SettleAsync(ctx context.Context, list []surgetank.Settlemen
 }
 
 // lateAnswers calls the callbacks of settlements that were made while no opening served. The calls
-// begin when the failed opening has sent its own answers, and end before the next opening serves. So
-// callbacks keep the order of the calls.
+// begin when the failed opening has sent its own answers, and end before the next opening serves.
+// So callbacks keep the order of the calls.
 type lateAnswers struct {
 	mu      sync.Mutex
 	list    []func()

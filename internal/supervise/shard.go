@@ -45,8 +45,8 @@ func (s *Supervisor) LendPool(pool uint64, limit int, state func(limit, leased i
 	}
 }
 
-// lendAgain sends all loans to a new opening, after its subscriptions were attached with the loans that
-// were known then. The opening reports the state of each pool. The caller has locked mu.
+// lendAgain sends all loans to a new opening, after its subscriptions were attached with the loans
+// that were known then. The opening reports the state of each pool. The caller has locked mu.
 func (s *Supervisor) lendAgain(o *opening) {
 	for pool, l := range s.loans { // unordered: each pool has a limit of its own
 		o.LendPool(pool, l.limit, l.state)

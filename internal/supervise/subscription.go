@@ -127,7 +127,8 @@ func (sub *subscription) TryReceive(buf []surgetank.Delivery, limit, maxBytes in
 	sub.mu.Lock()
 	in, o, err := sub.inner, sub.of, sub.err
 	sub.mu.Unlock()
-	// An opening that does not serve yet has leased messages, but their settlements would be refused.
+	// An opening that does not serve yet has leased messages, but their settlements would be
+	// refused.
 	if in == nil || o.failed() || err == nil && sub.s.cur.Load() != o {
 		if err != nil {
 			sub.token()
@@ -198,8 +199,8 @@ func (sub *subscription) Floor() (seq, entry uint64) {
 	return sub.floor, sub.entry
 }
 
-// used returns the part of the granted credit that cannot be removed any more. The caller has locked
-// mu.
+// used returns the part of the granted credit that cannot be removed any more. The caller has
+// locked mu.
 func (sub *subscription) used() int {
 	if sub.opts.ManualCredit {
 		return sub.received

@@ -17,8 +17,8 @@ import (
 )
 
 // A publisher with dedup ids and a consumer work through a failure of each append in turn, with
-// refused openings after it. Every message is acked once, no message is delivered after its confirmed
-// ack, and nothing is left.
+// refused openings after it. Every message is acked once, no message is delivered after its
+// confirmed ack, and nothing is left.
 func TestFailureOfEveryAppend(t *testing.T) {
 	const messages = 8
 	for failAt := 2; ; failAt++ { // the first append belongs to the start

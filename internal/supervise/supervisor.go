@@ -19,7 +19,8 @@ import (
 // must make another opening possible.
 type Instance interface {
 	door.Shard
-	// Failed returns a channel that is closed when the log has failed. Err then returns the failure.
+	// Failed returns a channel that is closed when the log has failed. Err then returns the
+	// failure.
 	Failed() <-chan struct{}
 	Err() error
 }
@@ -36,18 +37,18 @@ type Options struct {
 	// 16,384 and 32 MiB. Above a limit a call gets CodeBusy at once.
 	MaxWaiting      int
 	MaxWaitingBytes int64
-	// ReopenFor limits the time of tries after a failure; 0: no limit. A negative time means that the
-	// first failure is final.
+	// ReopenFor limits the time of tries after a failure; 0: no limit. A negative time means that
+	// the first failure is final.
 	ReopenFor time.Duration
-	// Shard is the number of the shard that the broker is; 0: the broker has one shard. Calls to a shard
-	// wait until Wait after the failure, and not Wait each: later calls fail at once.
+	// Shard is the number of the shard that the broker is; 0: the broker has one shard. Calls to a
+	// shard wait until Wait after the failure, and not Wait each: later calls fail at once.
 	Shard int
 	// Optional: the broker continues without this shard. If the shard's first opening fails, Open
 	// returns nevertheless, and further openings are tried. After the final failure calls get
 	// CodeUnavailable, and settlements CodeLeaseLost.
 	Optional bool
-	// Fell is called after each failure of an opening, when no call reaches the opening any more and
-	// before the next try. It must not block. nil: nothing is called.
+	// Fell is called after each failure of an opening, when no call reaches the opening any more
+	// and before the next try. It must not block. nil: nothing is called.
 	Fell   func()
 	Clock  clock.Clock  // nil: the real clock
 	Logger *slog.Logger // nil: discarded
@@ -58,8 +59,8 @@ const (
 	defaultMaxWaiting      = 16_384
 	defaultMaxWaitingBytes = 32 << 20
 
-	// asyncWait is how long after the failure of a shard PublishAsync waits for the next opening. Its
-	// caller, for example a connection, also publishes to other shards.
+	// asyncWait is how long after the failure of a shard PublishAsync waits for the next opening.
+	// Its caller, for example a connection, also publishes to other shards.
 	asyncWait = time.Second
 
 	firstPause = 100 * time.Millisecond
@@ -67,8 +68,8 @@ const (
 	// settled is how long an opening must serve until the pauses begin anew. A disk that fails at
 	// each write must not cause an endless sequence of quick openings.
 	settled = time.Minute
-	// lockedFor is how long another process may have the lock on the data. After that time it counts
-	// as the new owner.
+	// lockedFor is how long another process may have the lock on the data. After that time it
+	// counts as the new owner.
 	lockedFor = time.Minute
 )
 
@@ -126,8 +127,8 @@ func (o *opening) failed() bool {
 	}
 }
 
-// Open opens the broker for the first time. If that fails, it returns the error and makes no further
-// try. Options.Optional changes this.
+// Open opens the broker for the first time. If that fails, it returns the error and makes no
+// further try. Options.Optional changes this.
 func Open(ctx context.Context, opts Options) (*Supervisor, error) {
 	if opts.Clock == nil {
 		opts.Clock = clock.Real{}
@@ -273,8 +274,8 @@ func (s *Supervisor) try() (*opening, error) {
 	return o, nil
 }
 
-// final reports whether no further opening can succeed before somebody acts: the data is damaged, or
-// this build cannot read it.
+// final reports whether no further opening can succeed before somebody acts: the data is damaged,
+// or this build cannot read it.
 func final(err error) bool {
 	code := surgetank.CodeOf(err)
 	return code == surgetank.CodeCorrupt || code == surgetank.CodeInvalid || errors.Is(err, commitlog.ErrCorrupt)

@@ -94,8 +94,8 @@ func (s *Supervisor) await(ctx context.Context, bytes int64, wait time.Duration)
 // tries is how often a call that only reads is made, if an opening fails each time.
 const tries = 3
 
-// read makes a call that changes nothing. If the opening fails meanwhile, it makes the call again on
-// the next one.
+// read makes a call that changes nothing. If the opening fails meanwhile, it makes the call again
+// on the next one.
 func read[T any](s *Supervisor, ctx context.Context, call func(*opening) (T, error)) (v T, err error) {
 	for range tries {
 		var o *opening

@@ -90,8 +90,8 @@ func (ch *channel) publish(ct *translate.Content, body []byte) error {
 	return nil
 }
 
-// unknown handles the error of finding a message's queues. If a queue can be in a shard that is not open,
-// the publish is nacked, and the channel stays open for the queues of other shards.
+// unknown handles the error of finding a message's queues. If a queue can be in a shard that is not
+// open, the publish is nacked, and the channel stays open for the queues of other shards.
 func (ch *channel) unknown(err error) error {
 	if surgetank.CodeOf(err) != surgetank.CodeUnavailable || ch.mode == transactional {
 		return err

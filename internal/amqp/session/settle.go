@@ -118,8 +118,8 @@ func (ch *channel) follow() {
 // lostText tells a client that closes its channel that its acknowledgements are not certain.
 const lostText = "PRECONDITION_FAILED - the server's log failed since the channel's first acknowledgement: those from before may be lost, and their messages are delivered again"
 
-// lostSettlements reports whether settlements of the channel can have been lost with an opening of the
-// broker. Each settlement that is not lost is durable, because shut has waited for the broker.
+// lostSettlements reports whether settlements of the channel can have been lost with an opening of
+// the broker. Each settlement that is not lost is durable, because shut has waited for the broker.
 func (ch *channel) lostSettlements() bool {
 	return ch.phases.changed(ch.c.srv.Broker)
 }
@@ -153,8 +153,8 @@ func (p *phases) changed(b door.Broker) bool {
 	return false
 }
 
-// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then. The
-// attempts do not count. For each queue with level.breaker, it is one report that the target is
+// recover returns all unacknowledged deliveries to their queues. Any consumer can get them then.
+// The attempts do not count. For each queue with level.breaker, it is one report that the target is
 // down.
 func (ch *channel) recover(requeue bool) error {
 	if !requeue {

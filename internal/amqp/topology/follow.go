@@ -274,8 +274,8 @@ func (vh *Vhost) queueOf(name string, id uint64) (*Queue, error) {
 	return vh.adopt(info), nil
 }
 
-// assume adds a queue of a shard that is not open. Publishes to the queue are refused there. Again looks
-// whether the queue exists.
+// assume adds a queue of a shard that is not open. Publishes to the queue are refused there. Again
+// looks whether the queue exists.
 func (vh *Vhost) assume(name string, id uint64) *Queue {
 	vh.mu.Lock()
 	defer vh.mu.Unlock()
@@ -288,8 +288,8 @@ func (vh *Vhost) assume(name string, id uint64) *Queue {
 	return q
 }
 
-// Again completes the topology after a shard was opened. The assumed queues of a shard that is still
-// not open wait for the next call.
+// Again completes the topology after a shard was opened. The assumed queues of a shard that is
+// still not open wait for the next call.
 func (s *Registry) Again(ctx context.Context) error {
 	var failed error
 	for _, vh := range s.All() {
