@@ -20,7 +20,7 @@ lint: ## only the architecture tests: layers, determinism, forbidden dependencie
 	$(GO) test ./internal/lint
 
 shards: ## the suites of brokers, doors and clients with several shards; SHARDS=3
-	SURGETANK_TEST_SHARDS=$(or $(SHARDS),3) $(GO) test -timeout 20m ./brokertest ./embedded ./internal/amqp/... ./internal/httpapi ./internal/policy ./client ./worker
+	SURGETANK_TEST_SHARDS=$(or $(SHARDS),3) $(GO) test -timeout 20m ./brokertest ./embedded ./internal/amqp/... ./internal/httpapi ./internal/policy ./internal/server ./client ./worker ./sink
 
 race: ## every test under the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
