@@ -27,14 +27,16 @@ type failing struct {
 	hold chan struct{} // if not nil, later openings wait until it is closed
 }
 
-func openFailing(t *testing.T, n int) *failing {
+func openFailing(t *testing.T, n int) *failing { return openAway(t, stores(n), -1, nil) }
+
+// openAway opens a router whose shard away cannot be opened before back is closed; -1: none.
+func openAway(t *testing.T, all []*memlog.Store, away int, back <-chan struct{}) *failing {
 	t.Helper()
-	f := &failing{}
+	n := len(all)
+	f := &failing{stores: all}
 	parts := make([]shards.Part, n)
 	routed := make(chan struct{})
-	for i := range parts {
-		store := memlog.NewStore()
-		f.stores = append(f.stores, store)
+	for i, store := range all {
 		var first *broker.Broker
 		s, err := supervise.Open(t.Context(), supervise.Options{Shard: i + 1, Optional: i > 0, Wait: time.Millisecond,
 			Fell: func() { <-routed; f.Fell(i) },
@@ -42,6 +44,13 @@ func openFailing(t *testing.T, n int) *failing {
 				f.mu.Lock()
 				hold := f.hold
 				f.mu.Unlock()
+				if i == away {
+					select {
+					case <-back:
+					default:
+						return nil, surgetank.Errorf(surgetank.CodeUnavailable, "the shard is away")
+					}
+				}
 				if hold != nil {
 					select {
 					case <-hold:
@@ -57,10 +66,11 @@ func openFailing(t *testing.T, n int) *failing {
 				if err != nil {
 					return nil, err
 				}
-				if first == nil {
+				if first == nil && i != away {
 					first = b
 					return b, nil
 				}
+				<-routed
 				if err := f.Opened(ctx, i, b); err != nil {
 					return nil, errors.Join(err, b.Close())
 				}
@@ -69,7 +79,10 @@ func openFailing(t *testing.T, n int) *failing {
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts[i] = shards.Part{Shard: s, Failed: s.Done(), Err: func() error { return s.Status().Reason }, Now: first}
+		parts[i] = shards.Part{Shard: s, Failed: s.Done(), Err: func() error { return s.Status().Reason }, Away: i == away}
+		if first != nil {
+			parts[i].Now = first
+		}
 	}
 	var err error
 	if f.Broker, err = shards.New(context.Background(), parts, shards.Options{}); err != nil {

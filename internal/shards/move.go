@@ -519,6 +519,7 @@ const anyShard = -1
 // is called before the queues of the shard are read. open returns a shard, or nil if the shard is
 // not open. A frozen queue stays frozen until its new shard is open.
 func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) door.Shard) error {
+	var late []func() // called last, because a queue that moves is left out above
 	for i := range b.parts {
 		from := open(i)
 		if from == nil {
@@ -539,8 +540,12 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 			if shard != anyShard && i != shard && to != shard || b.moves.has(name) {
 				continue
 			}
-			if err := b.resolveOne(ctx, name, i, to, shard, open); err != nil {
+			arrived, err := b.resolveOne(ctx, name, i, to, shard, open)
+			if err != nil {
 				return fmt.Errorf("finishing the move of the queue %q: %w", shown(name), err)
+			}
+			if arrived != nil {
+				late = append(late, func() { b.arrived(arrived, i, to) })
 			}
 		}
 	}
@@ -567,41 +572,43 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 			b.log.Warn("the move of a queue did not end before the broker ended; the queue is still in its old shard", "queue", shown(of))
 		}
 	}
+	for _, f := range late {
+		f()
+	}
 	return nil
 }
 
 // resolveOne finishes or undoes the move of one frozen queue. shard is the shard that is opened, or
-// anyShard.
-func (b *Broker) resolveOne(ctx context.Context, name string, i, to, shard int, open func(int) door.Shard) error {
+// anyShard. If the queue has arrived in that shard, resolveOne returns it there and changes nothing.
+func (b *Broker) resolveOne(ctx context.Context, name string, i, to, shard int, open func(int) door.Shard) (arrived *surgetank.QueueInfo, err error) {
 	from := open(i)
 	own, err := from.Queue(ctx, name)
 	if surgetank.CodeOf(err) == surgetank.CodeNotFound {
-		return nil // it left together with the queue whose dead letters it has
+		return nil, nil // it left together with the queue whose dead letters it has
 	}
 	if err != nil {
-		return b.parts[i].lost(i, err)
+		return nil, b.parts[i].lost(i, err)
 	}
 	step := door.MoveStep{Op: door.MoveThaw, Queue: name}
 	if to >= 0 && to < len(b.parts) {
 		dst := open(to)
 		if dst == nil {
-			return nil // only that shard knows
+			return nil, nil // only that shard knows
 		}
 		switch there, err := dst.Queue(ctx, name); {
 		case err == nil && there.ID == own.ID && to == shard:
-			b.arrived(&there, i, to)
-			return nil
+			return &there, nil
 		case err == nil && there.ID == own.ID:
 			step.Op = door.MoveDepart
 		case err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound:
-			return b.parts[to].lost(to, err)
+			return nil, b.parts[to].lost(to, err)
 		}
 	}
 	if err := from.MoveStep(ctx, &step); err != nil {
-		return b.parts[i].lost(i, err)
+		return nil, b.parts[i].lost(i, err)
 	}
 	b.unstick(name)
-	return nil
+	return nil, nil
 }
 
 // arrived finishes the move of a queue whose new shard opens later than its old one. The old shard

@@ -13,11 +13,11 @@ import (
 
 const movePublisher = "publisher-of-the-moves"
 
-// fill makes a queue with messages in every state that a queue keeps over a restart. It returns the
+// fill makes a queue in a shard, with messages in every state that a queue keeps over a restart. It returns the
 // highest fencing token.
-func fill(t *testing.T, b *shards.Broker) (token int64) {
+func fill(t *testing.T, b *shards.Broker, shard int) (token int64) {
 	t.Helper()
-	declare(t, b, "q", surgetank.QueueConfig{Shard: 1, MaxPriority: 9, DedupWindow: time.Hour, Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: 3, Initial: time.Hour}})
+	declare(t, b, "q", surgetank.QueueConfig{Shard: shard, MaxPriority: 9, DedupWindow: time.Hour, Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: 3, Initial: time.Hour}})
 	n := uint64(0)
 	send := func(m surgetank.Message) {
 		t.Helper()
@@ -119,7 +119,7 @@ func TestMoveKeepsEverything(t *testing.T) {
 		images = append(images, m)
 	}
 	b := openOn(t, all, shoot)
-	token := fill(t, b)
+	token := fill(t, b, 1)
 	want, wantDead := show(t, b, "q"), show(t, b, "q.dead")
 	recording = true
 	r := moveTo(t, b, "q", 2)
