@@ -250,8 +250,9 @@ func (id Identity) store(ctx context.Context, b door.Metadata) error {
 
 // reserve makes each shard number its new queues above its old numbers, which queues in other shards
 // can have. A shard that was removed and added again does not know them.
-// open returns a shard, or nil if the shard is not open.
-func (b *Broker) reserve(ctx context.Context, open func(shard int) door.Shard) error {
+// shard is the shard that is opened, or anyShard. open returns a shard, or nil if the shard is not
+// open.
+func (b *Broker) reserve(ctx context.Context, shard int, open func(shard int) door.Shard) error {
 	for i, top := range b.dir.highest() {
 		now := open(i)
 		if top == 0 || now == nil {
@@ -259,11 +260,17 @@ func (b *Broker) reserve(ctx context.Context, open func(shard int) door.Shard) e
 		}
 		state, err := now.Meta(ctx, door.ShardNamespace)
 		if err != nil {
-			return b.parts[i].lost(i, err)
+			if err := b.skip(i, shard, err); err != nil {
+				return err
+			}
+			continue
 		}
 		if n, _ := strconv.ParseUint(string(state.Values[door.ShardNext].Value), 10, 64); n <= top {
 			if err := now.SetMeta(ctx, door.ShardNamespace, door.ShardNext, strconv.AppendUint(nil, top+1, 10)); err != nil {
-				return b.parts[i].lost(i, err)
+				if err := b.skip(i, shard, err); err != nil {
+					return err
+				}
+				continue
 			}
 		}
 	}

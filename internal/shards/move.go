@@ -527,7 +527,7 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 		}
 		marks, err := from.Meta(ctx, door.MoveNamespace)
 		if err != nil {
-			if err := b.parts[i].lost(i, err); err != nil {
+			if err := b.skip(i, shard, err); err != nil {
 				return err
 			}
 			continue
@@ -556,7 +556,7 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 		}
 		infos, err := at.Queues(ctx)
 		if err != nil {
-			if err := b.parts[i].lost(i, err); err != nil {
+			if err := b.skip(i, shard, err); err != nil {
 				return err
 			}
 			continue
@@ -567,7 +567,7 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 				continue
 			}
 			if err := at.MoveStep(ctx, &door.MoveStep{Op: door.MoveUnstage, Queue: of}); err != nil {
-				return b.parts[i].lost(i, err)
+				return b.skip(i, shard, err)
 			}
 			b.log.Warn("the move of a queue did not end before the broker ended; the queue is still in its old shard", "queue", shown(of))
 		}
@@ -578,8 +578,18 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 	return nil
 }
 
+// skip judges the error of a call to shard i while shard is opened. Another shard that has failed
+// meanwhile is skipped, because its next opening does the same.
+func (b *Broker) skip(i, shard int, err error) error {
+	if code := surgetank.CodeOf(err); shard != anyShard && i != shard && code != surgetank.CodeCorrupt && code != surgetank.CodeInvalid {
+		return nil
+	}
+	return b.parts[i].lost(i, err)
+}
+
 // resolveOne finishes or undoes the move of one frozen queue. shard is the shard that is opened, or
-// anyShard. If the queue has arrived in that shard, resolveOne returns it there and changes nothing.
+// anyShard. If the queue has arrived in that shard, resolveOne returns it there and changes
+// nothing.
 func (b *Broker) resolveOne(ctx context.Context, name string, i, to, shard int, open func(int) door.Shard) (arrived *surgetank.QueueInfo, err error) {
 	from := open(i)
 	own, err := from.Queue(ctx, name)
@@ -587,7 +597,7 @@ func (b *Broker) resolveOne(ctx context.Context, name string, i, to, shard int, 
 		return nil, nil // it left together with the queue whose dead letters it has
 	}
 	if err != nil {
-		return nil, b.parts[i].lost(i, err)
+		return nil, b.skip(i, shard, err)
 	}
 	step := door.MoveStep{Op: door.MoveThaw, Queue: name}
 	if to >= 0 && to < len(b.parts) {
@@ -601,11 +611,11 @@ func (b *Broker) resolveOne(ctx context.Context, name string, i, to, shard int, 
 		case err == nil && there.ID == own.ID:
 			step.Op = door.MoveDepart
 		case err != nil && surgetank.CodeOf(err) != surgetank.CodeNotFound:
-			return nil, b.parts[to].lost(to, err)
+			return nil, b.skip(to, shard, err)
 		}
 	}
 	if err := from.MoveStep(ctx, &step); err != nil {
-		return nil, b.parts[i].lost(i, err)
+		return nil, b.skip(i, shard, err)
 	}
 	b.unstick(name)
 	return nil, nil

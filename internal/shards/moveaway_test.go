@@ -11,8 +11,8 @@ import (
 )
 
 // TestMoveWithAShardAway crashes the process at every step of a move. At the next start, one of the
-// two shards cannot be opened. The queue is then in its old shard or unavailable, and it is complete
-// when the shard is back.
+// two shards cannot be opened. The queue is then in its old shard or unavailable, and it is
+// complete when the shard is back.
 func TestMoveWithAShardAway(t *testing.T) {
 	all := stores(3)
 	var images []image

@@ -13,8 +13,8 @@ import (
 
 const movePublisher = "publisher-of-the-moves"
 
-// fill makes a queue in a shard, with messages in every state that a queue keeps over a restart. It returns the
-// highest fencing token.
+// fill makes a queue in a shard, with messages in every state that a queue keeps over a restart. It
+// returns the highest fencing token.
 func fill(t *testing.T, b *shards.Broker, shard int) (token int64) {
 	t.Helper()
 	declare(t, b, "q", surgetank.QueueConfig{Shard: shard, MaxPriority: 9, DedupWindow: time.Hour, Group: surgetank.GroupConfig{MaxInFlight: 1}, Retry: surgetank.RetryConfig{MaxAttempts: 3, Initial: time.Hour}})

@@ -146,7 +146,7 @@ func (b *Broker) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := b.reserve(ctx, b.first); err != nil {
+	if err := b.reserve(ctx, anyShard, b.first); err != nil {
 		return err
 	}
 	for i := range b.parts {
@@ -223,7 +223,7 @@ func (b *Broker) Opened(ctx context.Context, i int, now door.Shard) error {
 	if err := b.load(ctx, i, now); err != nil {
 		return err
 	}
-	if err := b.reserve(ctx, open); err != nil {
+	if err := b.reserve(ctx, i, open); err != nil {
 		return err
 	}
 	if err := b.mover.prepare(ctx, i, now); err != nil {
