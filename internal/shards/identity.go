@@ -248,10 +248,9 @@ func (id Identity) store(ctx context.Context, b door.Metadata) error {
 	return nil
 }
 
-// reserve makes each shard number its new queues above its old numbers, which queues in other shards
-// can have. A shard that was removed and added again does not know them.
-// shard is the shard that is opened, or anyShard. open returns a shard, or nil if the shard is not
-// open.
+// reserve makes each shard number its new queues above its old numbers, which queues in other
+// shards can have. A shard that was removed and added again does not know them. shard is the shard
+// that is opened, or anyShard. open returns a shard, or nil if the shard is not open.
 func (b *Broker) reserve(ctx context.Context, shard int, open func(shard int) door.Shard) error {
 	for i, top := range b.dir.highest() {
 		now := open(i)

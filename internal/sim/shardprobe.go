@@ -10,6 +10,7 @@ import (
 	"github.com/surgetank/surgetank/internal/clock"
 	"github.com/surgetank/surgetank/internal/commitlog"
 	"github.com/surgetank/surgetank/internal/disklog"
+	"github.com/surgetank/surgetank/internal/door"
 	"github.com/surgetank/surgetank/internal/memlog"
 	"github.com/surgetank/surgetank/internal/queue"
 	"github.com/surgetank/surgetank/internal/shards"
@@ -76,6 +77,9 @@ func (p *shardProber) crashed(disks []image) {
 	n.one(Probes)
 	n.one(ShardStates)
 	r := p.open(disks, nil)
+	if r.err == nil {
+		r.unlimit()
+	}
 	if r.err == nil {
 		r.finish()
 	}
@@ -195,7 +199,28 @@ func (r *shardsRecovered) turn(t broker.Turn) {
 	}
 }
 
-// finish lets the transfers go on until only full queues stop them.
+// unlimit removes the limits of all queues. Otherwise a message that has arrived stays in its
+// outbox as long as a full queue refuses the message before it.
+func (r *shardsRecovered) unlimit() {
+	for i, b := range r.parts {
+		infos, err := b.Queues(background)
+		for _, info := range infos {
+			c := info.Config
+			if door.Hidden(info.Name) || c.MaxMessages == 0 && c.MaxBytes == 0 {
+				continue
+			}
+			if c.MaxMessages, c.MaxBytes = 0, 0; err == nil {
+				_, _, err = b.DeclareQueue(background, info.Name, c, surgetank.DeclareUpdate)
+			}
+		}
+		if err != nil {
+			r.err = fmt.Errorf("removing the limits of shard %d: %w", i+1, err)
+			return
+		}
+	}
+}
+
+// finish lets the transfers go on until they end.
 func (r *shardsRecovered) finish() {
 	first := func(int) int { return 0 }
 	for pauses := 0; pauses < 12; {
