@@ -16,7 +16,8 @@ func workload(seed uint64) Options {
 
 // TestFaultAtEveryOperation makes the n-th operation on the file system fail, for every n of a few
 // workloads: with an I/O error or a full disk, once or always, without effect or half done. The
-// broker must stop or continue. Afterwards it must open again, and no promise may be broken.
+// broker must stop or continue. Afterwards it must open again, and no promise may be broken. Runs
+// with several shards are left out: their faults are actions of the run.
 func TestFaultAtEveryOperation(t *testing.T) {
 	workloads, step := uint64(2), 5
 	switch {
@@ -26,7 +27,11 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		workloads, step = 20, 1
 	}
 	var sum Counters
-	for seed := uint64(1); seed <= workloads && !t.Failed(); seed++ {
+	for seed, left := uint64(1), workloads; left > 0 && !t.Failed(); seed++ {
+		if workload(seed).Shards > 1 {
+			continue
+		}
+		left--
 		for kind := range 8 {
 			for n := 1 + kind%step; ; n += step {
 				o := workload(seed)
