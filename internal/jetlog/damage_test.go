@@ -128,9 +128,7 @@ func TestDamagedReplica(t *testing.T) {
 			break
 		}
 	}
-	if missing+wrong == 0 {
-		t.Skip("the server has repaired its file; TestHole simulates one that has not")
-	}
+	// 0 and 0 mean that the server has repaired its file. An owner reads everything then, too.
 	t.Logf("of %d records, the server with the damaged file lacks %d and has %d wrong", len(at), missing, wrong)
 	o := r.options()
 	o.CacheBytes = 1

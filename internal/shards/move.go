@@ -581,10 +581,14 @@ func (b *Broker) resolve(ctx context.Context, shard int, open func(shard int) do
 // skip judges the error of a call to shard i while shard is opened. Another shard that has failed
 // meanwhile is skipped, because its next opening does the same.
 func (b *Broker) skip(i, shard int, err error) error {
-	if code := surgetank.CodeOf(err); shard != anyShard && i != shard && code != surgetank.CodeCorrupt && code != surgetank.CodeInvalid {
-		return nil
+	if shard == anyShard {
+		return b.parts[i].lost(i, err)
 	}
-	return b.parts[i].lost(i, err)
+	if code := surgetank.CodeOf(err); i == shard || code == surgetank.CodeCorrupt || code == surgetank.CodeInvalid {
+		return err
+	}
+	b.log.Warn("moves of queues from or to a shard are looked at again when it opens next", "shard", i+1, "error", err)
+	return nil
 }
 
 // resolveOne finishes or undoes the move of one frozen queue. shard is the shard that is opened, or
